@@ -1,0 +1,88 @@
+"""What a target tells a drafter, and what comes back: the Drafting protocol as plain values.
+
+The target is the only source of truth. A drafter's state is a disposable copy that a commit advances; a
+draft block is a hint that the target checks against its own tokens before it uses it.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from enum import IntEnum
+
+from workers.contract.sampling_params import SamplingParams
+
+MAX_DRAFT_LENGTH = 16
+"""No draft is longer: a bound for messages and for one sequence's share of a verification step."""
+
+
+class DraftSource(IntEnum):
+    """Where a draft token came from; the target's own tokens have source NONE."""
+
+    NONE = 0
+    DRAFTER = 1
+    LOOKUP = 2
+    """The target's local n-gram guess, used where no draft block came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDraft:
+    """Start drafting for a sequence; the first block follows without a commit."""
+
+    seq_id: int
+    tokens: Seq[int]
+    params: SamplingParams
+    draft_length: int
+    salt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitDraft:
+    """``tokens`` now stand at positions ``base_len ..``; draft the next ``draft_length`` (0: only advance)."""
+
+    seq_id: int
+    base_len: int
+    tokens: Seq[int]
+    draft_length: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDraft:
+    """Forget a sequence. Ids are never reused within one incarnation of a target."""
+
+    seq_id: int
+
+
+DraftOp = OpenDraft | CommitDraft | CloseDraft
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """If the first ``base_len`` tokens hash to ``base_hash``, then ``continuation`` may come next."""
+
+    base_len: int
+    base_hash: int
+    continuation: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DraftBlock:
+    """Drafts for one sequence, for one or several possible verdicts of the verification under way."""
+
+    seq_id: int
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownSequence:
+    """The drafter has no such sequence (it restarted, or dropped it for room); the target may open it again."""
+
+    seq_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The drafter has no room for this sequence now; the target goes on without it."""
+
+    seq_id: int
+
+
+DraftReply = DraftBlock | UnknownSequence | Busy

