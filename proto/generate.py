@@ -1,4 +1,4 @@
-"""Generate the gRPC stubs into workers/rpc/stubs; with --check, only say whether the committed ones are stale.
+"""Generate the gRPC stubs into workers/rpc/stubs; with --check, only say whether the committed are stale.
 
 protoc writes imports for a package `outrider.v1` that does not exist at run time: they are rewritten to
 `workers.rpc.stubs`.
@@ -29,8 +29,8 @@ def generate() -> dict[str, str]:
     with tempfile.TemporaryDirectory() as out:
         sources = sorted(str(p.relative_to(PROTO)) for p in PROTO.rglob("*.proto"))
         args = ["protoc", f"-I{PROTO}", f"--python_out={out}", f"--grpc_python_out={out}"]
-        for plugin in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
-            args.append(f"--plugin={plugin}={Path(sys.executable).parent / plugin}")
+        plugins = ("protoc-gen-mypy", "protoc-gen-mypy_grpc")
+        args += [f"--plugin={plugin}={Path(sys.executable).parent / plugin}" for plugin in plugins]
         args += [f"--mypy_out={out}", f"--mypy_grpc_out={out}", *sources]
         if protoc.main(args) != 0:
             raise SystemExit("protoc failed; its message stands above")

@@ -36,7 +36,7 @@ class OpenDraft:
 
 @dataclass(frozen=True, slots=True)
 class CommitDraft:
-    """``tokens`` now stand at positions ``base_len ..``; draft the next ``draft_length`` (0: only advance)."""
+    """``tokens`` now stand at positions ``base_len ..``; draft ``draft_length`` more (0: only advance)."""
 
     seq_id: int
     base_len: int
@@ -73,7 +73,7 @@ class DraftBlock:
 
 @dataclass(frozen=True, slots=True)
 class UnknownSequence:
-    """The drafter has no such sequence (it restarted, or dropped it for room); the target may open it again."""
+    """The drafter has no such sequence (it restarted, or made room); the target may open it again."""
 
     seq_id: int
 
