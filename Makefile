@@ -1,0 +1,80 @@
+# Each target does its whole set-up from a fresh clone; Python 3.11 with pip is all it needs.
+
+PYTHON ?= $(shell for p in python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# Installed before everything else, on its own: asked for by this exact version, pip takes a CPU build of
+# about 200 MB where the package index has one; a plain `torch` would pull gigabytes of CUDA libraries.
+# For a GPU: make serve TORCH=torch (or any other pip requirement, index options included).
+TORCH ?= torch==2.13.0
+
+# Passed on by `serve`, `bench` and the test targets: make serve ARGS="--drafter none --port 9000"
+ARGS ?=
+
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+serve: $(VENV)/.serve  ## Serve the default model; ARGS go to `outrider serve`
+	@exec $(BIN)/outrider serve $(ARGS)
+
+test: $(VENV)/.dev  ## The tests that every change must pass
+	$(PYTEST) $(ARGS)
+
+test-truth: $(VENV)/.dev  ## Same text with any drafter, the full matrix on the real model (about an hour)
+	$(PYTEST) -m slow --timeout 7200 -s $(ARGS)
+
+test-faults: $(VENV)/.dev  ## Kill drafters in mid-stream; every stream must end with its own text
+	$(PYTEST) -m faults --timeout 1800 $(ARGS)
+
+bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one interleaved run
+	$(BIN)/python -m cluster.bench.versus_hf $(ARGS)
+
+check: lint types imports stubs-check  ## Everything but the tests
+
+lint: $(VENV)/.dev  ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## mypy, strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## Which package may import which
+	$(BIN)/lint-imports
+
+stubs: $(VENV)/.dev  ## Generate the gRPC stubs from proto/
+	$(BIN)/python proto/generate.py
+
+stubs-check: $(VENV)/.dev  ## Do the committed stubs match proto/?
+	$(BIN)/python proto/generate.py --check
+
+dev: $(VENV)/.dev  ## Only set up the virtual environment, tools included
+
+clean:  ## Remove the virtual environment and all caches of the tools
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+
+# Stamps: a set-up is repeated only when pyproject.toml has changed since.
+
+$(VENV)/.torch:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "Setting up $(VENV) ($(TORCH)): some minutes, this once"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q $(TORCH)
+	@touch $@
+
+$(VENV)/.serve: $(VENV)/.torch pyproject.toml
+	@echo "Installing outrider into $(VENV)"
+	@$(BIN)/pip install -q -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.torch pyproject.toml
+	@echo "Installing outrider and its test tools into $(VENV)"
+	@$(BIN)/pip install -q -e '.[dev]'
+	@touch $@ $(VENV)/.serve
+
+.PHONY: help serve test test-truth test-faults bench check lint types imports stubs stubs-check dev clean
