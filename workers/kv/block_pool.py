@@ -45,9 +45,7 @@ class BlockPool:
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
         if num_blocks < 1 or block_size < 1:
-            raise ValueError(
-                f"a pool needs at least 1 block of 1 token, got {num_blocks} blocks of {block_size}"
-            )
+            raise ValueError(f"a pool needs a block of a token or more, got {num_blocks} of {block_size}")
         self.num_blocks = num_blocks
         self.block_size = block_size
         self._refs = [0] * num_blocks
@@ -71,15 +69,13 @@ class BlockPool:
         return -(-num_tokens // self.block_size)
 
     def attach_prefix(self, seq: Sequence) -> int:
-        """Give ``seq`` the longest prefix of its tokens that is already computed; return its length in tokens.
+        """Give ``seq`` the longest prefix of its tokens that is already computed; return its length.
 
         At most ``len(seq) - 1`` tokens, in whole blocks: the last token must be computed, for its logits
         choose the next one. Raises ValueError if the sequence holds blocks already.
         """
         if seq.block_ids or seq.computed:
-            raise ValueError(
-                f"sequence {seq.seq_id} already holds {len(seq.block_ids)} blocks: release it first"
-            )
+            raise ValueError(f"sequence {seq.seq_id} holds {len(seq.block_ids)} blocks: release it first")
         for block, digest in self._cached_prefix(seq):
             self._free.pop(block, None)
             self._refs[block] += 1
