@@ -1,0 +1,31 @@
+"""What an operator may set about the OpenAI-compatible API: its names and its limits."""
+
+from pydantic import Field
+
+from workers.settings import Settings
+
+
+class ApiSettings(Settings):
+    """Names and limits of the HTTP API. Every limit is hard: what exceeds it is refused with a 4xx."""
+
+    served_model_names: tuple[str, ...] = ()
+    """Names that clients may put into ``model``; the first is reported back. Empty: the target's own name."""
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
+    """Largest request body; larger ones are answered with 413."""
+    body_timeout_s: float = Field(default=60.0, gt=0)
+    """How long a client may take to send its body; after that it is answered with 408."""
+    max_choices: int = Field(default=8, ge=1, le=128)
+    """Largest ``n``."""
+    max_prompts: int = Field(default=64, ge=1, le=1024)
+    """Most prompts in one completion request."""
+    max_parallel: int = Field(default=128, ge=1, le=4096)
+    """Most sequences that one HTTP request may start: prompts times ``n``."""
+    max_messages: int = Field(default=1024, ge=1)
+    max_stop_strings: int = Field(default=16, ge=0)
+    max_stop_chars: int = Field(default=256, ge=1)
+    """Longest stop string: so much text may be held back while streaming."""
+    max_stop_token_ids: int = Field(default=128, ge=0)
+    sse_keepalive_s: float = Field(default=15.0, gt=0)
+    """A stream that has nothing to say for so long sends a comment, so that proxies keep it open."""
+    retry_after_s: float = Field(default=2.0, gt=0)
+    """When a client should come back where no target is there (503)."""
