@@ -64,17 +64,17 @@ $(VENV)/.torch:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Setting up $(VENV) ($(TORCH)): some minutes, this once"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install -q $(TORCH)
+	@$(BIN)/pip install -qq $(TORCH)
 	@touch $@
 
 $(VENV)/.serve: $(VENV)/.torch pyproject.toml
 	@echo "Installing outrider into $(VENV)"
-	@$(BIN)/pip install -q -e .
+	@$(BIN)/pip install -qq -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@echo "Installing outrider and its test tools into $(VENV)"
-	@$(BIN)/pip install -q -e '.[dev]'
+	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
 .PHONY: help serve test test-truth test-faults bench check lint types imports stubs stubs-check dev clean
