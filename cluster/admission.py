@@ -1,0 +1,64 @@
+"""The target's door: what can never be served is refused with a reason, what does not fit now as well."""
+
+import threading
+
+from workers.contract.errors import InvalidParameterError, OverloadedError
+from workers.contract.request import GenerationRequest
+
+
+class Admission:
+    """Counts the requests inside and checks those that want in; callable from any thread."""
+
+    def __init__(self, max_requests: int, max_model_len: int, vocab_size: int, kv_tokens: int) -> None:
+        """Admit at most ``max_requests`` at once, each within the model's context and the KV cache."""
+        self._max_requests = max_requests
+        self._max_model_len = max_model_len
+        self._vocab_size = vocab_size
+        self._kv_tokens = kv_tokens
+        self._inside: set[str] = set()
+        self._lock = threading.Lock()
+
+    def admit(self, request: GenerationRequest) -> None:
+        """Let a request in, or raise InvalidParameterError or OverloadedError."""
+        self._check(request)
+        with self._lock:
+            if request.request_id in self._inside:
+                raise InvalidParameterError("request_id", f"request id {request.request_id!r} is in use")
+            if len(self._inside) >= self._max_requests:
+                raise OverloadedError(f"{len(self._inside)} requests are in progress, the most this target takes")
+            self._inside.add(request.request_id)
+
+    def leave(self, request_id: str) -> None:
+        """Make room: a request has ended."""
+        with self._lock:
+            self._inside.discard(request_id)
+
+    def _check(self, request: GenerationRequest) -> None:
+        if not request.prompt:
+            raise InvalidParameterError("prompt", "the prompt has no tokens")
+        if not all(0 <= token < self._vocab_size for token in (*request.prompt, *request.emitted)):
+            raise InvalidParameterError("prompt", f"token ids must lie between 0 and {self._vocab_size - 1}")
+        if len(request.prompt) >= self._max_model_len:
+            raise InvalidParameterError(
+                "prompt",
+                f"the prompt has {len(request.prompt)} tokens, but the model's context is {self._max_model_len} "
+                "tokens including at least one of the answer; shorten the prompt",
+            )
+        max_tokens = request.stopping.max_tokens
+        if max_tokens < 1:
+            raise InvalidParameterError("max_tokens", f"max_tokens must be at least 1, got {max_tokens}")
+        if len(request.emitted) >= max_tokens:
+            raise InvalidParameterError("max_tokens", "the request has already got all of its tokens")
+        total = len(request.prompt) + max_tokens
+        if total > self._max_model_len:
+            raise InvalidParameterError(
+                "max_tokens",
+                f"prompt ({len(request.prompt)} tokens) and max_tokens ({max_tokens}) together exceed the model's "
+                f"context of {self._max_model_len}; ask for at most {self._max_model_len - len(request.prompt)}",
+            )
+        if total > self._kv_tokens:
+            raise InvalidParameterError(
+                "max_tokens",
+                f"prompt and max_tokens need {total} places in a KV cache of {self._kv_tokens}; "
+                "ask for fewer tokens, or give the target more kv_cache_bytes",
+            )

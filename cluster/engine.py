@@ -1,0 +1,199 @@
+"""The step loop of one target: a thread that plans, runs the model, commits and tells everybody.
+
+Nothing in the loop waits for a peer. What arrives is queued; what goes out is handed over once per step to
+callbacks that must not block.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from typing import Protocol
+
+from cluster.admission import Admission
+from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
+from cluster.scheduler.load import EngineLoad
+from cluster.scheduler.planner import Planner
+from cluster.scheduler.settings import SchedulerSettings
+from workers.contract.draft import DraftBlock, DraftOp
+from workers.contract.errors import UnavailableError
+from workers.contract.identity import ModelIdentity, new_incarnation
+from workers.contract.request import FinishReason, GenerationRequest, Progress
+from workers.contract.step import StepOutput, StepPlan
+from workers.kv.block_pool import BlockPool
+
+log = logging.getLogger(__name__)
+
+ProgressSink = Callable[[list[Progress]], None]
+"""Takes one step's progress of all requests that share the sink; called in the engine thread, must not block."""
+
+IDLE_BEAT_S = 1.0
+"""How often an idle engine shows that it lives."""
+MAX_FAILED_STEPS = 3
+"""Failed steps in a row after which the engine gives up: the model, not a request, is broken."""
+
+
+class StepRunner(Protocol):
+    """What the engine needs of a model: `workers.model_runner.ModelRunner` is the one that users get."""
+
+    identity: ModelIdentity
+    num_blocks: int
+    block_size: int
+    max_model_len: int
+
+    def execute(self, plan: StepPlan) -> StepOutput:
+        """Run one step and return the model's choices."""
+
+
+class Engine:
+    """Serves requests on one model; every public method may be called from any thread."""
+
+    def __init__(
+        self,
+        runner: StepRunner,
+        settings: SchedulerSettings,
+        post_draft_ops: Callable[[Seq[DraftOp]], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Make an engine around a loaded model; ``post_draft_ops`` hands one step's orders to the drafters."""
+        self.identity = runner.identity
+        self.incarnation = new_incarnation()
+        self._runner = runner
+        self._post_draft_ops = post_draft_ops or (lambda ops: None)
+        self._clock = clock
+        self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), runner.max_model_len)
+        self._admission = Admission(
+            settings.max_running + settings.max_waiting,
+            runner.max_model_len,
+            runner.identity.vocab_size,
+            runner.num_blocks * runner.block_size,
+        )
+        self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._sinks: dict[str, ProgressSink] = {}
+        self._load = self._planner.load()
+        self._last_beat = clock()
+        self._failed_steps = 0
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._stopping = False
+        self._dead = False
+
+    def start(self) -> None:
+        """Start the step loop."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the step loop after the step under way; unfinished requests get no further progress."""
+        self._stopping = True
+        self._inbox.put(None)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def submit(self, request: GenerationRequest, sink: ProgressSink) -> None:
+        """Take a request; its tokens go to ``sink`` until a progress with a finish reason.
+
+        Raises InvalidParameterError where it can never be served, OverloadedError where there is no room
+        now and UnavailableError where the engine is stopping or dead.
+        """
+        if self._stopping or self._dead:
+            raise UnavailableError("the target is shutting down")
+        self._admission.admit(request)
+        self._sinks[request.request_id] = sink
+        self._inbox.put(Arrived(request))
+
+    def cancel(self, request_id: str) -> None:
+        """Drop a request; it gets no further progress. Unknown ids are ignored: it may just have finished."""
+        if self._sinks.pop(request_id, None) is not None:
+            self._admission.leave(request_id)
+            self._inbox.put(Cancelled(request_id))
+
+    def deliver(self, blocks: Seq[DraftBlock]) -> None:
+        """Take draft blocks from the links."""
+        self._inbox.put(DraftsArrived(blocks))
+
+    def drafters_connected(self, count: int) -> None:
+        """Learn how many drafters can be asked."""
+        self._inbox.put(DraftersConnected(count))
+
+    def load(self) -> EngineLoad:
+        """Return the latest snapshot of counters and load; at most one step old."""
+        return self._load
+
+    def seconds_since_beat(self) -> float:
+        """Return how long ago the loop last showed that it lives; infinite once it has given up."""
+        return float("inf") if self._dead else self._clock() - self._last_beat
+
+    def _run(self) -> None:
+        deadline: float | None = None
+        wait = True
+        while not self._stopping:
+            self._take_events(wait, deadline)
+            self._last_beat = self._clock()
+            plan = self._planner.plan(self._clock())
+            self._post()
+            wait = isinstance(plan, Wait)
+            if isinstance(plan, Wait):
+                deadline = plan.until
+                self._load = self._planner.load()
+            else:
+                self._deliver(self._step(plan))
+                self._post()
+        if self._dead:
+            self._abandon()
+
+    def _take_events(self, wait: bool, deadline: float | None) -> None:
+        """Let the planner observe what has arrived; with ``wait``, sleep for the first event or the deadline."""
+        timeout = IDLE_BEAT_S if deadline is None else max(deadline - self._clock(), 0.0)
+        try:
+            event = self._inbox.get(timeout=timeout) if wait else self._inbox.get_nowait()
+            while event is not None:
+                self._planner.observe(event)
+                event = self._inbox.get_nowait()
+        except queue.Empty:
+            return
+
+    def _step(self, plan: StepPlan) -> list[Progress]:
+        started = self._clock()
+        try:
+            output = self._runner.execute(plan)
+        except Exception as error:
+            log.exception("a step of %d rows failed", len(plan.rows))
+            self._failed_steps += 1
+            self._dead = self._failed_steps >= MAX_FAILED_STEPS
+            self._stopping = self._stopping or self._dead
+            return self._planner.fail(plan, f"the model step failed: {type(error).__name__}")
+        self._failed_steps = 0
+        now = self._clock()
+        self._planner.counters.busy_seconds += now - started
+        return self._planner.commit(plan, output, now)
+
+    def _abandon(self) -> None:
+        """Tell everybody who still waits that the engine has given up."""
+        message = f"the target gave up after {MAX_FAILED_STEPS} failed steps in a row"
+        for request_id in list(self._sinks):
+            self._deliver([Progress(request_id, 0, (), (), FinishReason.ERROR, message)])
+
+    def _post(self) -> None:
+        ops = self._planner.take_draft_ops()
+        if ops:
+            self._post_draft_ops(ops)
+
+    def _deliver(self, progress: list[Progress]) -> None:
+        self._load = self._planner.load()
+        by_sink: dict[ProgressSink, list[Progress]] = defaultdict(list)
+        for item in progress:
+            sink = self._sinks.get(item.request_id)
+            if sink is None:
+                continue
+            by_sink[sink].append(item)
+            if item.finish_reason is not None and self._sinks.pop(item.request_id, None) is not None:
+                self._admission.leave(item.request_id)
+        for sink, items in by_sink.items():
+            try:
+                sink(items)
+            except Exception:
+                log.exception("a progress sink failed; its requests are cancelled")
+                for item in items:
+                    self.cancel(item.request_id)

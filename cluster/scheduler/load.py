@@ -1,0 +1,82 @@
+"""A target's cumulative counters and present load, as its peers and its metrics see them."""
+
+from dataclasses import dataclass, field
+
+from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """A snapshot; the counters run from the start of the target's incarnation."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_usage: float = 0.0
+    """Share of KV blocks in use, 0 to 1."""
+    steps: int = 0
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    num_drafts: int = 0
+    """Verified drafts, one per sequence and step."""
+    draft_tokens: int = 0
+    accepted_tokens: int = 0
+    accepted_per_position: tuple[int, ...] = ()
+    draft_tokens_by_source: tuple[int, ...] = ()
+    """Indexed by DraftSource."""
+    accepted_tokens_by_source: tuple[int, ...] = ()
+    drafters_connected: int = 0
+    draft_blocks_received: int = 0
+    draft_outcomes_stale: int = 0
+    preemptions: int = 0
+    busy_seconds: float = 0.0
+    """Time spent in model steps."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters behind EngineLoad, as the planner counts them."""
+
+    steps: int = 0
+    generated_tokens: int = 0
+    prompt_tokens: int = 0
+    cached_prompt_tokens: int = 0
+    num_drafts: int = 0
+    draft_blocks_received: int = 0
+    draft_outcomes_stale: int = 0
+    preemptions: int = 0
+    busy_seconds: float = 0.0
+    accepted_per_position: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT_LENGTH)
+    draft_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
+    accepted_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
+
+    def count_verification(self, source: DraftSource, num_draft: int, num_accepted: int) -> None:
+        """Count one verified draft of one sequence."""
+        self.num_drafts += 1
+        self.draft_tokens_by_source[source] += num_draft
+        self.accepted_tokens_by_source[source] += num_accepted
+        for position in range(num_accepted):
+            self.accepted_per_position[position] += 1
+
+    def snapshot(self, *, running: int, waiting: int, kv_usage: float, drafters_connected: int) -> EngineLoad:
+        """Freeze the counters together with the present load."""
+        return EngineLoad(
+            running=running,
+            waiting=waiting,
+            kv_usage=kv_usage,
+            drafters_connected=drafters_connected,
+            steps=self.steps,
+            generated_tokens=self.generated_tokens,
+            prompt_tokens=self.prompt_tokens,
+            cached_prompt_tokens=self.cached_prompt_tokens,
+            num_drafts=self.num_drafts,
+            draft_tokens=sum(self.draft_tokens_by_source),
+            accepted_tokens=sum(self.accepted_tokens_by_source),
+            accepted_per_position=tuple(self.accepted_per_position),
+            draft_tokens_by_source=tuple(self.draft_tokens_by_source),
+            accepted_tokens_by_source=tuple(self.accepted_tokens_by_source),
+            draft_blocks_received=self.draft_blocks_received,
+            draft_outcomes_stale=self.draft_outcomes_stale,
+            preemptions=self.preemptions,
+            busy_seconds=self.busy_seconds,
+        )

@@ -1,0 +1,235 @@
+"""The scheduler of one target: which tokens of which sequences the next step computes.
+
+There is no prefill phase and no decode phase. Every running sequence has tokens whose keys and values are
+still missing; a step gives each chosen one some of them to compute, plus a draft where one is at hand.
+Deterministic: it learns of the world through `observe`, of time through `now`, and keeps no other state.
+"""
+
+from collections import deque
+from collections.abc import Sequence as Seq
+
+from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.draft_orders import DraftOrders
+from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
+from cluster.scheduler.load import Counters, EngineLoad
+from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.speculation import Draft, FixedSpeculation
+from workers.contract.draft import DraftBlock, DraftOp, DraftSource
+from workers.contract.request import FinishReason, Progress
+from workers.contract.step import Row, StepOutput, StepPlan, verify
+from workers.kv.block_pool import BlockPool
+
+
+class Planner:
+    """Owns every request of a target, their sequences and their KV blocks."""
+
+    def __init__(self, settings: SchedulerSettings, pool: BlockPool, max_model_len: int) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._max_model_len = max_model_len
+        self._speculation = FixedSpeculation(settings)
+        self._orders = DraftOrders(self._speculation)
+        self._waiting: deque[ActiveRequest] = deque()
+        self._running: list[ActiveRequest] = []  # oldest first
+        self._by_request: dict[str, ActiveRequest] = {}
+        self._by_sequence: dict[int, ActiveRequest] = {}
+        self._next_seq_id = 1
+        self.counters = Counters()
+
+    def observe(self, event: Event) -> None:
+        """Take note of something that happened; it counts from the next plan on."""
+        if isinstance(event, Arrived):
+            self._arrive(event)
+        elif isinstance(event, Cancelled):
+            active = self._by_request.get(event.request_id)
+            if active is not None:
+                self._remove(active)
+        elif isinstance(event, DraftsArrived):
+            for block in event.blocks:
+                self._take_block(block)
+        elif isinstance(event, DraftersConnected):
+            self._orders.drafters_connected = event.count
+
+    def plan(self, now: float) -> StepPlan | Wait:
+        """Choose the rows of the next step, or say how long nothing is worth running."""
+        self._admit(now)
+        if not self._running:
+            return Wait(None)
+        held_until = [until for active in self._running if (until := self._held_until(active, now)) is not None]
+        if held_until:
+            return Wait(min(held_until))
+        rows = self._rows(now)
+        return StepPlan(tuple(rows)) if rows else Wait(None)
+
+    def commit(self, plan: StepPlan, output: StepOutput, now: float) -> list[Progress]:
+        """Turn the target's choices into emitted tokens; finished requests give their blocks back."""
+        self.counters.steps += 1
+        progress = []
+        for row, sampled in zip(plan.rows, output.sampled, strict=True):
+            active = self._by_sequence.get(row.seq_id)
+            if active is not None:
+                step = self._advance(active, row, sampled, now)
+                if step is not None:
+                    progress.append(step)
+        return progress
+
+    def fail(self, plan: StepPlan, message: str) -> list[Progress]:
+        """End the requests of a step that could not be computed; all others go on."""
+        progress = []
+        for row in plan.rows:
+            active = self._by_sequence.get(row.seq_id)
+            if active is not None:
+                self._remove(active)
+                error = FinishReason.ERROR
+                progress.append(Progress(active.request.request_id, active.num_emitted, (), (), error, message))
+        return progress
+
+    def take_draft_ops(self) -> list[DraftOp]:
+        """Return what the drafters must be told since the last call."""
+        return self._orders.take()
+
+    def load(self) -> EngineLoad:
+        """Return a snapshot of counters and load."""
+        return self.counters.snapshot(
+            running=len(self._running),
+            waiting=len(self._waiting),
+            kv_usage=self._pool.usage,
+            drafters_connected=self._orders.drafters_connected,
+        )
+
+    def _arrive(self, event: Arrived) -> None:
+        active = ActiveRequest.start(event.request, self._next_seq_id)
+        self._next_seq_id += 1
+        self._by_request[event.request.request_id] = active
+        self._by_sequence[active.sequence.seq_id] = active
+        self._waiting.append(active)
+
+    def _take_block(self, block: DraftBlock) -> None:
+        self.counters.draft_blocks_received += 1
+        active = self._by_sequence.get(block.seq_id)
+        if active is None:
+            self.counters.draft_outcomes_stale += len(block.outcomes)
+            return
+        for outcome in block.outcomes:
+            active.outcomes.add(outcome)
+        if not block.outcomes or max(o.base_len for o in block.outcomes) >= len(active.sequence):
+            active.asked_at = None
+            active.missed_blocks = 0
+
+    def _held_until(self, active: ActiveRequest, now: float) -> float | None:
+        if active.sequence.num_pending > 1 or self._orders.drafters_connected == 0:
+            return None
+        return self._speculation.held_until(active, now)
+
+    def _admit(self, now: float) -> None:
+        """Move waiting requests to the running ones while places and KV blocks last, in order of arrival."""
+        while self._waiting and len(self._running) < self._settings.max_running:
+            active = self._waiting[0]
+            sequence = active.sequence
+            cached = self._pool.attach_prefix(sequence)
+            if not self._pool.reserve(sequence, len(sequence)):
+                self._pool.release(sequence)
+                return
+            self._waiting.popleft()
+            self._running.append(active)
+            if active.cached_prompt_tokens is None:
+                active.cached_prompt_tokens = min(cached, sequence.prompt_len)
+                self.counters.prompt_tokens += sequence.prompt_len
+                self.counters.cached_prompt_tokens += active.cached_prompt_tokens
+            self._orders.open(active, now)
+
+    def _rows(self, now: float) -> list[Row]:
+        """Give each running sequence its row, oldest first, within the step's budget of positions."""
+        budget = self._settings.max_tokens_per_step
+        limit = self._speculation.share(len(self._running))
+        rows: list[Row] = []
+        decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
+        for active in decoding_first:
+            if budget == 0:
+                break
+            if active not in self._running:  # preempted for an older one
+                continue
+            row = self._row(active, budget, limit)
+            if row is not None:
+                rows.append(row)
+                budget -= len(row.tokens)
+        return rows
+
+    def _row(self, active: ActiveRequest, budget: int, limit: int) -> Row | None:
+        sequence = active.sequence
+        start, end = sequence.computed, len(sequence)
+        if end - start > budget:
+            tokens = sequence.tokens[start : start + budget]
+            return Row(sequence.seq_id, tokens, start, sequence.block_ids, 0, sequence.params)
+        room = min(limit, budget - (end - start), self._max_model_len - end)
+        draft = self._speculation.choose(active, room)
+        if draft.tokens and not self._pool.reserve(sequence, end + len(draft.tokens)):
+            draft = Draft()
+        if not self._make_room(active):
+            return None
+        tokens = [*sequence.tokens[start:], *draft.tokens]
+        num_samples = 1 + len(draft.tokens)
+        return Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)
+
+    def _make_room(self, active: ActiveRequest) -> bool:
+        """Reserve blocks for all of a sequence's tokens, preempting the youngest; False if it had to yield."""
+        while not self._pool.reserve(active.sequence, len(active.sequence)):
+            youngest = self._running[-1]
+            self._preempt(youngest)
+            if youngest is active:
+                return False
+        return True
+
+    def _preempt(self, active: ActiveRequest) -> None:
+        """Take a sequence's blocks; it is recomputed later and its text stays the same."""
+        self.counters.preemptions += 1
+        self._running.remove(active)
+        self._pool.release(active.sequence)
+        self._waiting.appendleft(active)
+
+    def _advance(self, active: ActiveRequest, row: Row, sampled: Seq[int], now: float) -> Progress | None:
+        sequence = active.sequence
+        if row.num_samples == 0:
+            sequence.computed = row.start + len(row.tokens)
+            self._pool.publish(sequence)
+            return None
+        draft = row.draft
+        emitted = verify(draft, sampled)
+        num_accepted = len(emitted) - 1
+        sequence.computed = row.start + len(row.tokens) - len(draft) + num_accepted
+        if draft:
+            self.counters.count_verification(row.draft_source, len(draft), num_accepted)
+        offset = active.num_emitted
+        tokens, finish = active.cut_at_stop(emitted)
+        active.append(tokens)
+        self.counters.generated_tokens += len(tokens)
+        if finish is None and len(sequence) >= self._max_model_len:
+            finish = FinishReason.LENGTH
+        sequence.computed = min(sequence.computed, len(sequence))
+        self._pool.publish(sequence)
+        if finish is None:
+            self._orders.commit(active, tokens, now)
+        else:
+            self._remove(active)
+        sources = [row.draft_source if i < num_accepted else DraftSource.NONE for i in range(len(tokens))]
+        return Progress(
+            active.request.request_id,
+            offset,
+            tokens,
+            sources,
+            finish,
+            num_drafts=1 if draft else 0,
+            num_draft_tokens=len(draft),
+            cached_prompt_tokens=active.cached_prompt_tokens or 0,
+        )
+
+    def _remove(self, active: ActiveRequest) -> None:
+        del self._by_request[active.request.request_id]
+        del self._by_sequence[active.sequence.seq_id]
+        if active in self._running:
+            self._running.remove(active)
+        else:
+            self._waiting.remove(active)
+        self._pool.release(active.sequence)
+        self._orders.close(active)
+        self.counters.draft_outcomes_stale += active.outcomes.stale

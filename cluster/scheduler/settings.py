@@ -1,0 +1,25 @@
+"""What an operator may tell the scheduler."""
+
+from pydantic import Field
+
+from workers.contract.draft import MAX_DRAFT_LENGTH
+from workers.settings import Settings
+
+
+class SchedulerSettings(Settings):
+    """Limits and the fixed draft length of one target's scheduler."""
+
+    draft_length: int = Field(default=4, ge=0, le=MAX_DRAFT_LENGTH)
+    """Draft tokens (K) asked for per verification; 0 turns speculation off."""
+    draft_wait_ms: float = Field(default=4.0, ge=0, le=10_000)
+    """How long a sequence may be held back for a block that is on its way, counted from the request for it."""
+    max_draft_tokens_per_step: int = Field(default=32, ge=0)
+    """Draft tokens verified per step over all sequences: more sequences get shorter drafts each."""
+    lookup: bool = True
+    """Guess from the sequence's own text (n-gram lookup) where no draft block came in time."""
+    max_tokens_per_step: int = Field(default=512, ge=2)
+    """Positions computed per step; decoding goes first, prompt chunks share what is left."""
+    max_running: int = Field(default=64, ge=1)
+    """Sequences that take part in steps at once."""
+    max_waiting: int = Field(default=256, ge=0)
+    """Requests that may queue for a place; more are answered with 429 at the door."""
