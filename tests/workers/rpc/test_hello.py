@@ -1,0 +1,50 @@
+import pytest
+
+from workers.contract.errors import ProtocolError
+from workers.contract.identity import ModelIdentity, new_incarnation
+from workers.rpc.hello import MAX_NAME_CHARS, Peer, check_drafter_fits, hello_message, read_hello
+from workers.rpc.stubs import drafting_pb2 as pb
+
+TARGET = ModelIdentity("big", 1000, "abc", 4096, "bf16/tp1/cpu")
+
+
+def test_a_hello_survives_the_wire():
+    incarnation = new_incarnation()
+    data = hello_message(TARGET, incarnation).SerializeToString()
+    assert read_hello(pb.Hello.FromString(data)) == Peer(TARGET, incarnation)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"protocol_version": 2}, "hello.protocol_version"),
+        ({"incarnation": 0}, "hello.incarnation"),
+        ({"model": "m" * (MAX_NAME_CHARS + 1)}, "hello.model"),
+        ({"tokenizer_fingerprint": "m" * (MAX_NAME_CHARS + 1)}, "hello.tokenizer_fingerprint"),
+        ({"numerics_class": "m" * (MAX_NAME_CHARS + 1)}, "hello.numerics_class"),
+    ],
+)
+def test_a_bad_hello_is_refused_by_field(change, field):
+    message = hello_message(TARGET, 5)
+    for name, value in change.items():
+        setattr(message, name, value)
+    with pytest.raises(ProtocolError, match=field):
+        read_hello(message)
+
+
+def test_another_version_is_told_what_to_do():
+    with pytest.raises(ProtocolError, match="run the same release"):
+        read_hello(pb.Hello(incarnation=1))
+
+
+def test_a_drafter_needs_the_targets_tokenizer():
+    check_drafter_fits(ModelIdentity("small", 1000, "abc"), TARGET)
+    check_drafter_fits(ModelIdentity("padded head", 1024, "abc"), TARGET)
+    check_drafter_fits(ModelIdentity("ngram", 0, ""), TARGET)
+    with pytest.raises(ProtocolError, match=r"'other'.*'big'.*choose a draft model"):
+        check_drafter_fits(ModelIdentity("other", 1000, "xyz"), TARGET)
+
+
+def test_a_target_without_a_vocabulary_is_refused():
+    with pytest.raises(ProtocolError, match=r"hello\.vocab_size"):
+        check_drafter_fits(ModelIdentity("ngram", 0, ""), ModelIdentity("big", 0, "abc"))
