@@ -9,11 +9,12 @@ A block is in one of three states::
 Cached and blank blocks are both *free*: they wait in one queue for reuse, blank ones first and then the
 cached ones, least recently used first.
 
-Shared blocks are never written. A sequence writes only at positions >= ``computed``, which falls only in
-``release``, when all its blocks go. A block can be found by others only once all its positions are below
-its owner's ``computed``, and is attached only below the finder's. So neither writes to it again, and no
-copy-on-write is needed: a sequence's new positions fall into blocks that ``reserve`` took from the queue,
-which drops the block's old entry before handing it out.
+Shared blocks are never written. A sequence writes only at positions >= ``computed``. A block can be found
+by others only once all its positions are below its owner's ``computed``, and is attached only below the
+finder's; ``computed`` never falls below the published blocks but in ``release``, when all blocks go
+(``reserve``, which comes before every write, checks it). So nobody writes to it again, and no copy-on-write
+is needed: new positions fall into blocks that ``reserve`` took from the queue, which drops a block's old
+entry before handing it out.
 """
 
 import hashlib
@@ -88,8 +89,14 @@ class BlockPool:
     def reserve(self, seq: Sequence, num_tokens: int) -> bool:
         """Grow ``seq.block_ids`` to hold the positions below ``num_tokens``.
 
-        Returns False, with nothing changed, if that takes more blocks than are free.
+        Returns False, with nothing changed, if that takes more blocks than are free. Raises ValueError if
+        the sequence is about to write to a block that others may share.
         """
+        if seq.computed < seq.published_blocks * self.block_size:
+            raise ValueError(
+                f"sequence {seq.seq_id} fell back to {seq.computed} computed tokens, "
+                f"into its {seq.published_blocks} published blocks of {self.block_size}"
+            )
         missing = self.blocks_for(num_tokens) - len(seq.block_ids)
         if missing > len(self._free):
             return False
@@ -109,7 +116,7 @@ class BlockPool:
         for i in range(seq.published_blocks, full):
             parent = _block_hash(parent, self._block_tokens(seq, i))
             block = seq.block_ids[i]
-            if parent not in self._found_by and self._hashes[block] is None:
+            if parent not in self._found_by:
                 self._found_by[parent] = block
                 self._hashes[block] = parent
         seq.published_blocks, seq.block_hash = full, parent
