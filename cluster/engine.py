@@ -101,6 +101,8 @@ class Engine:
             raise UnavailableError("the target is shutting down")
         self._admission.admit(request)
         self._sinks[request.request_id] = sink
+        if self._dead and self._sinks.pop(request.request_id, None) is not None:
+            raise UnavailableError("the target has given up")  # it died since the check above
         self._inbox.put(Arrived(request))
 
     def cancel(self, request_id: str) -> None:

@@ -1,0 +1,113 @@
+"""The same target and drafters without Ray: for tests, benchmarks and one machine.
+
+The target runs in this process, each drafter in a process of its own, and every token travels over the two
+gRPC services as it does in a cluster. What is missing is placement, supervision and scaling.
+"""
+
+import asyncio
+import contextlib
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence as Seq
+from types import TracebackType
+from typing import Self
+
+from cluster.links.router import Router
+from cluster.scheduler.settings import SchedulerSettings
+from cluster.target_server import TargetServer
+from workers.contract.errors import ConfigurationError
+from workers.contract.request import GenerationRequest, Progress
+from workers.model_runner import ModelRunner
+from workers.settings import DrafterSettings
+
+LOOPBACK = "127.0.0.1"
+READY = "ready "
+STOP_TIMEOUT_S = 10.0
+
+
+class DrafterProcess:
+    """A drafter in a process of its own, which may be killed and started again."""
+
+    def __init__(self, settings: DrafterSettings) -> None:
+        self._settings = settings
+        self._process: Process | None = None
+        self.address = ""
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running drafter; ConfigurationError if none runs."""
+        if self._process is None:
+            raise ConfigurationError("the drafter has not been started")
+        return self._process.pid
+
+    async def start(self) -> str:
+        """Start the drafter on a free port and return its address once it answers."""
+        command = ["-m", "workers.drafting.server", "--settings", self._settings.model_dump_json(), "--host", LOOPBACK]
+        self._process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE)
+        if self._process.stdout is None:
+            raise ConfigurationError("the drafter's standard output is not piped")
+        async for line in self._process.stdout:
+            if line.decode().startswith(READY):
+                self.address = line.decode().removeprefix(READY).strip()
+                return self.address
+        raise ConfigurationError(f"the drafter {self._settings.model!r} ended before it was ready; its log says why")
+
+    async def stop(self) -> None:
+        """End the drafter politely, then by force."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+class LocalCluster:
+    """A target, its drafters and a router to it, as an asynchronous context manager."""
+
+    def __init__(
+        self,
+        runner: ModelRunner,
+        drafters: Seq[DrafterSettings] = (),
+        scheduler: SchedulerSettings | None = None,
+    ) -> None:
+        """Serve a loaded model with the given drafters; none of them decodes plainly."""
+        self.target = TargetServer(runner, scheduler or SchedulerSettings())
+        self.drafters = [DrafterProcess(settings) for settings in drafters]
+        self.router = Router()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await asyncio.gather(*(drafter.start() for drafter in self.drafters))
+            address = await self.target.start(LOOPBACK)
+            self.announce()
+            await self.router.start()
+            self.router.set_targets([address])
+            await self.router.wait_ready()
+        except BaseException:
+            await self.stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    def announce(self) -> None:
+        """Tell the target where the drafters are now."""
+        self.target.set_drafters([drafter.address for drafter in self.drafters])
+
+    async def stop(self) -> None:
+        """End the router, the target and the drafters' processes."""
+        await self.router.stop()
+        await self.target.stop()
+        await asyncio.gather(*(drafter.stop() for drafter in self.drafters))
+
+    async def generate(self, request: GenerationRequest) -> list[Progress]:
+        """Serve one request through the router and return all of its progress."""
+        return [progress async for progress in self.router.generate(request)]

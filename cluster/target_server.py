@@ -1,0 +1,55 @@
+"""One target replica without Ray: the engine, its links to the drafters, and the service that ingresses dial."""
+
+import asyncio
+from collections.abc import Iterable
+
+from cluster.engine import Engine
+from cluster.links.generation_server import GenerationServer
+from cluster.links.pool import DrafterPool
+from cluster.scheduler.settings import SchedulerSettings
+from workers.contract.identity import ModelIdentity
+from workers.model_runner import ModelRunner
+
+STEP_DEADLINE_S = 120.0
+"""An engine that has not come round for this long counts as hung."""
+
+
+class TargetServer:
+    """Wires the parts of a target together; start and stop it on the asyncio loop that is to carry its streams.
+
+    The engine runs in a thread of its own. It and the loop meet twice per step at most: one hand-over of
+    draft orders to the pool, one of progress to each ingress stream.
+    """
+
+    def __init__(self, runner: ModelRunner, settings: SchedulerSettings) -> None:
+        self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops))
+        self._pool = DrafterPool(
+            self.engine.identity, self.engine.incarnation, self.engine.deliver, self.engine.drafters_connected
+        )
+        self._generation = GenerationServer(self.engine)
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What this target serves."""
+        return self.engine.identity
+
+    @property
+    def healthy(self) -> bool:
+        """False once the step loop has given up or hangs."""
+        return self.engine.seconds_since_beat() < STEP_DEADLINE_S
+
+    async def start(self, host: str, port: int = 0) -> str:
+        """Serve on ``host``; port 0 takes a free one. Returns "host:port"."""
+        self.engine.start()
+        await self._pool.start()
+        return await self._generation.start(host, port)
+
+    def set_drafters(self, addresses: Iterable[str]) -> None:
+        """Say which drafters there are now; links to others are closed. Callable from any thread."""
+        self._pool.set_drafters(addresses)
+
+    async def stop(self, grace: float = 0.0) -> None:
+        """Refuse new requests, give those in progress ``grace`` seconds to finish, then end."""
+        await self._generation.stop(grace)
+        await self._pool.stop()
+        await asyncio.to_thread(self.engine.stop)

@@ -1,0 +1,163 @@
+"""The step loop over a toy target: real threads, real queues, no model."""
+
+import threading
+import time
+
+import pytest
+
+from cluster.engine import MAX_FAILED_STEPS, Engine
+from cluster.scheduler.settings import SchedulerSettings
+from tests.support.toy_target import ToyTarget, plain_text
+from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
+from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
+from workers.contract.sampling_params import SamplingParams
+
+
+class Inbox:
+    """A progress sink that collects per request and says when one has finished."""
+
+    def __init__(self) -> None:
+        self.progress: dict[str, list[Progress]] = {}
+        self._changed = threading.Condition()
+
+    def __call__(self, items: list[Progress]) -> None:
+        with self._changed:
+            for item in items:
+                self.progress.setdefault(item.request_id, []).append(item)
+            self._changed.notify_all()
+
+    def wait_for(self, predicate, timeout: float = 10) -> None:
+        with self._changed:
+            assert self._changed.wait_for(predicate, timeout)
+
+    def finish(self, name: str) -> Progress:
+        self.wait_for(lambda: name in self.progress and self.progress[name][-1].finish_reason is not None)
+        return self.progress[name][-1]
+
+    def text(self, name: str) -> list[int]:
+        return [token for item in self.progress[name] for token in item.tokens]
+
+
+class BrokenTarget(ToyTarget):
+    """A toy target whose steps fail while ``broken`` is set."""
+
+    broken = True
+
+    def execute(self, plan):
+        if self.broken:
+            time.sleep(0.05)  # time for a test to submit all of its requests
+            raise RuntimeError("out of luck")
+        return super().execute(plan)
+
+
+class SlowTarget(ToyTarget):
+    def execute(self, plan):
+        time.sleep(0.01)
+        return super().execute(plan)
+
+
+@pytest.fixture
+def serve():
+    engines = []
+
+    def start(target: ToyTarget | None = None, **settings) -> Engine:
+        engine = Engine(target or ToyTarget(), SchedulerSettings(**settings))
+        engine.start()
+        engines.append(engine)
+        return engine
+
+    yield start
+    for engine in engines:
+        engine.stop()
+
+
+def request(name: str, prompt=(1, 2, 3), n: int = 8, **kwargs) -> GenerationRequest:
+    return GenerationRequest(name, list(prompt), SamplingParams(seed=2), Stopping(n), **kwargs)
+
+
+def test_requests_from_several_threads_get_their_own_text(serve):
+    engine, inbox = serve(), Inbox()
+    names = [f"r{i}" for i in range(12)]
+    threads = [threading.Thread(target=engine.submit, args=(request(n, [i, i]), inbox)) for i, n in enumerate(names)]
+    for thread in threads:
+        thread.start()
+    for i, name in enumerate(names):
+        assert inbox.finish(name).finish_reason is FinishReason.LENGTH
+        assert inbox.text(name) == plain_text([i, i], SamplingParams(seed=2), 8)
+    assert engine.load().generated_tokens == 12 * 8
+
+
+@pytest.mark.parametrize(
+    ("prompt", "n", "param"),
+    [([], 4, "prompt"), ([50], 4, "prompt"), ([-1], 4, "prompt"), ([1] * 128, 1, "prompt"), ([1], 0, "max_tokens"),
+     ([1], 128, "max_tokens"), ([1], 10**9, "max_tokens"), ([1], -5, "max_tokens")],
+)  # fmt: skip
+def test_what_can_never_be_served_is_refused_by_name(serve, prompt, n, param):
+    engine = serve()
+    with pytest.raises(InvalidParameterError) as refusal:
+        engine.submit(request("bad", prompt, n), Inbox())
+    assert refusal.value.param == param
+
+
+def test_a_request_larger_than_the_kv_cache_is_refused(serve):
+    engine = serve(ToyTarget(num_blocks=8, block_size=4, max_model_len=128))
+    with pytest.raises(InvalidParameterError, match="kv_cache_bytes"):
+        engine.submit(request("big", [1] * 20, 20), Inbox())
+
+
+def test_overload_is_said_at_the_door_and_room_is_made_again(serve):
+    engine, inbox = serve(SlowTarget(), max_running=1, max_waiting=1), Inbox()
+    engine.submit(request("a"), inbox)
+    engine.submit(request("b"), inbox)
+    with pytest.raises(OverloadedError):
+        engine.submit(request("c"), inbox)
+    inbox.finish("b")
+    engine.submit(request("c"), inbox)
+    assert inbox.finish("c").finish_reason is FinishReason.LENGTH
+
+
+def test_a_cancelled_request_gets_nothing_more_and_frees_its_blocks(serve):
+    engine, inbox = serve(SlowTarget()), Inbox()
+    engine.submit(request("a", n=100), inbox)
+    inbox.wait_for(lambda: "a" in inbox.progress)
+    engine.cancel("a")
+    engine.cancel("never heard of")
+    engine.submit(request("b"), inbox)
+    inbox.finish("b")
+    assert engine.load().kv_usage == 0
+    assert inbox.progress["a"][-1].finish_reason is None
+
+
+def test_a_sink_that_fails_hurts_nobody_else(serve):
+    engine, inbox = serve(), Inbox()
+
+    def failing(items: list[Progress]) -> None:
+        raise ConnectionError("gone")
+
+    engine.submit(request("a", n=100), failing)
+    engine.submit(request("b", n=100), inbox)
+    assert inbox.finish("b").finish_reason is FinishReason.LENGTH
+
+
+def test_a_failed_step_is_reported_and_the_engine_goes_on(serve):
+    target = BrokenTarget()
+    engine, inbox = serve(target), Inbox()
+    engine.submit(request("a"), inbox)
+    failed = inbox.finish("a")
+    assert failed.finish_reason is FinishReason.ERROR
+    assert "RuntimeError" in failed.message and "out of luck" not in failed.message
+    target.broken = False
+    engine.submit(request("b"), inbox)
+    assert inbox.finish("b").finish_reason is FinishReason.LENGTH
+
+
+def test_an_engine_whose_steps_keep_failing_gives_up_and_says_so(serve):
+    engine, inbox = serve(BrokenTarget(), max_running=1), Inbox()
+    names = [f"r{i}" for i in range(MAX_FAILED_STEPS + 2)]
+    for name in names:
+        engine.submit(request(name), inbox)
+    for name in names:
+        assert inbox.finish(name).finish_reason is FinishReason.ERROR
+    assert engine.seconds_since_beat() == float("inf")
+    with pytest.raises(UnavailableError):
+        engine.submit(request("late"), inbox)
