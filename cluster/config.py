@@ -1,0 +1,121 @@
+"""Everything an operator may set, as one typed model: what ``outrider serve CONFIG.yaml`` and ``serve deploy`` read.
+
+A key that does not exist is refused. Values come from the file, then from the environment, then from the
+command line, each over the one before: see ``cluster.config_loader``.
+"""
+
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from cluster.api.settings import ApiSettings
+from cluster.scheduler.settings import SchedulerSettings
+from workers.settings import DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
+
+NO_DRAFTER = "none"
+"""As a drafter's model: no drafter processes; the target's own n-gram lookup may still guess."""
+
+
+class Placement(Settings):
+    """Where Ray may put the processes of one role, and what they reserve there (per process)."""
+
+    num_cpus: float = Field(default=0, ge=0)
+    """CPUs that Ray sets aside. 0 lets a small machine hold every role; threads are set apart from this."""
+    num_gpus: float | None = Field(default=None, ge=0)
+    """GPUs that Ray sets aside; None: 1 where the role computes on a GPU, else 0."""
+    resources: dict[str, float] = Field(default_factory=dict)
+    """Custom Ray resources, such as ``{"outrider_drafter": 1}`` on the cheap nodes."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Ray node labels that must match, such as ``{"ray.io/accelerator-type": "L4"}``."""
+
+
+def _refuse_second_name(runner: RunnerSettings, role: str) -> None:
+    """Refuse a model named in two places: one of them would be ignored."""
+    if "model" in runner.model_fields_set:
+        raise ValueError(f"the model's name belongs in {role}.model, not in {role}.runner.model")
+
+
+class TargetConfig(Placement):
+    """The target: the model that decides every token."""
+
+    model: str = DEFAULT_MODEL
+    """The embedded default's name, a folder with safetensors, or a hub id."""
+    runner: RunnerSettings = RunnerSettings()
+    """How the model runs: dtype, device, KV memory, threads. The model's name stands above."""
+    tp: int = Field(default=1, ge=1, le=64)
+    """Tensor-parallel degree: processes (ranks) that share one replica's weights, all on one node."""
+    replicas: int = Field(default=1, ge=1)
+    """Independent copies of the model; a request that loses one goes on at another."""
+    host: str | None = None
+    """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
+    drain_timeout_s: float = Field(default=60.0, ge=0)
+    """How long a target that is told to stop may go on with the requests it has."""
+
+    @model_validator(mode="after")
+    def _one_model_name(self) -> Self:
+        _refuse_second_name(self.runner, "target")
+        return self
+
+    def runner_settings(self) -> RunnerSettings:
+        """Return the runner's settings with the model's name put in."""
+        return self.runner.model_copy(update={"model": self.model})
+
+
+class DraftersConfig(Placement, DrafterSettings):
+    """The drafters: processes that guess ahead, on cheap hardware. They can be lost at any time."""
+
+    replicas: int = Field(default=1, ge=1)
+    """Drafter processes; each serves every target."""
+    host: str | None = None
+    """Address that drafters listen on and advertise; None: the one by which Ray knows the node."""
+
+    @model_validator(mode="after")
+    def _one_model_name(self) -> Self:
+        _refuse_second_name(self.runner, "drafters")
+        return self
+
+    @property
+    def enabled(self) -> bool:
+        """False where no drafter process is wanted."""
+        return self.model != NO_DRAFTER
+
+    @property
+    def computes(self) -> bool:
+        """True where a drafter runs a model, so that torch and perhaps a GPU are needed."""
+        return self.model not in (NO_DRAFTER, "ngram")
+
+    def drafter_settings(self) -> DrafterSettings:
+        """Return what a drafter process is told: everything here but its placement."""
+        return DrafterSettings(**{name: getattr(self, name) for name in DrafterSettings.model_fields})
+
+
+class HttpConfig(Settings):
+    """The door: Ray Serve's HTTP proxy and the ingress replicas behind it."""
+
+    host: str = "127.0.0.1"
+    """Address that HTTP listens on; 0.0.0.0 opens it to the network."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    replicas: int = Field(default=1, ge=1)
+    """Ingress processes (API, tokenizer, streams)."""
+    api: ApiSettings = ApiSettings()
+    """Limits and names of the OpenAI-compatible API."""
+
+
+class RayConfig(Settings):
+    """Which Ray cluster carries the processes. Used by ``outrider serve`` only."""
+
+    address: str | None = None
+    """None: a private cluster that ends with the command, on loopback only and closed by a random token.
+    ``auto`` or ``host:port``: join that one; how it admits clients is set by Ray's own RAY_AUTH_* variables."""
+
+
+class ClusterConfig(Settings):
+    """One served model: a target, its drafters, the scheduler between them and the door in front."""
+
+    name: str = Field(default="outrider", pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")
+    """Name of the Serve application; two on one Ray cluster need two names."""
+    target: TargetConfig = TargetConfig()
+    drafters: DraftersConfig = DraftersConfig()
+    scheduler: SchedulerSettings = SchedulerSettings()
+    http: HttpConfig = HttpConfig()
+    ray: RayConfig = RayConfig()
