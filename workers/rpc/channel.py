@@ -80,9 +80,13 @@ class RpcServer:
             await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
         return f"{bound_host}:{bound}"
 
+    async def leave(self) -> None:
+        """Say NOT_SERVING from now on, while everything else goes on: health checks take this server out."""
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, grace_s: float = 0.0) -> None:
         """Say NOT_SERVING, let open calls finish for ``grace_s`` seconds, then cancel them."""
-        await self._health.enter_graceful_shutdown()
+        await self.leave()
         await self.grpc.stop(grace_s)
 
     def _bind(self, address: str) -> int:

@@ -1,0 +1,74 @@
+"""EngineLoad on the wire, and the sum over several targets."""
+
+import math
+from collections.abc import Iterable
+from collections.abc import Sequence as Seq
+from dataclasses import fields
+from itertools import zip_longest
+from typing import Any
+
+from cluster.scheduler.load import EngineLoad
+from workers.contract.errors import ProtocolError
+from workers.rpc.stubs import generation_pb2 as pb
+
+MAX_LIST = 64
+"""Longest per-position or per-source list that a peer may send."""
+
+GAUGES = ("running", "waiting", "kv_usage", "drafters_connected")
+"""Fields that tell the present; all others only grow while a process lives."""
+
+
+def load_to_proto(load: EngineLoad) -> pb.TargetLoad:
+    """Return the message for a load; its fields have the same names."""
+    return pb.TargetLoad(**{field.name: getattr(load, field.name) for field in fields(load)})
+
+
+def load_from_proto(message: pb.TargetLoad) -> EngineLoad:
+    """Return the load that a target reported, or raise ProtocolError where its numbers make no sense."""
+    values: dict[str, Any] = {}
+    for field in fields(EngineLoad):
+        value = getattr(message, field.name)
+        if isinstance(value, int | float):
+            values[field.name] = _finite(field.name, value)
+        elif len(value) > MAX_LIST:
+            raise ProtocolError(f"load.{field.name} has {len(value)} entries, at most {MAX_LIST} make sense")
+        else:
+            values[field.name] = tuple(value)
+    return EngineLoad(**values)
+
+
+def sum_loads(live: Iterable[EngineLoad], gone: Iterable[EngineLoad]) -> EngineLoad:
+    """Add up loads: counters of all, sizes of queues of the living.
+
+    KV usage and the number of drafters are those of the fullest and the best connected living target,
+    because a sum of either would mean nothing.
+    """
+    living = list(live)
+    total: dict[str, Any] = {field.name: field.default for field in fields(EngineLoad)}
+    for load in (*living, *gone):
+        for name in total:
+            if name not in GAUGES:
+                total[name] = _add(total[name], getattr(load, name))
+    return EngineLoad(
+        **{
+            **total,
+            "running": sum(load.running for load in living),
+            "waiting": sum(load.waiting for load in living),
+            "kv_usage": max((load.kv_usage for load in living), default=0.0),
+            "drafters_connected": max((load.drafters_connected for load in living), default=0),
+        }
+    )
+
+
+def _finite(name: str, value: float) -> float:
+    if not math.isfinite(value) or value < 0:
+        raise ProtocolError(f"load.{name} is {value}")
+    return value
+
+
+def _add(left: float | Seq[int], right: float | Seq[int]) -> float | Seq[int]:
+    if isinstance(left, Seq) and isinstance(right, Seq):
+        return tuple(a + b for a, b in zip_longest(left, right, fillvalue=0))
+    if isinstance(left, Seq) or isinstance(right, Seq):
+        raise TypeError("a counter is a number or a list of numbers, not both")
+    return left + right

@@ -1,0 +1,172 @@
+"""The Generation protocol as plain values: contract to message, and message to contract with every field checked.
+
+What a request asks for and cannot have is an InvalidParameterError, which its sender gets back as a
+rejection. What no correct peer would send is a ProtocolError, which ends the stream.
+"""
+
+import math
+from collections.abc import Sequence as Seq
+
+from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
+from workers.contract.errors import (
+    InvalidParameterError,
+    OutriderError,
+    OverloadedError,
+    ProtocolError,
+    UnavailableError,
+)
+from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
+from workers.contract.sampling_params import SamplingParams
+from workers.rpc.fields import check_range, read_sampling, read_tokens, sampling_message
+from workers.rpc.stubs import generation_pb2 as pb
+
+MAX_REQUEST_ID = 128
+MAX_SALT = 256
+MAX_STOP_TOKEN_IDS = 4096
+MAX_RETRY_AFTER_S = 3600.0
+MAX_TOKENS_PER_STEP = 4096
+"""Far above what one step can emit for one request; guards the receiver's memory."""
+
+_FINISH_TO_PROTO = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
+    FinishReason.ERROR: pb.FINISH_REASON_ERROR,
+}
+_FINISH_FROM_PROTO = {number: reason for reason, number in _FINISH_TO_PROTO.items()}
+
+
+def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
+    """Return the message that asks a target to serve a request; ``attempt`` counts resubmissions."""
+    return pb.Submit(
+        request_id=request.request_id,
+        attempt=attempt,
+        prompt=request.prompt,
+        emitted=request.emitted,
+        sampling=sampling_message(request.params),
+        max_tokens=request.stopping.max_tokens,
+        stop_token_ids=sorted(request.stopping.stop_token_ids),
+        salt=request.salt,
+        max_draft_tokens=request.max_draft_tokens,
+    )
+
+
+def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
+    """Return the request in a message.
+
+    Raises ProtocolError where it has no usable id, so that not even a rejection could be addressed, and
+    InvalidParameterError for everything else.
+    """
+    check_request_id(message.request_id)
+    _check_tokens("prompt", message.prompt, vocab_size)
+    _check_tokens("emitted", message.emitted, vocab_size)
+    _check_tokens("stop_token_ids", message.stop_token_ids, vocab_size)
+    if len(message.stop_token_ids) > MAX_STOP_TOKEN_IDS:
+        raise InvalidParameterError("stop_token_ids", f"at most {MAX_STOP_TOKEN_IDS} stop token ids are possible")
+    if len(message.salt) > MAX_SALT:
+        raise InvalidParameterError("salt", f"the cache salt may have at most {MAX_SALT} characters")
+    if message.max_tokens < 1:
+        raise InvalidParameterError("max_tokens", "max_tokens must be at least 1")
+    return GenerationRequest(
+        request_id=message.request_id,
+        prompt=list(message.prompt),
+        params=_sampling(message),
+        stopping=Stopping(message.max_tokens, frozenset(message.stop_token_ids)),
+        emitted=list(message.emitted),
+        salt=message.salt,
+        max_draft_tokens=_max_draft_tokens(message),
+    )
+
+
+def tokens_to_proto(progress: Progress, request_id: str | None = None) -> pb.Tokens:
+    """Return the message for one request's progress, under ``request_id`` where the peer knows it by another."""
+    finish = progress.finish_reason
+    return pb.Tokens(
+        request_id=progress.request_id if request_id is None else request_id,
+        offset=progress.offset,
+        tokens=progress.tokens,
+        sources=bytes(progress.sources),
+        finish_reason=pb.FINISH_REASON_UNSPECIFIED if finish is None else _FINISH_TO_PROTO[finish],
+        message=progress.message,
+        num_drafts=progress.num_drafts,
+        num_draft_tokens=progress.num_draft_tokens,
+        cached_prompt_tokens=progress.cached_prompt_tokens,
+    )
+
+
+def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
+    """Return the progress in a message, or raise ProtocolError where it makes no sense."""
+    check_request_id(message.request_id)
+    check_range("tokens.tokens", len(message.tokens), 0, MAX_TOKENS_PER_STEP, "tokens")
+    check_range("tokens.sources", len(message.sources), len(message.tokens), len(message.tokens), "bytes")
+    check_range("tokens.sources", max(message.sources, default=0), 0, max(DraftSource))
+    finish = message.finish_reason
+    if finish != pb.FINISH_REASON_UNSPECIFIED and finish not in _FINISH_FROM_PROTO:
+        raise ProtocolError(f"tokens.finish_reason: {finish} is not known")
+    return Progress(
+        request_id=message.request_id,
+        offset=message.offset,
+        tokens=read_tokens(message.tokens, "tokens.tokens", vocab_size),
+        sources=tuple(map(DraftSource, message.sources)),
+        finish_reason=_FINISH_FROM_PROTO.get(finish),
+        message=message.message,
+        num_drafts=message.num_drafts,
+        num_draft_tokens=message.num_draft_tokens,
+        cached_prompt_tokens=message.cached_prompt_tokens,
+    )
+
+
+def rejection_to_proto(request_id: str, error: OutriderError) -> pb.Rejected:
+    """Return the message that refuses a request for the reason that the error's class tells."""
+    rejected = pb.Rejected(request_id=request_id, message=str(error))
+    if isinstance(error, InvalidParameterError):
+        rejected.reason = pb.Rejected.REASON_INVALID
+        rejected.param = error.param
+    elif isinstance(error, OverloadedError):
+        rejected.reason = pb.Rejected.REASON_OVERLOADED
+        rejected.retry_after_s = error.retry_after_s
+    else:
+        rejected.reason = pb.Rejected.REASON_UNAVAILABLE
+    return rejected
+
+
+def rejection_from_proto(message: pb.Rejected) -> OutriderError:
+    """Return the error that a rejection stands for, to be raised at the caller's side."""
+    if message.reason == pb.Rejected.REASON_INVALID:
+        return InvalidParameterError(message.param, message.message)
+    if message.reason == pb.Rejected.REASON_OVERLOADED:
+        seconds = message.retry_after_s
+        sane = seconds if math.isfinite(seconds) and 0 < seconds <= MAX_RETRY_AFTER_S else 1.0
+        return OverloadedError(message.message, sane)
+    if message.reason == pb.Rejected.REASON_UNAVAILABLE:
+        return UnavailableError(message.message)
+    return ProtocolError(f"a request was rejected for the unknown reason {message.reason}")
+
+
+def check_request_id(request_id: str) -> str:
+    """Return a request id that can be used as a key, or raise ProtocolError."""
+    if not 0 < len(request_id) <= MAX_REQUEST_ID:
+        raise ProtocolError(f"request_id: must have 1 to {MAX_REQUEST_ID} characters, got {len(request_id)}")
+    return request_id
+
+
+def _check_tokens(param: str, tokens: Seq[int], vocab_size: int) -> None:
+    if tokens and max(tokens) >= vocab_size:
+        raise InvalidParameterError(param, f"token ids must lie between 0 and {vocab_size - 1}, got {max(tokens)}")
+
+
+def _sampling(message: pb.Submit) -> SamplingParams:
+    try:
+        return read_sampling(message.sampling, "sampling")
+    except ProtocolError as error:
+        raise InvalidParameterError("sampling", str(error)) from error
+
+
+def _max_draft_tokens(message: pb.Submit) -> int | None:
+    if not message.HasField("max_draft_tokens"):
+        return None
+    if message.max_draft_tokens > MAX_DRAFT_LENGTH:
+        raise InvalidParameterError(
+            "max_draft_tokens", f"at most {MAX_DRAFT_LENGTH} draft tokens are possible, got {message.max_draft_tokens}"
+        )
+    return message.max_draft_tokens
