@@ -1,0 +1,79 @@
+"""What a candidate is asked to do, and what came of it: plain values that travel as JSON."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from cluster.bench.prompts import PROMPTS, conversation
+from workers.tokenizer import Tokenizer
+
+NEW_TOKENS = 128
+"""Tokens per answer; the end-of-sequence token is ignored, so every answer has exactly this length."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn; temperature 0 is greedy."""
+
+    temperature: float
+    top_p: float
+
+    @property
+    def name(self) -> str:
+        """`greedy` or `sampled`."""
+        return "greedy" if self.temperature == 0 else "sampled"
+
+
+GREEDY = Sampling(temperature=0.0, top_p=1.0)
+SAMPLED = Sampling(temperature=0.8, top_p=0.95)
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Prompts that are sent at once; all answers have ``new_tokens`` tokens."""
+
+    prompts: Sequence[Sequence[int]]
+    sampling: Sampling
+    new_tokens: int = NEW_TOKENS
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that all answers have together."""
+        return len(self.prompts) * self.new_tokens
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Workload":
+        """Undo `to_json`."""
+        return cls(**{**fields, "sampling": Sampling(**fields["sampling"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One run of a workload: seconds from the first submission to the last token, prefill included."""
+
+    num_tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Emitted tokens per second over all requests."""
+        return self.num_tokens / self.seconds
+
+
+class Candidate(Protocol):
+    """Something that answers prompts, in processes of its own."""
+
+    name: str
+
+    def run(self, workload: Workload) -> Measurement:
+        """Answer all prompts at once and say how long it took."""
+
+
+def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: str) -> Workload:
+    """Return the first ``count`` prompts, each made new to every prefix cache by the nonce."""
+    messages = (conversation(prompt, f"{nonce} {i}") for i, prompt in enumerate(PROMPTS[:count]))
+    return Workload([tokenizer.apply_chat_template(m) for m in messages], sampling)
