@@ -19,11 +19,12 @@ from rich.console import Console
 
 from cluster.bench.machine import describe_machine
 from cluster.bench.memory import TargetMemory, measure_target
+from cluster.bench.prompts import PROMPTS, conversation
 from cluster.bench.results import HUGGING_FACE, Cell, lines, table
 from cluster.bench.served import ServedCandidate, plain_config
 from cluster.bench.server_process import ServerProcess
 from cluster.bench.worker import WorkerProcess
-from cluster.bench.workload import GREEDY, SAMPLED, Candidate, Sampling, make_workload
+from cluster.bench.workload import GREEDY, SAMPLED, Candidate, Sampling, Workload
 from workers.checkpoint.source import ModelSource, resolve_model
 from workers.settings import DEFAULT_MODEL, RunnerSettings
 from workers.tokenizer import Tokenizer
@@ -39,6 +40,12 @@ def jobs(hugging_face: Candidate, ours: list[Candidate]) -> list[Job]:
     """Return one round: the yardstick first, then ours at every concurrency, greedy and sampled."""
     grid = [(one, n, how) for one in ours for n in CONCURRENCIES for how in (GREEDY, SAMPLED)]
     return [(hugging_face, 1, GREEDY), *grid]
+
+
+def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: str) -> Workload:
+    """Return the first ``count`` prompts, each made new to every prefix cache by the nonce."""
+    messages = (conversation(prompt, f"{nonce} {i}") for i, prompt in enumerate(PROMPTS[:count]))
+    return Workload([tokenizer.apply_chat_template(m) for m in messages], sampling)
 
 
 @contextlib.contextmanager

@@ -4,9 +4,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from cluster.bench.prompts import PROMPTS, conversation
-from workers.tokenizer import Tokenizer
-
 NEW_TOKENS = 128
 """Tokens per answer; the end-of-sequence token is ignored, so every answer has exactly this length."""
 
@@ -71,9 +68,3 @@ class Candidate(Protocol):
 
     def run(self, workload: Workload) -> Measurement:
         """Answer all prompts at once and say how long it took."""
-
-
-def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: str) -> Workload:
-    """Return the first ``count`` prompts, each made new to every prefix cache by the nonce."""
-    messages = (conversation(prompt, f"{nonce} {i}") for i, prompt in enumerate(PROMPTS[:count]))
-    return Workload([tokenizer.apply_chat_template(m) for m in messages], sampling)
