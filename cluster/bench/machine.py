@@ -1,5 +1,6 @@
 """What a benchmark ran on, and how much memory a process holds: read from /proc."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -7,6 +8,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from cluster.private_ray import descendants
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 """CPU features that multiply bf16 natively; without them bf16 is emulated and slow."""
@@ -37,24 +40,11 @@ def pss_bytes(pid: int) -> int:
     raise ValueError(f"/proc/{pid}/smaps_rollup has no Pss line")
 
 
-def descendants(pid: int) -> Iterator[tuple[int, str]]:
+def named_descendants(pid: int) -> Iterator[tuple[int, str]]:
     """Yield process id and command line of everything that descends from ``pid``."""
-    children: dict[int, list[int]] = {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (folder / "stat").read_text()
-        except OSError:
-            continue
-        parent = int(stat.rpartition(")")[2].split()[1])
-        children.setdefault(parent, []).append(int(folder.name))
-    waiting = list(children.get(pid, ()))
-    while waiting:
-        child = waiting.pop()
-        waiting += children.get(child, ())
-        try:
+    for child in descendants(pid):
+        with contextlib.suppress(OSError):
             yield child, Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ").strip()
-        except OSError:
-            continue
 
 
 def _commit() -> str:

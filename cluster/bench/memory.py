@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cluster.bench.machine import descendants, pss_bytes
+from cluster.bench.machine import named_descendants, pss_bytes
 from workers.checkpoint.source import ModelSource
 
 ALLOWANCE_BYTES = 10**9
@@ -41,7 +41,7 @@ def measure_target(server_pid: int, source: ModelSource, kv_cache_bytes: int) ->
     Raises:
         RuntimeError: No process of that name is there.
     """
-    targets = [pid for pid, command in descendants(server_pid) if _is_target(command)]
+    targets = [pid for pid, command in named_descendants(server_pid) if _is_target(command)]
     if not targets:
         raise RuntimeError(f"process {server_pid} has no descendant that is a target replica")
     weights = sum(file.stat().st_size for file in source.path.glob("*.safetensors"))

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from cluster.bench.machine import descendants, pss_bytes
+from cluster.bench.machine import named_descendants, pss_bytes
 from cluster.bench.worker import WorkerProcess
 from cluster.bench.workload import Measurement, Sampling, Workload
 
@@ -30,7 +30,7 @@ def test_a_child_that_dies_is_named() -> None:
 def test_a_childs_memory_is_found_by_its_parent() -> None:
     worker = WorkerProcess("echo", "tests.cluster.bench.echo_worker", threads=1)
     try:
-        commands = dict(descendants(os.getpid()))
+        commands = dict(named_descendants(os.getpid()))
         assert "tests.cluster.bench.echo_worker" in commands[worker.pid]
         assert sys.executable in commands[worker.pid]
         assert 10**6 < pss_bytes(worker.pid) < 10**10

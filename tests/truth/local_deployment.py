@@ -1,0 +1,78 @@
+"""The whole product in one process and its drafters, without Ray: gRPC inside, HTTP in front."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from cluster.api.app import build_app
+from cluster.api.settings import ApiSettings
+from cluster.bench.server_process import free_port
+from cluster.local import LocalCluster
+from cluster.scheduler.load import EngineLoad
+from cluster.scheduler.settings import SchedulerSettings
+from tests.truth.clients import GrpcClient, HttpClient
+from tests.truth.deployment import Client, Speculation
+from workers.model_runner import ModelRunner
+from workers.tokenizer import Tokenizer
+
+PATIENT_MS = 5000.0
+"""How long a sequence waits for its block here: with drafters on the target's own cores, and what is tested
+is the text, the default would leave most drafts unused."""
+
+
+@dataclass
+class LocalDeployment:
+    """What is running, and the ways to ask it."""
+
+    cluster: LocalCluster
+    clients: dict[str, Client]
+
+    def load(self) -> EngineLoad:
+        """Return the target's counters now."""
+        return self.cluster.target.engine.load()
+
+
+@contextlib.asynccontextmanager
+async def deploy(runner: ModelRunner, tokenizer: Tokenizer, speculation: Speculation) -> AsyncIterator[LocalDeployment]:
+    """Start a deployment around a loaded target; end it with all its processes."""
+    drafters = [speculation.drafter] if speculation.drafter else []
+    scheduler = SchedulerSettings(
+        draft_length=speculation.draft_length,
+        draft_wait_ms=PATIENT_MS,
+        lookup=speculation.draft_length > 0,
+    )
+    async with LocalCluster(runner, drafters, scheduler) as cluster:
+        await _drafters_connected(cluster, len(drafters))
+        app = build_app(cluster.router, tokenizer, ApiSettings())
+        async with _serve_http(app) as url:
+            http = HttpClient(url, runner.identity.name)
+            try:
+                yield LocalDeployment(cluster, {"gRPC": GrpcClient(cluster.router, tokenizer), "HTTP": http})
+            finally:
+                await http.close()
+
+
+async def _drafters_connected(cluster: LocalCluster, count: int) -> None:
+    async with asyncio.timeout(60):
+        while cluster.target.engine.load().drafters_connected < count:
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def _serve_http(app: FastAPI) -> AsyncIterator[str]:
+    """Serve an app on a free port of the loopback; yield its URL."""
+    port = free_port()
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
+    task = asyncio.create_task(server.serve())
+    try:
+        async with asyncio.timeout(30):
+            while not server.started:
+                await asyncio.sleep(0.02)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task
