@@ -37,7 +37,8 @@ class GenerationServer:
     ) -> None:
         """Make a server around an engine that runs; ``outbox_limit`` bounds what waits for one slow reader."""
         self._engine = engine
-        self._rpc = RpcServer(credentials)
+        self._credentials = credentials
+        self._rpc: RpcServer | None = None
         self._outbox_limit = outbox_limit
         self._numbers = itertools.count(1)
         self._sessions: set[GenerationSession] = set()
@@ -51,6 +52,7 @@ class GenerationServer:
 
     async def start(self, host: str, port: int = 0) -> str:
         """Listen and return the bound ``host:port``; ConfigurationError where the address cannot be had."""
+        self._rpc = RpcServer(self._credentials)
         pb_grpc.add_GenerationServiceServicer_to_server(_Servicer(self), self._rpc.grpc)
         address = await self._rpc.start(host, port, [SERVICE])
         self._beat = asyncio.create_task(self._report_load())
@@ -59,7 +61,8 @@ class GenerationServer:
     async def drain(self, timeout_s: float = 0.0) -> bool:
         """Take no more requests, tell every peer, and wait for those under way; True where none is left."""
         self._draining = True
-        await self._rpc.leave()
+        if self._rpc is not None:
+            await self._rpc.leave()
         for session in list(self._sessions):
             session.draining = True
             session.send(pb.GenerateResponse(draining=True))
@@ -76,7 +79,8 @@ class GenerationServer:
             self._beat.cancel()
         for session in list(self._sessions):
             session.end()
-        await self._rpc.stop(grace_s=1.0)
+        if self._rpc is not None:
+            await self._rpc.stop(grace_s=1.0)
 
     async def serve(self, requests: AsyncIterator[pb.GenerateRequest]) -> AsyncGenerator[pb.GenerateResponse]:
         """Serve one stream. Raises OutriderError where it ends by the peer's fault."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import Protocol
 
-from cluster.links.outbox import Outbox
+from cluster.links.outbox import Outbox, coalesce
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import InvalidParameterError, OutriderError, ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity
@@ -89,13 +89,8 @@ class GenerationSession:
     async def responses(self) -> AsyncIterator[pb.GenerateResponse]:
         """Yield what there is to write, everything that came together in one message, until the end."""
         async for batch in self._outbox.batches():
-            if len(batch) == 1:
-                yield batch[0]
-                continue
-            merged = pb.GenerateResponse()
-            for item in batch:
-                merged.MergeFrom(item)
-            yield merged
+            for message in coalesce(batch):
+                yield message
 
     def send(self, response: pb.GenerateResponse) -> None:
         """Queue a message; a peer that has not read for too long loses the stream instead."""

@@ -1,10 +1,17 @@
 """What waits to be written to a peer: items gather while a write is under way, and never without bound."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Sequence as Seq
 from typing import Generic, TypeVar
 
+from google.protobuf.message import Message
+
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+TARGET_MESSAGE_BYTES = 4 * 2**20
+"""Messages are merged up to about this size, well under what a peer accepts."""
 
 
 class Outbox(Generic[T]):
@@ -46,3 +53,27 @@ class Outbox(Generic[T]):
             items, self._items, self._held = self._items, [], 0
             if items:
                 yield items
+
+
+def coalesce(messages: Seq[M], max_bytes: int = TARGET_MESSAGE_BYTES) -> Iterator[M]:
+    """Yield the same content in as few messages as ``max_bytes`` allows; the given ones are not changed."""
+    group: list[M] = []
+    held = 0
+    for message in messages:
+        size = message.ByteSize()
+        if group and held + size > max_bytes:
+            yield _merge(group)
+            group, held = [], 0
+        group.append(message)
+        held += size
+    if group:
+        yield _merge(group)
+
+
+def _merge(messages: Seq[M]) -> M:
+    if len(messages) == 1:
+        return messages[0]
+    merged = type(messages[0])()
+    for message in messages:
+        merged.MergeFrom(message)
+    return merged
