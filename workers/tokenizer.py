@@ -1,0 +1,135 @@
+"""The tokenizer of a checkpoint: text to ids and back, chat template, end tokens, fingerprint."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from workers.contract.errors import InvalidParameterError, ModelRefusedError
+from workers.detokenizer import IncrementalDetokenizer
+
+
+class Tokenizer:
+    """What the ingress needs of a tokenizer; safe to use from several threads."""
+
+    def __init__(self, backend: Any, eos_token_ids: Iterable[int]) -> None:
+        """Wrap a transformers tokenizer; ``eos_token_ids`` end a generation besides its own eos."""
+        self._backend = backend
+        own = backend.eos_token_id
+        self.eos_token_ids: frozenset[int] = frozenset(eos_token_ids) | ({own} if own is not None else frozenset())
+        """Ids of which any ends a generation."""
+
+    @classmethod
+    def from_folder(cls, path: Path) -> "Tokenizer":
+        """Read the tokenizer of a checkpoint folder.
+
+        Raises:
+            ModelRefusedError: the folder has no tokenizer that transformers can read without running its code.
+        """
+        try:
+            backend = AutoTokenizer.from_pretrained(path, local_files_only=True, trust_remote_code=False)
+        except Exception as error:  # tokenizers raises bare Exception for a malformed file
+            raise ModelRefusedError(f"{path} has no usable tokenizer: {error}") from error
+        return cls(backend, _end_ids(path))
+
+    def encode(self, text: str, *, add_special_tokens: bool = True, param: str = "prompt") -> list[int]:
+        """Return the ids of a text; ``add_special_tokens`` puts bos in front where the model wants one.
+
+        The string of a special token, such as ``<|im_end|>``, becomes that token, as in vLLM and in
+        transformers: prompts are templates that people write out by hand.
+
+        Raises:
+            InvalidParameterError: the text cannot be UTF-8 (a lone surrogate); it names ``param``.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidParameterError(param, f"{param} is not valid Unicode: {error.reason}") from error
+        ids: list[int] = self._backend.encode(text, add_special_tokens=add_special_tokens)
+        return ids
+
+    def apply_chat_template(
+        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+    ) -> list[int]:
+        """Return the ids of a conversation in the checkpoint's own format.
+
+        The rendered text is encoded whole, so special-token strings inside a message become control
+        tokens (as in vLLM). Whoever must not let users forge turns filters messages before this.
+
+        Raises:
+            InvalidParameterError: there is no chat template, or it cannot render these messages.
+        """
+        if not self._backend.chat_template:
+            raise InvalidParameterError("messages", "the model has no chat template; use /v1/completions")
+        try:
+            text: str = self._backend.apply_chat_template(
+                [dict(message) for message in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+            )
+        except Exception as error:  # a template is a program of the checkpoint's; it objects in its own ways
+            raise InvalidParameterError("messages", f"the chat template cannot render messages: {error}") from error
+        return self.encode(text, add_special_tokens=False, param="messages")
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """Return the text of ids; those outside the vocabulary have none."""
+        text: str = self._backend.decode(
+            list(ids), skip_special_tokens=skip_special_tokens, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def incremental(self, skip_special_tokens: bool = True) -> IncrementalDetokenizer:
+        """Return a detokenizer for one stream of ids."""
+        mask = self._text_mask if skip_special_tokens else self._known_mask
+        return IncrementalDetokenizer(
+            partial(self.decode, skip_special_tokens=False), lambda i: 0 <= i < len(mask) and mask[i] == 1
+        )
+
+    @cached_property
+    def vocab_size(self) -> int:
+        """One more than the highest id, added tokens included."""
+        return max(self._vocabulary.values()) + 1
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Sha256 of the vocabulary, token by id, added tokens included.
+
+        Equal fingerprints mean that the same ids are the same text, which is all that drafting needs.
+        Merges and the chat template do not count: a drafter never encodes text.
+        """
+        digest = hashlib.sha256()
+        for token, index in sorted(self._vocabulary.items(), key=lambda item: item[1]):
+            digest.update(json.dumps([index, token]).encode())
+        return digest.hexdigest()
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        vocabulary: dict[str, int] = self._backend.get_vocab()
+        return vocabulary
+
+    @cached_property
+    def _known_mask(self) -> bytes:
+        mask = bytearray(self.vocab_size)
+        for index in self._vocabulary.values():
+            mask[index] = 1
+        return bytes(mask)
+
+    @cached_property
+    def _text_mask(self) -> bytes:
+        mask = bytearray(self._known_mask)
+        for index, token in self._backend.added_tokens_decoder.items():
+            if token.special:
+                mask[index] = 0
+        return bytes(mask)
+
+
+def _end_ids(path: Path) -> list[int]:
+    """Read what ends a generation: generation_config.json, else config.json."""
+    for name in ("generation_config.json", "config.json"):
+        file = path / name
+        found = json.loads(file.read_text()).get("eos_token_id") if file.is_file() else None
+        if found is not None:
+            return list(found) if isinstance(found, list) else [found]
+    return []
