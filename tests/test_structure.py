@@ -47,9 +47,7 @@ def unsafe_uses(tree: ast.AST) -> Iterator[str]:
             names = [(module, alias.name) for alias in node.names]
             if module.split(".")[0] in UNSAFE_MODULES or UNSAFE_CALLS.intersection(names):
                 yield module
-        elif isinstance(node, ast.Attribute) and ast.unparse(node) in {
-            ".".join(call) for call in UNSAFE_CALLS
-        }:
+        elif isinstance(node, ast.Attribute) and ast.unparse(node) in {".".join(call) for call in UNSAFE_CALLS}:
             yield ast.unparse(node)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.truncated import truncated_copy
+from tests.support.truncated import truncate_checkpoint
 from tests.truth.deployment import Speculation
 from workers.checkpoint.source import ModelSource, resolve_model
 from workers.model_runner import ModelRunner
@@ -37,7 +37,7 @@ def speculations(source: ModelSource, tmp_path_factory: pytest.TempPathFactory) 
 
     The last one agrees with the target about 40 % of the time, the target itself always.
     """
-    truncated: Path = truncated_copy(source.path, tmp_path_factory.mktemp("truncated") / "26-layers", 26)
+    truncated: Path = truncate_checkpoint(source.path, tmp_path_factory.mktemp("truncated") / "26-layers", 26)
     models = {"n-gram": "ngram", "the target itself": DEFAULT_MODEL, "its first 26 layers": str(truncated)}
     drafters = {name: DrafterSettings(model=model, runner=DRAFTER_RUNNER) for name, model in models.items()}
     with_drafts = {name: Speculation(name, DRAFT_LENGTH, settings) for name, settings in drafters.items()}

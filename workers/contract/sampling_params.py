@@ -30,17 +30,13 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0.0 <= self.temperature <= 2.0):
-            raise InvalidParameterError(
-                "temperature", f"temperature must be between 0 and 2, got {self.temperature}"
-            )
+            raise InvalidParameterError("temperature", f"temperature must be between 0 and 2, got {self.temperature}")
         if not (math.isfinite(self.top_p) and 0.0 < self.top_p <= 1.0):
             raise InvalidParameterError("top_p", f"top_p must be above 0 and at most 1, got {self.top_p}")
         if not (math.isfinite(self.min_p) and 0.0 <= self.min_p <= 1.0):
             raise InvalidParameterError("min_p", f"min_p must be between 0 and 1, got {self.min_p}")
         if not 0 <= self.top_k < 2**31:
-            raise InvalidParameterError(
-                "top_k", f"top_k must be 0 (off) or a positive integer, got {self.top_k}"
-            )
+            raise InvalidParameterError("top_k", f"top_k must be 0 (off) or a positive integer, got {self.top_k}")
         if not 0 <= self.seed <= MAX_SEED:
             raise InvalidParameterError("seed", f"seed must be between 0 and 2**64 - 1, got {self.seed}")
 
