@@ -19,9 +19,7 @@ class NgramIndex:
             raise ValueError(f"n-gram lengths need 1 <= min_n <= max_n, got min_n={min_n}, max_n={max_n}")
         self._sizes = range(max_n, min_n - 1, -1)
         self._tokens: list[int] = []
-        self._ends: dict[
-            int, int
-        ] = {}  # hash of an n-gram -> number of tokens up to and including its latest end
+        self._ends: dict[int, int] = {}  # hash of an n-gram -> number of tokens up to and including its latest end
 
     def __len__(self) -> int:
         return len(self._tokens)

@@ -1,0 +1,148 @@
+"""One Drafting stream, from the target's end: greets, writes one message at a time, checks what comes back."""
+
+import asyncio
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+from enum import StrEnum
+
+import grpc
+from grpc import aio
+
+from cluster.links.draft_outbox import DraftOutbox
+from workers.contract.draft import DraftOp, DraftReply
+from workers.contract.errors import ProtocolError
+from workers.contract.identity import ModelIdentity
+from workers.rpc.drafting_messages import Limits, read_response, request_message
+from workers.rpc.hello import Peer, check_drafter_fits, hello_message, read_hello
+from workers.rpc.stubs import drafting_pb2 as pb
+from workers.rpc.stubs import drafting_pb2_grpc
+
+WELCOME_TIMEOUT_S = 5.0
+SILENCE_TIMEOUT_S = 5.0
+"""A drafter speaks every second, if only of its load; one that does not is stopped or cut off."""
+WRITE_TIMEOUT_S = 5.0
+
+
+class Cause(StrEnum):
+    """Why there is no stream (any longer)."""
+
+    UNREACHABLE = "unreachable"
+    """Nobody answered at the address."""
+    INCOMPATIBLE = "incompatible"
+    """The drafter speaks another version, or has another tokenizer."""
+    PROTOCOL = "protocol"
+    """A message was wrong: the drafter's, or ours as the drafter says."""
+    SILENT = "silent"
+    """Nothing came for longer than a drafter that runs is ever silent."""
+    UNREAD = "unread"
+    """The drafter does not read what it is sent."""
+    LOST = "lost"
+    """The connection broke or the drafter ended."""
+    REMOVED = "removed"
+    """The drafter was taken off the list."""
+
+
+class StreamLostError(Exception):
+    """The end of a stream."""
+
+    def __init__(self, cause: Cause, message: str) -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class DraftStream:
+    """A new stream shares nothing with those before it, which fences off the past.
+
+    Replies can only come from this stream, hence from the incarnation that welcomed us on it. Orders
+    merge while a write is under way, so a slow drafter costs one message's memory and nobody's time.
+    """
+
+    def __init__(self, channel: aio.Channel, target: ModelIdentity, incarnation: int) -> None:
+        """Open a stream of ``target`` on a channel."""
+        self.load = pb.DrafterLoad()
+        """What the drafter last said of itself."""
+        self._target = target
+        self._limits = Limits.of(target)
+        self._hello = pb.DraftRequest(hello=hello_message(target, incarnation))
+        self._call = drafting_pb2_grpc.DraftingServiceStub(channel).Draft()
+        self._outbox = DraftOutbox()
+        self._posted = asyncio.Event()
+
+    def send(self, op: DraftOp) -> None:
+        """Queue an order."""
+        self._outbox.put(op)
+        self._posted.set()
+
+    def close(self) -> None:
+        """End the stream; the drafter frees what belonged to it."""
+        self._call.cancel()
+
+    async def greet(self) -> Peer:
+        """Say hello and return who answers; StreamLostError where nobody fit does."""
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                await self._call.write(self._hello)
+                first = await self._call.read()
+            if not isinstance(first, pb.DraftResponse) or not first.HasField("welcome"):
+                raise ProtocolError("welcome: the first message of a stream must carry it")
+            peer = read_hello(first.welcome)
+            check_drafter_fits(peer.identity, self._target)
+        except TimeoutError as error:
+            raise StreamLostError(Cause.UNREACHABLE, f"no welcome within {WELCOME_TIMEOUT_S:g} s") from error
+        except ProtocolError as error:
+            raise StreamLostError(Cause.INCOMPATIBLE, str(error)) from error
+        except aio.AioRpcError as error:
+            refused = error.code() == grpc.StatusCode.FAILED_PRECONDITION
+            cause = Cause.INCOMPATIBLE if refused else Cause.UNREACHABLE
+            raise StreamLostError(cause, error.details() or error.code().name) from error
+        except asyncio.InvalidStateError as error:
+            raise StreamLostError(Cause.UNREACHABLE, str(error)) from error
+        return peer
+
+    async def exchange(self, on_replies: Callable[[Seq[DraftReply]], None]) -> None:
+        """Send what is queued and hand over valid replies, until the stream ends: always StreamLostError."""
+        tasks = [asyncio.create_task(self._read(on_replies)), asyncio.create_task(self._write())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for task in tasks:
+                task.cancel()
+            faults = await asyncio.gather(*tasks, return_exceptions=True)
+        for fault in faults:
+            if isinstance(fault, Exception):
+                raise fault
+        raise StreamLostError(Cause.LOST, "the stream ended")
+
+    async def _read(self, on_replies: Callable[[Seq[DraftReply]], None]) -> None:
+        try:
+            while True:
+                async with asyncio.timeout(SILENCE_TIMEOUT_S):
+                    message = await self._call.read()
+                if not isinstance(message, pb.DraftResponse):
+                    raise StreamLostError(Cause.LOST, "the drafter ended the stream")
+                replies = read_response(message, self._limits)
+                if message.HasField("load"):
+                    self.load = message.load
+                if replies:
+                    on_replies(replies)
+        except TimeoutError as error:
+            raise StreamLostError(Cause.SILENT, f"silent for {SILENCE_TIMEOUT_S:g} s") from error
+        except ProtocolError as error:
+            raise StreamLostError(Cause.PROTOCOL, str(error)) from error
+        except aio.AioRpcError as error:
+            blamed = error.code() == grpc.StatusCode.INVALID_ARGUMENT
+            cause = Cause.PROTOCOL if blamed else Cause.LOST
+            raise StreamLostError(cause, error.details() or error.code().name) from error
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                await self._posted.wait()
+                self._posted.clear()
+                while ops := self._outbox.take():
+                    async with asyncio.timeout(WRITE_TIMEOUT_S):
+                        await self._call.write(request_message(ops))
+        except TimeoutError as error:
+            raise StreamLostError(Cause.UNREAD, f"a message was not taken in {WRITE_TIMEOUT_S:g} s") from error
+        except (aio.AioRpcError, asyncio.InvalidStateError):
+            return  # the stream is over: the reader learns why

@@ -1,0 +1,120 @@
+"""All of a target's drafters as one: the engine posts orders and gets blocks, whoever drafts them."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Seq
+
+import grpc
+
+from cluster.links.draft_stream import Cause
+from cluster.links.drafter import DrafterLink
+from cluster.links.placement import DraftingStats, Placement
+from workers.contract.draft import DraftBlock, DraftOp, DraftReply
+from workers.contract.identity import ModelIdentity
+
+RETRY_INTERVAL_S = 0.25
+"""How often sequences without a drafter are looked at again."""
+
+
+class DrafterPool:
+    """Links to the drafters that there are now, and the sequences placed on them.
+
+    It lives on one asyncio loop. ``post`` and ``set_drafters`` may be called from any thread and never
+    wait; the callbacks are called in the loop and must not block.
+    """
+
+    def __init__(
+        self,
+        identity: ModelIdentity,
+        incarnation: int,
+        on_replies: Callable[[Seq[DraftBlock]], None],
+        on_connected: Callable[[int], None] = lambda count: None,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        """Serve the target ``identity``; ``on_connected`` learns how many drafters can be asked."""
+        self.stats = DraftingStats()
+        self._identity = identity
+        self._incarnation = incarnation
+        self._on_replies = on_replies
+        self._on_connected = on_connected
+        self._credentials = credentials
+        self._placement = Placement(time.monotonic, self.stats)
+        self._links: dict[str, DrafterLink] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    @property
+    def connected(self) -> int:
+        """How many drafters can be asked now."""
+        return self._placement.connected
+
+    async def start(self) -> None:
+        """Begin to work on the running loop."""
+        self._loop = asyncio.get_running_loop()
+        self._ticker = self._loop.create_task(self._retry_now_and_then())
+
+    async def stop(self) -> None:
+        """Close all links."""
+        self._apply_drafters(())
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._loop = None
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    def set_drafters(self, addresses: Iterable[str]) -> None:
+        """Say which drafters there are: links to new ones are made, links to others closed."""
+        self._call_in_loop(self._apply_drafters, tuple(addresses))
+
+    def post(self, ops: Seq[DraftOp]) -> None:
+        """Hand over one step's orders."""
+        if ops:
+            self._call_in_loop(self._apply_ops, ops)
+
+    def link_up(self, link: DrafterLink) -> None:
+        """A drafter is there."""
+        self.stats.connects += 1
+        self._placement.add_link(link)
+        self._on_connected(self.connected)
+
+    def link_down(self, link: DrafterLink, cause: Cause) -> None:
+        """A drafter is gone, or still not there."""
+        self.stats.disconnects[cause] += 1
+        before = self.connected
+        self._placement.remove_link(link)
+        if self.connected != before:
+            self._on_connected(self.connected)
+
+    def link_replies(self, link: DrafterLink, replies: Seq[DraftReply]) -> None:
+        """Pass on the blocks that still concern a sequence of this drafter."""
+        blocks = self._placement.receive(link, replies)
+        if blocks:
+            self._on_replies(blocks)
+
+    def _call_in_loop(self, function: Callable[..., None], argument: object) -> None:
+        """Run a function on the pool's loop soon; nothing happens before start and after stop."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop closed while the engine was ending
+                self._loop.call_soon_threadsafe(function, argument)
+
+    def _apply_ops(self, ops: Seq[DraftOp]) -> None:
+        for op in ops:
+            self._placement.apply(op)
+
+    def _apply_drafters(self, addresses: Seq[str]) -> None:
+        for address in self._links.keys() - set(addresses):
+            closing = asyncio.ensure_future(self._links.pop(address).stop())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        for address in addresses:
+            if address not in self._links:
+                link = DrafterLink(address, self._identity, self._incarnation, self, self._credentials)
+                self._links[address] = link
+                link.start()
+
+    async def _retry_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(RETRY_INTERVAL_S)
+            self._placement.retry()

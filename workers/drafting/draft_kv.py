@@ -1,0 +1,110 @@
+"""Which tokens of which drafted sequence the model drafter's KV cache holds, guesses included."""
+
+import time
+from collections.abc import Callable, Collection
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from itertools import takewhile
+
+from workers.contract.sequence import Sequence
+from workers.drafting.drafter import DraftState
+from workers.kv.block_pool import BlockPool
+
+IDLE_S = 2.0
+"""A sequence that was last worked on this long ago makes room for another; sooner would only thrash."""
+
+
+@dataclass(slots=True, eq=False)
+class CachedDraft:
+    """The KV of one sequence: first that of ``kv.tokens[: kv.computed]``, then that of ``ahead``.
+
+    ``ahead`` holds guesses, and is empty until all decided tokens are computed. They are kept out of
+    ``kv.tokens``, so that a block which holds a guess is never published as a prefix.
+    """
+
+    kv: Sequence
+    ahead: list[int] = field(default_factory=list)
+    last_used: float = 0.0
+
+    @property
+    def valid(self) -> int:
+        """Positions whose KV stands."""
+        return self.kv.computed + len(self.ahead)
+
+    def commit(self, tokens: Seq[int]) -> None:
+        """Append decided tokens: KV of guesses that they bear out becomes theirs, the rest is overwritten."""
+        pairs = zip(self.ahead, tokens, strict=False)
+        right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        self.kv.tokens.extend(tokens)
+        self.kv.computed += right
+        self.ahead = self.ahead[right:] if right == len(tokens) else []
+
+    def fed(self, tokens: Seq[int]) -> None:
+        """Record that ``tokens`` were computed at the positions after the valid ones."""
+        decided = min(len(tokens), self.kv.num_pending)
+        self.kv.computed += decided
+        self.ahead.extend(tokens[decided:])
+
+
+class DraftKvCache:
+    """Hands KV blocks to drafted sequences, and takes them from those that nobody asks about any more."""
+
+    def __init__(self, pool: BlockPool, clock: Callable[[], float] = time.monotonic) -> None:
+        """Own all blocks of ``pool``."""
+        self._pool = pool
+        self._clock = clock
+        self._cached: dict[DraftState, CachedDraft] = {}  # least recently used first
+        self._opened = 0
+
+    def __len__(self) -> int:
+        return len(self._cached)
+
+    def up_to_date(self, state: DraftState) -> CachedDraft:
+        """Return the record of a sequence, brought to its decided tokens; a new one starts with a known prefix."""
+        cached = self._cached.pop(state, None) or self._open(state)
+        cached.commit(state.tokens[len(cached.kv.tokens) :])
+        cached.last_used = self._clock()
+        self._cached[state] = cached
+        return cached
+
+    def reserve(
+        self, cached: CachedDraft, num_tokens: int, busy: Collection[DraftState]
+    ) -> tuple[bool, list[DraftState]]:
+        """Make room for ``num_tokens`` positions; return whether there is, and which idle sequences went for it.
+
+        Sequences in ``busy`` stay.
+        """
+        evicted: list[DraftState] = []
+        while not self._pool.reserve(cached.kv, num_tokens):
+            victim = self._idle(busy)
+            if victim is None:
+                return False, evicted
+            self.forget(victim)
+            evicted.append(victim)
+        return True, evicted
+
+    def fed(self, cached: CachedDraft, tokens: Seq[int]) -> None:
+        """Record that ``tokens`` were computed after the valid positions; decided ones can now be found."""
+        cached.fed(tokens)
+        self._pool.publish(cached.kv)
+
+    def forget(self, state: DraftState) -> None:
+        """Give a sequence's blocks back; what they hold may still be found as a prefix."""
+        cached = self._cached.pop(state, None)
+        if cached is not None:
+            self._pool.release(cached.kv)
+
+    def _open(self, state: DraftState) -> CachedDraft:
+        self._opened += 1
+        kv = Sequence(self._opened, list(state.tokens), len(state.tokens), state.params, state.salt)
+        self._pool.attach_prefix(kv)
+        return CachedDraft(kv)
+
+    def _idle(self, busy: Collection[DraftState]) -> DraftState | None:
+        long_ago = self._clock() - IDLE_S
+        for state, cached in self._cached.items():
+            if cached.last_used > long_ago:
+                return None
+            if state not in busy:
+                return state
+        return None
