@@ -1,0 +1,135 @@
+"""The Generation messages: what goes in comes out, and what makes no sense does not come in."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workers.contract.draft import DraftSource
+from workers.contract.errors import InvalidParameterError, OverloadedError, ProtocolError, UnavailableError
+from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
+from workers.contract.sampling_params import SamplingParams
+from workers.rpc.generation_messages import (
+    rejection_from_proto,
+    rejection_to_proto,
+    submit_from_proto,
+    submit_to_proto,
+    tokens_from_proto,
+    tokens_to_proto,
+)
+from workers.rpc.stubs import generation_pb2 as pb
+
+VOCAB = 100
+IDS = st.lists(st.integers(0, VOCAB - 1), max_size=8)
+
+REQUESTS = st.builds(
+    GenerationRequest,
+    request_id=st.text(min_size=1, max_size=20),
+    prompt=IDS,
+    params=st.builds(
+        SamplingParams,
+        temperature=st.floats(0, 2),
+        top_k=st.integers(0, 2**31 - 1),
+        top_p=st.floats(0, 1, exclude_min=True),
+        min_p=st.floats(0, 1),
+        seed=st.integers(0, 2**64 - 1),
+    ),
+    stopping=st.builds(Stopping, st.integers(1, 1000), st.frozensets(st.integers(0, VOCAB - 1), max_size=4)),
+    emitted=IDS,
+    salt=st.text(max_size=10),
+    max_draft_tokens=st.none() | st.integers(0, 16),
+)
+
+
+@given(REQUESTS)
+def test_a_request_survives_the_wire(request):
+    wire = submit_to_proto(request).SerializeToString()
+    assert submit_from_proto(pb.Submit.FromString(wire), VOCAB) == request
+
+
+@given(
+    IDS,
+    st.none() | st.sampled_from(FinishReason),
+    st.integers(0, 1000),
+    st.integers(0, 16),
+)
+def test_progress_survives_the_wire(tokens, finish, offset, drafts):
+    sources = [DraftSource(i % len(DraftSource)) for i in range(len(tokens))]
+    progress = Progress("r", offset, tokens, tuple(sources), finish, "why", 1, drafts, 7)
+    wire = tokens_to_proto(progress).SerializeToString()
+    assert tokens_from_proto(pb.Tokens.FromString(wire), VOCAB) == progress
+
+
+def good_submit(**fields) -> pb.Submit:
+    message = submit_to_proto(GenerationRequest("r", [1], SamplingParams(), Stopping(4)))
+    message.MergeFrom(pb.Submit(**fields))
+    return message
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": [VOCAB]}, "prompt"),
+        ({"emitted": [2**32 - 1]}, "emitted"),
+        ({"stop_token_ids": [VOCAB]}, "stop_token_ids"),
+        ({"stop_token_ids": [1] * 5000}, "stop_token_ids"),
+        ({"salt": "s" * 300}, "salt"),
+        ({"max_draft_tokens": 17}, "max_draft_tokens"),
+        ({"sampling": {"temperature": math.nan}}, "sampling"),
+        ({"sampling": {"temperature": 2.5}}, "sampling"),
+    ],
+)
+def test_a_request_that_cannot_be_served_names_its_field(fields, param):
+    with pytest.raises(InvalidParameterError) as caught:
+        submit_from_proto(good_submit(**fields), VOCAB)
+    assert caught.value.param == param
+
+
+def test_a_request_without_max_tokens_or_sampling_is_refused():
+    with pytest.raises(InvalidParameterError, match="max_tokens"):
+        submit_from_proto(pb.Submit(request_id="r", prompt=[1], sampling={"top_p": 1.0}), VOCAB)
+    with pytest.raises(InvalidParameterError, match="top_p"):
+        submit_from_proto(pb.Submit(request_id="r", prompt=[1], max_tokens=1), VOCAB)
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 200])
+def test_a_request_that_cannot_be_addressed_breaks_the_protocol(request_id):
+    message = good_submit()
+    message.request_id = request_id
+    with pytest.raises(ProtocolError, match="request_id"):
+        submit_from_proto(message, VOCAB)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tokens": [VOCAB], "sources": b"\0"},
+        {"tokens": [1, 2], "sources": b"\0"},
+        {"tokens": [1], "sources": b"\3"},
+        {"tokens": [1] * 5000, "sources": b"\0" * 5000},
+        {"finish_reason": 9},
+    ],
+)
+def test_tokens_that_make_no_sense_break_the_protocol(fields):
+    with pytest.raises(ProtocolError):
+        tokens_from_proto(pb.Tokens(request_id="r", **fields), VOCAB)
+
+
+def test_rejections_come_back_as_the_error_that_they_were():
+    invalid = rejection_from_proto(rejection_to_proto("r", InvalidParameterError("top_k", "no")))
+    assert isinstance(invalid, InvalidParameterError)
+    assert (invalid.param, invalid.message) == ("top_k", "no")
+    busy = rejection_from_proto(rejection_to_proto("r", OverloadedError("full", 7.0)))
+    assert isinstance(busy, OverloadedError)
+    assert busy.retry_after_s == 7.0
+    assert isinstance(rejection_from_proto(rejection_to_proto("r", UnavailableError("x"))), UnavailableError)
+    assert isinstance(rejection_from_proto(pb.Rejected(request_id="r")), ProtocolError)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0, 0.0, 1e9])
+def test_a_senseless_retry_after_becomes_a_second(seconds):
+    message = pb.Rejected(request_id="r", reason=pb.Rejected.REASON_OVERLOADED, retry_after_s=seconds)
+    error = rejection_from_proto(message)
+    assert isinstance(error, OverloadedError)
+    assert error.retry_after_s == 1.0
