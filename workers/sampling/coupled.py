@@ -1,0 +1,112 @@
+"""The choice of a token: one definition for target and drafter, and one for sharded vocabularies.
+
+With p the distribution after all processors and g the fixed noise of (seed, position, token), the token is
+
+    argmax_v [ log p(v) + g(seed, position, v) ]        temperature 0: the argmax of the logits
+
+an exact sample of p (the Gumbel-max trick) that is a pure function of logits, parameters, seed and
+position. log p(v) is logit / temperature up to a constant of the row, which does not move the argmax: it is
+left out, so that shards of a vocabulary can compare their scores without knowing the whole.
+
+A row's token depends bitwise on that row's logits alone: neither on its neighbours nor on their number.
+-inf logits are never chosen. A broken model must not take its neighbours down, so NaN counts as -inf, +inf
+as the largest float, and a row with nothing else yields token 0.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from workers.sampling.batch import SamplingBatch
+from workers.sampling.noise import MAX_UNDERSTATEMENT, gumbel, noise_bits, position_state
+from workers.sampling.processors import Support, truncate
+
+__all__ = ["SamplingBatch", "choose_local", "choose_tokens"]
+
+_ROWS_AT_ONCE = 16
+"""Rows processed together: few enough that their temporaries stay in the cache of a CPU core."""
+
+
+def choose_tokens(logits: Tensor, batch: SamplingBatch) -> Tensor:
+    """Return the token of each row, int64 ``[num_rows]``.
+
+    ``logits`` is ``[num_rows, vocab]`` in any float dtype, as the model gave them. Raises ValueError if the
+    numbers of rows differ.
+    """
+    return _choose(logits, batch, offset=0)[1]
+
+
+def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) -> tuple[Tensor, Tensor]:
+    """Return the best value (float64) and id (int64) of each row in one shard of the vocabulary.
+
+    The shard holds the ids from ``vocab_offset`` on. The largest value over all shards, the lowest id where
+    values are equal, is what choose_tokens chooses on the whole: exactly, for shards are scored by the same
+    arithmetic. Only for greedy and untruncated rows: a cut needs the whole vocabulary, so ValueError is
+    raised if the batch has others.
+    """
+    if bool(batch.truncated.any()):
+        raise ValueError("rows with top-k, top-p or min-p cannot be chosen shard by shard: gather their logits")
+    return _choose(logits_shard, batch, vocab_offset)
+
+
+def _choose(logits: Tensor, batch: SamplingBatch, offset: int) -> tuple[Tensor, Tensor]:
+    if logits.ndim != 2 or len(logits) != len(batch):
+        raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(batch)} sampling rows")
+    values = torch.empty(len(batch), dtype=torch.float64, device=logits.device)
+    ids = torch.empty(len(batch), dtype=torch.int64, device=logits.device)
+    greedy, truncated = batch.greedy, batch.truncated
+    for rows in _portions(greedy):
+        best = _finite(logits[rows]).max(-1)
+        values[rows], ids[rows] = best.values.double(), best.indices + offset
+    for rows in _portions(truncated):
+        part = batch[rows]
+        for support in truncate(_finite(logits[rows]), part):
+            at = rows[support.rows]
+            values[at], ids[at] = _draw(support, part[support.rows], offset)
+    for rows in _portions(~(greedy | truncated)):
+        part = batch[rows]
+        values[rows], ids[rows] = _draw(_contenders(_finite(logits[rows]), part, offset), part, offset)
+    return values, ids
+
+
+def _portions(mask: Tensor) -> Iterator[Tensor]:
+    rows = mask.nonzero().flatten()
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        yield rows[start : start + _ROWS_AT_ONCE]
+
+
+def _finite(logits: Tensor) -> Tensor:
+    """Return the rows in float32 with a finite maximum each."""
+    logits = logits.float()
+    broken = ~logits.amax(-1).isfinite()
+    if bool(broken.any()):
+        mended = logits[broken].nan_to_num(nan=-torch.inf, posinf=torch.finfo(torch.float32).max, neginf=-torch.inf)
+        mended[mended.amax(-1) == -torch.inf, 0] = 0.0
+        logits = logits.clone()
+        logits[broken] = mended
+    return logits
+
+
+def _contenders(logits: Tensor, batch: SamplingBatch, offset: int) -> Support:
+    """Return the tokens of untruncated rows that may have the best score: some twenty of the vocabulary.
+
+    ``-log(w)`` bounds the noise from above and is at most MAX_UNDERSTATEMENT too large. So no token whose
+    bound is that far below the best bound can win; all others are scored exactly. The largest logit is
+    taken away first, for float32 would swallow the noise beside a large logit / temperature.
+    """
+    ids = torch.arange(offset, offset + logits.shape[-1], device=logits.device)
+    bits = noise_bits(position_state(batch.seed, batch.position)[:, None], ids)
+    bound = (logits - logits.amax(-1, keepdim=True)).div_(batch.temperature[:, None])
+    bound -= bits.float().add_(0.5).log_()
+    best = bound.amax(-1, keepdim=True)
+    return Support.where(bound >= best - MAX_UNDERSTATEMENT, logits, torch.arange(len(batch), device=ids.device))
+
+
+def _draw(support: Support, batch: SamplingBatch, offset: int) -> tuple[Tensor, Tensor]:
+    """Return the best score of each row, ``logit / temperature + noise`` in float64, and whose it is."""
+    ids = support.ids + offset
+    noise = gumbel(noise_bits(position_state(batch.seed, batch.position)[:, None], ids))
+    scores = support.logits.double() / batch.temperature.double()[:, None] + noise
+    best = scores.max(-1)
+    return best.values, ids.gather(-1, best.indices[:, None]).squeeze(-1)
