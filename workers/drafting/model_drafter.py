@@ -22,7 +22,6 @@ class DraftRunner(Protocol):
     num_blocks: int
     block_size: int
     max_model_len: int
-    vocab_size: int
 
     def execute(self, plan: StepPlan) -> StepOutput:
         """Run one step and return the model's choices."""
@@ -69,7 +68,7 @@ class ModelDrafter:
     def _by_work(self, wanting: Seq[DraftState], result: Advance) -> list[tuple[DraftState, CachedDraft]]:
         known = []
         for state in wanting:
-            if state.highest >= self._runner.vocab_size:
+            if state.highest >= self.identity.vocab_size:
                 result.refused.append(state)
             else:
                 known.append((state, self._kv.up_to_date(state)))
