@@ -1,0 +1,159 @@
+"""A step plan as one buffer of int32: one copy to the device, one broadcast to the other ranks.
+
+Layout: a header of HEADER integers, then the fields in the order of ``_field_sizes``. Floats travel as their
+bits, seeds as two halves. Numbers: T tokens, B rows, M blocks of the longest row, N sampled positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import StepPlan
+from workers.sampling.batch import SamplingBatch
+
+HEADER = 8
+"""Integers in front: T, B, M, N, then unused ones."""
+SAMPLING_FIELDS = 7
+"""temperature, top_k, top_p, min_p, seed (low, high), position: one integer of each per sampled position."""
+
+IntArray = NDArray[np.int32]
+
+
+class StepTensors(NamedTuple):
+    """The part of a step that the model itself reads, on its device."""
+
+    input_ids: Tensor  # [1, T] int64
+    positions: Tensor  # [1, T] int64
+    logits_indices: Tensor  # [N] int64
+
+
+@dataclass(frozen=True)
+class InputBatch:
+    """One packed step. The arrays are views of ``buffer``, on the host, on every rank alike.
+
+    Row i's tokens are ``query_start_loc[i] .. query_start_loc[i + 1] - 1``. A token that stands behind the
+    last row is padding: a copy of the last token that writes to the trash block.
+    """
+
+    buffer: IntArray
+    input_ids: IntArray  # [T]
+    positions: IntArray  # [T]
+    slot_mapping: IntArray  # [T]
+    query_start_loc: IntArray  # [B + 1]
+    seq_lens: IntArray  # [B] context length, this step's tokens included
+    block_table: IntArray  # [B, M] filled up with the trash block
+    logits_indices: IntArray  # [N] tokens after which the model's choice is wanted, then padding
+    sampling: IntArray  # [SAMPLING_FIELDS, N]
+
+    @classmethod
+    def from_buffer(cls, buffer: IntArray) -> "InputBatch":
+        """Interpret a packed buffer without copying it."""
+        sizes = _field_sizes(*(int(x) for x in buffer[:4]))
+        parts = np.split(buffer[HEADER:], np.cumsum(sizes)[:-1])
+        rows, samples = int(buffer[1]), int(buffer[3])
+        parts[5] = parts[5].reshape(rows, -1)
+        parts[7] = parts[7].reshape(SAMPLING_FIELDS, samples)
+        return cls(buffer, *parts)
+
+    def tensors(self, device: torch.device) -> StepTensors:
+        """Return what the model reads, in one copy to ``device``."""
+        tokens, samples = len(self.input_ids), len(self.logits_indices)
+        host = np.concatenate((self.input_ids, self.positions, self.logits_indices), dtype=np.int64)
+        ids, positions, indices = torch.from_numpy(host).to(device).split((tokens, tokens, samples))
+        return StepTensors(ids[None], positions[None], indices)
+
+    def sampling_batch(self, device: torch.device) -> SamplingBatch:
+        """Return the sampling parameters of all N positions as tensors."""
+        temperature, top_k, top_p, min_p, *halves, position = self.sampling
+        seed = np.stack(halves, axis=1).view(np.int64)[:, 0]
+        on = [
+            torch.from_numpy(array).to(device)
+            for array in (
+                temperature.view(np.float32),
+                top_k,
+                top_p.view(np.float32),
+                min_p.view(np.float32),
+                seed,
+                position.astype(np.int64),
+            )
+        ]
+        return SamplingBatch(*on)
+
+
+def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -> InputBatch:
+    """Pack a plan of at least one row.
+
+    ``min_rows``: a batch with fewer tokens, or fewer (but not no) sampled positions, is filled up with copies
+    of its last one; a copied token writes to the trash block.
+    """
+    rows = plan.rows
+    lengths = np.array([len(row.tokens) for row in rows], np.int32)
+    starts = np.array([row.start for row in rows], np.int32)
+    samples = np.array([row.num_samples for row in rows], np.int32)
+    seq_lens = starts + lengths
+    pages = -(-seq_lens // block_size)
+    tokens, wanted = int(lengths.sum()), int(samples.sum())
+    padded_tokens, padded_samples = max(tokens, min_rows), max(wanted, min_rows) if wanted else 0
+
+    shape = (padded_tokens, len(rows), int(pages.max()), padded_samples)
+    buffer = np.zeros(HEADER + sum(_field_sizes(*shape)), np.int32)
+    buffer[:4] = shape
+    batch = InputBatch.from_buffer(buffer)
+
+    batch.query_start_loc[1:] = np.cumsum(lengths)
+    batch.seq_lens[:] = seq_lens
+    batch.block_table[:] = trash_block
+    for table, row, count in zip(batch.block_table, rows, pages.tolist(), strict=True):
+        table[:count] = row.block_ids[:count]
+
+    batch.input_ids[:tokens] = [token for row in rows for token in row.tokens]
+    row_of_token = np.repeat(np.arange(len(rows)), lengths)
+    positions = np.arange(tokens) - (batch.query_start_loc[:-1] - starts)[row_of_token]
+    batch.positions[:tokens] = positions
+    page, offset = np.divmod(positions, block_size)
+    batch.slot_mapping[:tokens] = batch.block_table[row_of_token, page] * block_size + offset
+
+    row_of_sample = np.repeat(np.arange(len(rows)), samples)
+    behind = np.cumsum(samples)[row_of_sample] - np.arange(wanted)  # 1 for a row's last sample
+    batch.logits_indices[:wanted] = batch.query_start_loc[1:][row_of_sample] - behind
+    batch.sampling[:-1, :wanted] = _parameters([row.params for row in rows])[:, row_of_sample]
+    batch.sampling[-1, :wanted] = batch.positions[batch.logits_indices[:wanted]] + 1
+
+    _fill_up(batch, tokens, wanted, trash_block * block_size)
+    return batch
+
+
+def payload_size(header: IntArray) -> int:
+    """Return how many integers follow a header."""
+    return sum(_field_sizes(*header[:4].tolist()))
+
+
+def _field_sizes(tokens: int, rows: int, pages: int, samples: int) -> tuple[int, ...]:
+    return (tokens, tokens, tokens, rows + 1, rows, rows * pages, samples, SAMPLING_FIELDS * samples)
+
+
+def _parameters(params: Sequence[SamplingParams]) -> IntArray:  # [SAMPLING_FIELDS - 1, B]
+    return np.stack(
+        (
+            np.array([p.temperature for p in params], np.float32).view(np.int32),
+            np.array([p.top_k for p in params], np.int32),
+            np.array([p.top_p for p in params], np.float32).view(np.int32),
+            np.array([p.min_p for p in params], np.float32).view(np.int32),
+            *np.array([p.seed for p in params], np.uint64).view(np.int32).reshape(-1, 2).T,
+        )
+    )
+
+
+def _fill_up(batch: InputBatch, tokens: int, samples: int, trash_slot: int) -> None:
+    batch.input_ids[tokens:] = batch.input_ids[tokens - 1]
+    batch.positions[tokens:] = batch.positions[tokens - 1]
+    batch.slot_mapping[tokens:] = trash_slot
+    if samples:
+        batch.logits_indices[samples:] = batch.logits_indices[samples - 1]
+        batch.sampling[:, samples:] = batch.sampling[:, samples - 1 : samples]

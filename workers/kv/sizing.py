@@ -1,0 +1,71 @@
+"""How many KV blocks a machine has room for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from workers.attention.backend import LayerSpec
+from workers.contract.errors import ConfigurationError
+from workers.kv.cache import bytes_per_block
+from workers.settings import RunnerSettings
+
+MAX_CPU_BYTES = 1 << 30
+CPU_SHARE = 0.25
+CUDA_SHARE = 0.85
+"""Of the memory that is free once the weights are loaded; the rest is for activations."""
+MAX_SEQUENCES = 256
+"""More blocks than this many sequences of full length could fill are never allocated."""
+
+
+def count_blocks(
+    settings: RunnerSettings,
+    layers: Sequence[LayerSpec],
+    max_model_len: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> int:
+    """Return the number of blocks that fit the setting, or what the device has free.
+
+    Raises:
+        ConfigurationError: not even one block fits.
+    """
+    per_block = bytes_per_block(layers, settings.block_size, dtype)
+    budget = settings.kv_cache_bytes or _measured_budget(device)
+    useful = MAX_SEQUENCES * -(-max_model_len // settings.block_size)
+    blocks = min(budget // per_block, useful)
+    if blocks < 1:
+        raise ConfigurationError(
+            f"{budget} bytes hold no KV block: one block of {settings.block_size} tokens takes {per_block} bytes; "
+            "raise kv_cache_bytes or lower block_size"
+        )
+    return blocks
+
+
+def _measured_budget(device: torch.device) -> int:
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(free * CUDA_SHARE)
+    return min(MAX_CPU_BYTES, int(available_memory() * CPU_SHARE))
+
+
+def available_memory() -> int:
+    """Return the bytes that this process could still allocate without swapping, its cgroup's limit included."""
+    free = _meminfo_available()
+    limit, used = _number("/sys/fs/cgroup/memory.max"), _number("/sys/fs/cgroup/memory.current")
+    return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def _meminfo_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def _number(path: str) -> int | None:
+    try:
+        text = Path(path).read_text().strip()
+    except OSError:
+        return None
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,164 @@
+"""Runs one model over step plans: pack, forward, choose. Target and drafter use it alike.
+
+The model is transformers' definition, fed all rows of a step as one packed sequence ``[1, T]`` with explicit
+positions; attention and the KV cache are ours. The runner knows nothing of requests or drafts: what it is
+given is rows, what it returns is the model's choice after each position that was asked for.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from workers.attention.backend import AttentionBackend
+from workers.attention.bridge import AttentionCall, attending, probe
+from workers.attention.gather import GatherAttention
+from workers.checkpoint.load import LoadedModel, load_causal_lm
+from workers.checkpoint.source import resolve_model
+from workers.contract.identity import ModelIdentity
+from workers.contract.step import StepOutput, StepPlan
+from workers.input_batch import InputBatch, pack
+from workers.kv.cache import PagedKVCache
+from workers.kv.sizing import count_blocks
+from workers.numerics import (
+    MIN_ROWS,
+    logits_are_invariant,
+    num_checked_blocks,
+    numerics_class,
+    pack_linears,
+)
+from workers.process_group import ProcessGroup
+from workers.sampling.coupled import choose_local, choose_tokens
+from workers.settings import RunnerSettings
+from workers.tokenizer import Tokenizer
+
+
+class ModelRunner:
+    """A loaded model with its KV cache. ``execute`` blocks; one thread at a time may call it."""
+
+    def __init__(self, loaded: LoadedModel, settings: RunnerSettings, group: ProcessGroup | None = None) -> None:
+        """Take over a loaded model; ``group`` is given where its shards live on several ranks.
+
+        Raises:
+            ModelRefusedError: attention of this model cannot be paged.
+            ConfigurationError: there is no memory for a single KV block.
+        """
+        self._model: Any = loaded.model
+        self._device = loaded.device
+        self._group = group
+        self.block_size = settings.block_size
+        self.max_model_len = loaded.max_model_len
+        self.vocab_size = loaded.vocab_size
+        self._layers = probe(loaded.model, loaded.config.num_hidden_layers, loaded.device)
+        if group is None:
+            pack_linears(loaded.model)
+        blocks = count_blocks(settings, self._layers, self.max_model_len, loaded.dtype, loaded.device)
+        self.num_blocks = blocks if group is None else group.minimum(blocks)
+        self._cache = PagedKVCache(self._layers, self.num_blocks, self.block_size, loaded.dtype, loaded.device)
+        self._attention: AttentionBackend = GatherAttention(self._cache, self.max_model_len)
+        self.identity = ModelIdentity(
+            name=loaded.source.name,
+            vocab_size=loaded.vocab_size,
+            tokenizer_fingerprint=Tokenizer.from_folder(loaded.source.path).fingerprint,
+            max_model_len=loaded.max_model_len,
+            numerics_class=numerics_class(
+                loaded.weights_digest,
+                loaded.dtype,
+                loaded.device,
+                self._attention.name,
+                1 if group is None else group.size,
+            ),
+        )
+        self.numerics_invariant = self._check_numerics()
+        """Whether the logits of a token were found independent of how its sequence was cut and batched."""
+
+    @classmethod
+    def from_settings(cls, settings: RunnerSettings, group: ProcessGroup | None = None) -> "ModelRunner":
+        """Resolve, load and prepare the model that the settings name.
+
+        Raises:
+            ModelRefusedError: the model would compute something silently wrong, or cannot be loaded.
+            ConfigurationError: the settings do not fit the model or the machine.
+        """
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+        source = resolve_model(settings.model)
+        return cls(load_causal_lm(settings, source, 1 if group is None else group.size), settings, group)
+
+    def execute(self, plan: StepPlan) -> StepOutput:
+        """Run a step on all ranks and return the model's choices, in the order of the plan's rows."""
+        if not plan.rows:
+            return StepOutput([])
+        batch = self._pack(plan)
+        if self._group is not None:
+            self._group.send_step(batch.buffer)
+        chosen = self._step(batch)
+        ids = iter(chosen.tolist() if chosen is not None else ())
+        return StepOutput([[next(ids) for _ in range(row.num_samples)] for row in plan.rows])
+
+    def follow(self) -> None:
+        """Run rank 0's steps on this rank until it calls ``close``."""
+        assert self._group is not None
+        while (buffer := self._group.receive_step()) is not None:
+            self._step(InputBatch.from_buffer(buffer))
+
+    def close(self) -> None:
+        """Let the other ranks go; call on rank 0 when no step follows."""
+        if self._group is not None:
+            self._group.send_shutdown()
+
+    @torch.inference_mode()
+    def logits(self, batch: InputBatch) -> Tensor | None:
+        """Return the logits at ``batch.logits_indices``, ``[N, vocab]`` (this rank's share), None without any.
+
+        Writes the keys and values of the whole batch.
+        """
+        self._attention.plan(batch)
+        inputs = batch.tensors(self._device)
+        body = self._model if len(batch.logits_indices) else self._model.get_decoder()
+        wanted = {"logits_to_keep": inputs.logits_indices} if len(batch.logits_indices) else {}
+        with attending(self._attend):
+            output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
+        return output.logits[0] if wanted else None
+
+    @torch.inference_mode()
+    def _step(self, batch: InputBatch) -> Tensor | None:
+        logits = self.logits(batch)
+        if logits is None:
+            return None
+        sampling = batch.sampling_batch(self._device)
+        if self._group is None:
+            return choose_tokens(logits, sampling)
+        return self._choose_sharded(logits, batch, self._group)
+
+    def _choose_sharded(self, shard: Tensor, batch: InputBatch, group: ProcessGroup) -> Tensor:
+        """Choose on a vocabulary-sharded head; rows that are cut by probability are whole only on rank 0."""
+        sampling = batch.sampling_batch(self._device)
+        truncated = sampling.truncated
+        ids = torch.zeros(len(shard), dtype=torch.int64, device=shard.device)
+        if not bool(truncated.all()):
+            offset = group.rank * -(-self.vocab_size // group.size)
+            values, local = choose_local(shard[~truncated], sampling[~truncated], offset)
+            ids[~truncated] = group.best(values, local)
+        if bool(truncated.any()):
+            whole = group.gather_logits(shard[truncated], self.vocab_size)
+            if whole is not None:
+                ids[truncated] = choose_tokens(whole, sampling[truncated])
+        return ids
+
+    def _attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
+        return self._attention.forward(self._layers[index], query, key, value, call.sinks)
+
+    def _pack(self, plan: StepPlan) -> InputBatch:
+        return pack(plan, self.block_size, self._cache.trash_block, MIN_ROWS)
+
+    def _check_numerics(self) -> bool:
+        if self.num_blocks < num_checked_blocks(self.block_size):
+            return False
+
+        def forward(plan: StepPlan) -> Tensor:
+            logits = self.logits(self._pack(plan))
+            assert logits is not None
+            return logits[: sum(row.num_samples for row in plan.rows)]
+
+        return logits_are_invariant(forward, self.vocab_size, self.block_size)

@@ -1,0 +1,121 @@
+"""Equal logits for equal tokens: how a forward pass is kept independent of its batch, bit for bit.
+
+The token at a position is a function of the logits there, so text can only be the same with speculation
+and without, alone and in company, if the logits are. Matrix kernels choose their blocking by the number of
+rows, and another blocking adds in another order. On CPUs this runner keeps every row's arithmetic the same:
+
+1. Linear layers run on weights laid out once for a single row (``pack_linears``). Left to choose for each
+   call, oneDNN lays weights out anew by the number of rows: on an AMX machine bfloat16 results changed
+   between 32 and 33 rows and again at several hundred. With one layout no result changed from 2 to 128
+   rows, for any shape of the default model; so longer inputs are computed ROWS_AT_ONCE at a time. It is
+   faster too, since nothing is laid out per call.
+2. A linear layer is never given a single row (the head included), nor attention a single query: both have
+   kernels of their own for that. Batches are filled up to MIN_ROWS with a copy of their last token.
+3. The number of keys that a query sees is a function of its position alone: workers/attention/gather.py.
+
+What is promised is checked at load, on the model and the machine at hand: ``logits_are_invariant``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
+
+MIN_ROWS = 2
+ROWS_AT_ONCE = 128
+
+
+class PackedLinear:
+    """``x @ weight.T + bias`` on a weight in oneDNN's own layout."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
+        self._bias = bias
+        self._linear = torch.ops.mkldnn._linear_pointwise.default
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply the layer to ``[..., in_features]``."""
+        if x.numel() <= ROWS_AT_ONCE * x.shape[-1]:
+            return self._part(x)
+        parts = [self._part(rows) for rows in x.reshape(-1, x.shape[-1]).split(ROWS_AT_ONCE)]
+        return torch.cat(parts).view(*x.shape[:-1], -1)
+
+    def _part(self, x: Tensor) -> Tensor:
+        result: Tensor = self._linear(x, self._weight, self._bias, "none", [], "")
+        return result
+
+
+def pack_linears(model: nn.Module) -> int:
+    """Lay out the weights of all plain linear layers of a model on a CPU; return how many there were.
+
+    The original of a packed weight is freed, unless another module (a tied embedding) still holds it. Does
+    nothing where oneDNN has no kernels for the dtype.
+    """
+    packed = 0
+    for module in model.modules():
+        if type(module) is nn.Linear and _packable(module.weight):
+            module.forward = PackedLinear(module.weight, module.bias)  # type: ignore[assignment]
+            module.weight = nn.Parameter(module.weight.new_empty(0), requires_grad=False)
+            packed += 1
+    return packed
+
+
+def _packable(weight: Tensor) -> bool:
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        return False
+    if weight.dtype == torch.bfloat16:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return weight.dtype == torch.float32
+
+
+def numerics_class(weights_digest: str, dtype: torch.dtype, device: torch.device, attention: str, tp_size: int) -> str:
+    """Name what the bits of a logit depend on: replicas with equal names give equal text.
+
+    On a CPU that is the instruction set and the number of threads too, which choose among kernels.
+    """
+    if device.type == "cuda":
+        kind = torch.cuda.get_device_name(device).replace(" ", "-")
+    else:
+        amx = "-amx" if torch.cpu._is_amx_tile_supported() else ""
+        kind = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}{amx}-{torch.get_num_threads()}threads"
+    precision = str(dtype).removeprefix("torch.")
+    return "/".join((weights_digest[:16], precision, f"tp{tp_size}", kind, attention, f"torch-{torch.__version__}"))
+
+
+_CHECKED_TOKENS = 100
+_PARTS = (33, 1, 17, 1, 1, 5, 2, 40)
+"""How the second run cuts the checked sequence; every other one of its steps has a companion."""
+
+
+def logits_are_invariant(forward: Callable[[StepPlan], Tensor], vocab_size: int, block_size: int) -> bool:
+    """Compare the logits of one sequence computed at once with those of the same one in parts.
+
+    ``forward`` returns the logits of a plan's sampled positions ``[num_samples, vocab]``. Uses the KV blocks
+    from 0 on, as many as three sequences of 100 tokens fill, so nothing of value may stand there.
+    """
+    pages = -(-_CHECKED_TOKENS // block_size)
+    tokens = [(7 + 31 * i * i) % vocab_size for i in range(_CHECKED_TOKENS)]
+    whole = forward(StepPlan((_row(tokens, 0, range(pages)),))).clone()
+    return all(torch.equal(whole[at : at + len(part)], part) for at, part in _in_parts(forward, tokens, pages))
+
+
+def _in_parts(forward: Callable[[StepPlan], Tensor], tokens: Sequence[int], pages: int) -> Iterator[tuple[int, Tensor]]:
+    start = 0
+    for number, length in enumerate(_PARTS):
+        row = _row(tokens[start : start + length], start, range(pages, 2 * pages))
+        companion = _row(tokens[: 3 + 8 * number], 0, range(2 * pages, 3 * pages))
+        logits = forward(StepPlan((companion, row) if number % 2 else (row,)))
+        yield start, logits[-length:]
+        start += length
+
+
+def num_checked_blocks(block_size: int) -> int:
+    """Return how many KV blocks ``logits_are_invariant`` writes to."""
+    return 3 * -(-_CHECKED_TOKENS // block_size)
+
+
+def _row(tokens: Sequence[int], start: int, blocks: range) -> Row:
+    return Row(0, tokens, start, blocks, len(tokens), SamplingParams(temperature=0.0))

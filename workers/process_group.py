@@ -1,0 +1,101 @@
+"""The ranks of one tensor-parallel model: how they meet, and the few things they tell each other.
+
+Every rank runs the same steps in the same order. Rank 0 decides them and broadcasts each as one packed
+buffer over a CPU group; the model's own reductions run inside its layers on the default group.
+"""
+
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from workers.input_batch import HEADER, IntArray, payload_size
+
+DEFAULT_TIMEOUT_S = 120.0
+"""A collective that waits longer ends the process: a rank has died or hangs."""
+
+
+class ProcessGroup:
+    """This process's place among the ranks. It is torch's default group, of which a process has one."""
+
+    def __init__(self, rank: int, size: int, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self.rank = rank
+        self.size = size
+        self._cpu = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+
+    @classmethod
+    def connect(
+        cls,
+        rank: int,
+        size: int,
+        init_method: str,
+        backend: str = "gloo",
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> "ProcessGroup":
+        """Meet the other ranks at ``init_method`` (tcp://host:port, where rank 0 listens).
+
+        ``backend`` is nccl for ranks on GPUs, else gloo. Blocks until all ``size`` ranks are there; raises
+        torch's DistStoreError or DistNetworkError if they are not within ``timeout_s``.
+        """
+        dist.init_process_group(
+            backend, init_method=init_method, rank=rank, world_size=size, timeout=timedelta(seconds=timeout_s)
+        )
+        return cls(rank, size, timeout_s)
+
+    def send_step(self, buffer: IntArray) -> None:
+        """Broadcast a packed step from rank 0: its header, then the rest."""
+        whole = torch.from_numpy(buffer)
+        dist.broadcast(whole[:HEADER], 0, group=self._cpu)
+        dist.broadcast(whole[HEADER:], 0, group=self._cpu)
+
+    def send_shutdown(self) -> None:
+        """Tell the other ranks that no step follows."""
+        dist.broadcast(torch.zeros(HEADER, dtype=torch.int32), 0, group=self._cpu)
+
+    def receive_step(self) -> IntArray | None:
+        """Return the next step from rank 0; None when there is none to come."""
+        header = torch.empty(HEADER, dtype=torch.int32)
+        dist.broadcast(header, 0, group=self._cpu)
+        if not bool(header.any()):
+            return None
+        payload = torch.empty(payload_size(header.numpy()), dtype=torch.int32)
+        dist.broadcast(payload, 0, group=self._cpu)
+        return np.concatenate((header.numpy(), payload.numpy()))
+
+    def best(self, values: Tensor, ids: Tensor) -> Tensor:
+        """Return for each row the id of the largest value over all ranks, the lowest id on a tie.
+
+        Args:
+            values: ``[num_rows]``, this rank's best.
+            ids: ``[num_rows]``, whose it is; exact in float64.
+        """
+        pair = torch.stack((values.double(), ids.double()))
+        pairs = [torch.empty_like(pair) for _ in range(self.size)]
+        dist.all_gather(pairs, pair)
+        all_values, all_ids = torch.stack(pairs, dim=1)  # [size, num_rows] each
+        winners = all_values == all_values.amax(0)
+        lowest: Tensor = all_ids.masked_fill(~winners, torch.inf).amin(0).long()
+        return lowest
+
+    def gather_logits(self, shard: Tensor, vocab_size: int) -> Tensor | None:
+        """Return whole rows ``[num_rows, vocab_size]`` on rank 0, None elsewhere.
+
+        ``shard`` is ``[num_rows, width]``: ceil(vocab_size / size) ids per rank, the last ranks' may be less.
+        """
+        width = -(-vocab_size // self.size)
+        padded = torch.nn.functional.pad(shard, (0, width - shard.shape[1])).contiguous()
+        shards = [torch.empty_like(padded) for _ in range(self.size)] if self.rank == 0 else None
+        dist.gather(padded, shards, dst=0)
+        return torch.cat(shards, dim=1)[:, :vocab_size] if shards is not None else None
+
+    def minimum(self, value: int) -> int:
+        """Return the smallest of all ranks' values, on every rank."""
+        shared = torch.tensor([value], dtype=torch.int64)
+        dist.all_reduce(shared, dist.ReduceOp.MIN, group=self._cpu)
+        return int(shared)
+
+    def close(self) -> None:
+        """Leave the group; torch allows a new one afterwards."""
+        dist.destroy_process_group()
