@@ -41,6 +41,7 @@ class DrafterPool:
         self._on_connected = on_connected
         self._credentials = credentials
         self._placement = Placement(time.monotonic, self.stats)
+        self._addresses: tuple[str, ...] = ()
         self._links: dict[str, DrafterLink] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -55,10 +56,12 @@ class DrafterPool:
         """Begin to work on the running loop."""
         self._loop = asyncio.get_running_loop()
         self._ticker = self._loop.create_task(self._retry_now_and_then())
+        self._dial()
 
     async def stop(self) -> None:
         """Close all links."""
-        self._apply_drafters(())
+        self._addresses = ()
+        self._dial()
         if self._ticker is not None:
             self._ticker.cancel()
         self._loop = None
@@ -66,7 +69,8 @@ class DrafterPool:
 
     def set_drafters(self, addresses: Iterable[str]) -> None:
         """Say which drafters there are: links to new ones are made, links to others closed."""
-        self._call_in_loop(self._apply_drafters, tuple(addresses))
+        self._addresses = tuple(addresses)
+        self._call_in_loop(self._dial)
 
     def post(self, ops: Seq[DraftOp]) -> None:
         """Hand over one step's orders."""
@@ -93,17 +97,19 @@ class DrafterPool:
         if blocks:
             self._on_replies(blocks)
 
-    def _call_in_loop(self, function: Callable[..., None], argument: object) -> None:
+    def _call_in_loop(self, function: Callable[..., None], *args: object) -> None:
         """Run a function on the pool's loop soon; nothing happens before start and after stop."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop closed while the engine was ending
-                self._loop.call_soon_threadsafe(function, argument)
+                self._loop.call_soon_threadsafe(function, *args)
 
     def _apply_ops(self, ops: Seq[DraftOp]) -> None:
         for op in ops:
             self._placement.apply(op)
 
-    def _apply_drafters(self, addresses: Seq[str]) -> None:
+    def _dial(self) -> None:
+        """Make the links those to the addresses that were set last."""
+        addresses = self._addresses
         for address in self._links.keys() - set(addresses):
             closing = asyncio.ensure_future(self._links.pop(address).stop())
             self._closing.add(closing)
