@@ -31,7 +31,8 @@ def truncate_checkpoint(source: Path, folder: Path, num_layers: int) -> Path:
     kept = {}
     for path in sorted(source.glob("*.safetensors")):
         with safe_open(path, framework="pt") as tensors:
-            kept |= {name: tensors.get_tensor(name) for name in tensors.keys() if _kept(name, num_layers)}
+            names = tensors.keys()
+            kept |= {name: tensors.get_tensor(name) for name in names if _kept(name, num_layers)}
     save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 

@@ -72,14 +72,15 @@ def check_length(config: Any, max_model_len: int) -> None:
         limit = original or text.max_position_embeddings
         if rope_type in _BATCH_DEPENDENT_ROPE and max_model_len > limit:
             raise ModelRefusedError(
-                f"{text.model_type} uses {rope_type} RoPE, whose frequencies beyond {limit} tokens depend on the longest "
-                f"sequence of a batch; set max_model_len to at most {limit}"
+                f"{text.model_type} uses {rope_type} RoPE, whose frequencies beyond {limit} tokens depend on the "
+                f"longest sequence of a batch; set max_model_len to at most {limit}"
             )
 
 
 def _check_attention(kind: str, text: Any) -> None:
     """Refuse attention whose rule is not in the arguments that the attention interface passes on."""
-    if kind == "bloom" or getattr(text, "alibi", False):
+    nested = getattr(text, "attn_config", None)  # mpt
+    if kind == "bloom" or getattr(text, "alibi", False) or getattr(nested, "alibi", False):
         raise ModelRefusedError(f"{kind} uses ALiBi position biases, which paged attention does not compute")
     if getattr(text, "use_bidirectional_attention", None) in (True, "all"):
         raise ModelRefusedError(f"{kind} attends in both directions; only causal models generate text")

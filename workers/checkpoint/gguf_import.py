@@ -51,8 +51,11 @@ def convert_gguf(gguf: Path, folder: Path, progress: Progress = no_progress) -> 
     progress("reading the GGUF file", 0.0)
     reader = _open(gguf)
     metadata = read_metadata(reader)
-    config = llama_config(metadata, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
-    tokenizer = build_tokenizer(metadata)
+    try:
+        config = llama_config(metadata, tied=all(tensor.name != "output.weight" for tensor in reader.tensors))
+        tokenizer = build_tokenizer(metadata)
+    except KeyError as error:
+        raise ModelRefusedError(f"{gguf.name} lacks the metadata {error}") from error
     _write_weights(reader, config, folder, progress)
     config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.distributed import DistributedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
@@ -139,7 +140,7 @@ def _load(source: ModelSource, settings: RunnerSettings, attention: str, distrib
                 distributed_config=distributed,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, ImportError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         raise ModelRefusedError(f"{source.name} cannot be loaded: {error}") from error
     if missing := sorted(report["missing_keys"]):
         raise ModelRefusedError(
