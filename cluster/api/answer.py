@@ -1,0 +1,124 @@
+"""The way of a request that both endpoints share: ask the targets, then answer at once or as a stream."""
+
+import time
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from fastapi import Request
+from fastapi.responses import Response
+from pydantic_core import to_json
+
+from cluster.api.choices import ChoiceStreams
+from cluster.api.context import ApiContext, new_id, system_fingerprint
+from cluster.api.generation import (
+    MaxTokens,
+    check_limits,
+    choice_requests,
+    resolve_max_tokens,
+    resolve_seed,
+    sampling_params,
+)
+from cluster.api.metrics import metered
+from cluster.api.models import GenerationBody, StreamOptions
+from cluster.api.responses import Reply, ReplyShape, Usage
+from cluster.api.stop_strings import StopStrings
+from cluster.api.streaming import EventStream, answer_events, unless_gone
+from cluster.api.text import TextWriter, write_text
+from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
+from workers.contract.request import GenerationRequest
+
+CLIENT_CLOSED_REQUEST = 499
+"""nginx's status for a client that did not wait; nobody receives it, but logs show it."""
+SEED_HEADER = "x-outrider-seed"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What one endpoint has understood of a request."""
+
+    body: GenerationBody
+    prompts: Seq[Seq[int]]
+    prompt_param: str
+    limit: MaxTokens
+    default_max_tokens: int | None
+    """Where the client sets no limit; None: all that fit into the context."""
+    shape: ReplyShape
+    headers: dict[str, str]
+
+
+async def answer(context: ApiContext, http: Request, question: Question) -> Response:
+    """Answer a question. HTTP headers are sent only after every choice was accepted by a target.
+
+    Raises ApiError, InvalidParameterError, OverloadedError or UnavailableError where it is refused.
+    """
+    arrived = time.monotonic()
+    body = question.body
+    identity = context.model(body.model)
+    check_limits(body, context, len(question.prompts))
+    seed = resolve_seed(body.seed)
+    requests = _requests(context, question, seed, identity.max_model_len)
+    streams = _streams(context, question, requests, arrived)
+    if await unless_gone(http.receive, _accepted(context, streams)) is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    per_prompt = body.n or 1
+    usage = Usage(sum(map(len, question.prompts)), frozenset(range(0, len(requests), per_prompt)))
+    shape = question.shape
+    reply = Reply(shape.id_prefix + new_id(), body.model, system_fingerprint(identity), shape)
+    headers = {SEED_HEADER: str(seed), **question.headers}
+    if body.stream:
+        options = body.stream_options or StreamOptions()
+        events = answer_events(reply, streams, usage, options, context.settings.sse_keepalive_s)
+        return EventStream(events, headers)
+    whole = await unless_gone(http.receive, _whole(reply, streams, usage))
+    if whole is None:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return Response(whole, media_type="application/json", headers=headers)
+
+
+def _requests(context: ApiContext, question: Question, seed: int, max_model_len: int) -> list[GenerationRequest]:
+    params = sampling_params(question.body, seed)
+    requests: list[GenerationRequest] = []
+    for prompt in question.prompts:
+        max_tokens = resolve_max_tokens(
+            question.limit, question.default_max_tokens, prompt, question.prompt_param, max_model_len
+        )
+        requests += choice_requests(question.body, context, prompt, params, max_tokens)
+    return requests
+
+
+def _streams(
+    context: ApiContext, question: Question, requests: Seq[GenerationRequest], arrived: float
+) -> ChoiceStreams:
+    stops = question.body.stop or []
+    streams = []
+    for index, request in enumerate(requests):
+        writer = TextWriter(index, context.tokenizer.incremental(), StopStrings(stops))
+        deltas = write_text(context.router.generate(request), writer)
+        streams.append(metered(deltas, context.metrics, arrived))
+    return ChoiceStreams(streams)
+
+
+async def _accepted(context: ApiContext, streams: ChoiceStreams) -> bool:
+    try:
+        await streams.accepted()
+    except (InvalidParameterError, OverloadedError, UnavailableError) as error:
+        context.metrics.reject(_REASONS.get(type(error), "unavailable"))
+        raise
+    return True
+
+
+_REASONS: dict[type[Exception], str] = {InvalidParameterError: "invalid", OverloadedError: "overloaded"}
+
+
+async def _whole(reply: Reply, streams: ChoiceStreams, usage: Usage) -> bytes:
+    texts = [""] * len(streams)
+    reasons = [""] * len(streams)
+    async for delta in streams.deltas():
+        if delta is None:
+            continue
+        usage.see(delta)
+        texts[delta.index] += delta.text
+        if delta.finish_reason is not None:
+            reasons[delta.index] = delta.finish_reason.value
+    choices = [reply.shape.whole(i, text, reasons[i]) for i, text in enumerate(texts)]
+    return to_json(reply.whole(choices, usage))

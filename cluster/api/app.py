@@ -1,0 +1,31 @@
+"""The HTTP application of an ingress: OpenAI's API in front of a router to the targets."""
+
+from importlib.metadata import version
+
+from fastapi import FastAPI
+
+from cluster.api.body_limit import BodyLimit
+from cluster.api.chat import chat_routes
+from cluster.api.completions import completion_routes
+from cluster.api.context import ApiContext, served_names
+from cluster.api.errors import install_error_handlers
+from cluster.api.metrics import ApiMetrics
+from cluster.api.probes import probe_routes
+from cluster.api.request_id import RequestIdHeader
+from cluster.api.settings import ApiSettings
+from cluster.links.router import Router
+from workers.tokenizer import Tokenizer
+
+
+def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> FastAPI:
+    """Return the application; whoever made the router starts and stops it, in the event loop that serves."""
+    metrics = ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
+    context = ApiContext(gateway, tokenizer, settings, metrics)
+    # The interactive pages load their scripts from elsewhere, which a closed network cannot.
+    app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
+    install_error_handlers(app, settings.retry_after_s)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    app.add_middleware(RequestIdHeader)
+    for routes in (chat_routes(context), completion_routes(context), probe_routes(context)):
+        app.include_router(routes)
+    return app

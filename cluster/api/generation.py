@@ -1,0 +1,124 @@
+"""From the body of a request to what the target is asked: seeds, limits, one request per choice."""
+
+import secrets
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, replace
+
+from cluster.api.context import ApiContext
+from cluster.api.errors import ApiError, invalid
+from cluster.api.models import GenerationBody
+from workers.contract.prefix_hash import extend
+from workers.contract.request import GenerationRequest, Stopping
+from workers.contract.sampling_params import SamplingParams
+
+JSON_SAFE_SEEDS = 2**53
+"""Random seeds stay below this, so that one that was reported survives every JSON client's numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaxTokens:
+    """The client's limit, and the name of the field that it came in."""
+
+    value: int | None
+    param: str = "max_tokens"
+
+
+def resolve_seed(seed: int | None) -> int:
+    """Return the seed to use: the client's as an unsigned 64-bit number, else a random one."""
+    return secrets.randbelow(JSON_SAFE_SEEDS) if seed is None else seed % 2**64
+
+
+def choice_seed(seed: int, choice: int) -> int:
+    """Return the seed of one of ``n`` choices; the first has the request's own, so n does not change it."""
+    return extend(seed, choice) if choice else seed
+
+
+def check_limits(body: GenerationBody, context: ApiContext, num_prompts: int) -> None:
+    """Raise a 400 where the request asks for more than the operator allows."""
+    settings = context.settings
+    choices = body.n or 1
+    stops = body.stop or []
+    if choices > settings.max_choices:
+        raise invalid("n", f"n must be at most {settings.max_choices}, got {choices}")
+    if num_prompts > settings.max_prompts:
+        raise invalid("prompt", f"at most {settings.max_prompts} prompts are possible, got {num_prompts}")
+    if num_prompts * choices > settings.max_parallel:
+        raise invalid("n", f"prompts times n must be at most {settings.max_parallel}, got {num_prompts * choices}")
+    if len(stops) > settings.max_stop_strings:
+        raise invalid("stop", f"at most {settings.max_stop_strings} stop strings are possible, got {len(stops)}")
+    if any(len(stop) > settings.max_stop_chars for stop in stops):
+        raise invalid("stop", f"a stop string may have at most {settings.max_stop_chars} characters")
+    if len(body.stop_token_ids or []) > settings.max_stop_token_ids:
+        raise invalid("stop_token_ids", f"at most {settings.max_stop_token_ids} stop token ids are possible")
+    if body.stream_options is not None and not body.stream:
+        raise invalid("stream_options", "stream_options has a meaning only with stream set to true")
+
+
+def sampling_params(body: GenerationBody, seed: int) -> SamplingParams:
+    """Return the sampling parameters, with OpenAI's defaults; InvalidParameterError names one out of range."""
+    return SamplingParams(
+        temperature=1.0 if body.temperature is None else body.temperature,
+        top_k=max(body.top_k or 0, 0),
+        top_p=1.0 if body.top_p is None else body.top_p,
+        min_p=body.min_p or 0.0,
+        seed=seed,
+    )
+
+
+def resolve_max_tokens(
+    limit: MaxTokens, default: int | None, prompt: Seq[int], prompt_param: str, max_model_len: int
+) -> int:
+    """Return how many tokens may be generated: what was asked for, else ``default``, else all that fit."""
+    room = max_model_len - len(prompt)
+    if room < 1:
+        raise invalid(
+            prompt_param,
+            f"{prompt_param} has {len(prompt)} tokens, but the model's context is {max_model_len} tokens "
+            "including at least one of the answer; shorten it",
+            "context_length_exceeded",
+        )
+    if limit.value is not None and limit.value > room:
+        raise invalid(
+            limit.param,
+            f"{limit.param} is {limit.value}, but after the {len(prompt)} tokens of {prompt_param} only {room} of "
+            f"the model's {max_model_len} are left; ask for at most {room}",
+            "context_length_exceeded",
+        )
+    if limit.value is not None:
+        return limit.value
+    return room if default is None else min(default, room)
+
+
+def choice_requests(
+    body: GenerationBody, context: ApiContext, prompt: Seq[int], params: SamplingParams, max_tokens: int
+) -> list[GenerationRequest]:
+    """Return the target's requests for all choices of one prompt."""
+    vocab_size = context.tokenizer.vocab_size
+    stop_ids = frozenset(body.stop_token_ids or [])
+    if stop_ids and max(stop_ids) >= vocab_size:
+        raise invalid("stop_token_ids", f"token ids must lie between 0 and {vocab_size - 1}, got {max(stop_ids)}")
+    if not body.ignore_eos:
+        stop_ids |= context.tokenizer.eos_token_ids
+    first = GenerationRequest(
+        request_id="",
+        prompt=prompt,
+        params=params,
+        stopping=Stopping(max_tokens, stop_ids),
+        salt=body.cache_salt or "",
+        max_draft_tokens=None if body.speculation is None else body.speculation.limit,
+    )
+    return [
+        replace(first, request_id=secrets.token_hex(16), params=replace(params, seed=choice_seed(params.seed, i)))
+        for i in range(body.n or 1)
+    ]
+
+
+def check_vocabulary(prompt: Seq[int], vocab_size: int) -> None:
+    """Raise a 400 where a prompt of token ids has one that the model does not know."""
+    if max(prompt) >= vocab_size:
+        raise ApiError(
+            400,
+            f"prompt: token ids must lie between 0 and {vocab_size - 1}, got {max(prompt)}",
+            param="prompt",
+            code="invalid_value",
+        )

@@ -1,0 +1,104 @@
+"""Server-sent events: the answer as it grows, and its end when the client goes away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Awaitable
+from typing import TypeVar
+
+from pydantic_core import to_json
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from cluster.api.choices import ChoiceStreams
+from cluster.api.errors import api_error
+from cluster.api.models import StreamOptions
+from cluster.api.responses import Json, Reply, Usage
+
+T = TypeVar("T")
+
+KEEP_ALIVE = b": keep-alive\n\n"
+DONE = b"data: [DONE]\n\n"
+
+
+def event(data: Json) -> bytes:
+    """Return one server-sent event."""
+    return b"data: " + to_json(data) + b"\n\n"
+
+
+async def answer_events(
+    reply: Reply, streams: ChoiceStreams, usage: Usage, options: StreamOptions, keepalive_s: float
+) -> AsyncGenerator[bytes]:
+    """Yield the events of one answer; an error in mid-stream is an event of its own before the end."""
+    async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
+        try:
+            for index in range(len(streams)):
+                first = reply.shape.first(index)
+                if first is not None:
+                    yield event(_with_usage(reply.chunk([first]), usage, options))
+            async for delta in deltas:
+                if delta is None:
+                    yield KEEP_ALIVE
+                    continue
+                usage.see(delta)
+                if delta.text or delta.finish_reason is not None:
+                    finish = None if delta.finish_reason is None else delta.finish_reason.value
+                    choice = reply.shape.chunk(delta.index, delta.text, finish)
+                    yield event(_with_usage(reply.chunk([choice]), usage, options))
+            if options.include_usage:
+                yield event({**reply.chunk([]), "usage": usage.body()})
+        except Exception as error:
+            yield event(api_error(error, retry_after_s=1.0).body())
+    yield DONE
+
+
+def _with_usage(chunk: Json, usage: Usage, options: StreamOptions) -> Json:
+    """Add the usage so far where it is wanted in every chunk, and OpenAI's null where it comes at the end."""
+    if options.continuous_usage_stats:
+        chunk["usage"] = usage.body()
+    elif options.include_usage:
+        chunk["usage"] = None
+    return chunk
+
+
+class EventStream(Response):
+    """A response of server-sent events that is given up as soon as the client is gone.
+
+    Starlette's own relies on the server's ASGI version for that; this one always watches.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[bytes], headers: dict[str, str]) -> None:
+        """Send what ``events`` yields; it is closed in any case."""
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
+        del self.headers["content-length"]
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async with contextlib.aclosing(self._events):
+            await unless_gone(receive, self._send(send))
+
+    async def _send(self, send: Send) -> None:
+        async for data in self._events:
+            await send({"type": "http.response.body", "body": data, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def unless_gone(receive: Receive, work: Awaitable[T]) -> T | None:
+    """Await ``work``, or cancel it and return None when the client goes away."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait([task, gone], return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        for future in (task, gone):
+            future.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,88 @@
+"""Fields that are known and not served yet, and fields that are not known: refused or reported, never swallowed."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cluster.api.errors import ApiError, invalid
+
+MAX_REPORTED = 20
+_NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
+
+UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "logprobs": (None, False),
+    "top_logprobs": (None, 0),
+    "prompt_logprobs": (None,),
+    "tools": _NOTHING,
+    "tool_choice": (None, "none", "auto"),
+    "tool_calls": _NOTHING,
+    "tool_call_id": _NOTHING,
+    "functions": _NOTHING,
+    "function_call": (None, "none", "auto"),
+    "response_format": (None, {"type": "text"}),
+    "structured_outputs": _NOTHING,
+    "guided_json": _NOTHING,
+    "guided_regex": _NOTHING,
+    "guided_choice": _NOTHING,
+    "guided_grammar": _NOTHING,
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "repetition_penalty": (None, 1),
+    "length_penalty": (None, 1),
+    "logit_bias": _NOTHING,
+    "bad_words": _NOTHING,
+    "allowed_token_ids": _NOTHING,
+    "min_tokens": (None, 0),
+    "echo": (None, False),
+    "suffix": (None, ""),
+    "best_of": (None, 1),
+    "use_beam_search": (None, False),
+    "include_stop_str_in_output": (None, False),
+    "skip_special_tokens": (None, True),
+    "spaces_between_special_tokens": (None, True),
+    "truncate_prompt_tokens": (None,),
+    "add_generation_prompt": (None, True),
+    "continue_final_message": (None, False),
+    "add_special_tokens": (None,),
+    "chat_template": (None,),
+    "chat_template_kwargs": _NOTHING,
+    "documents": _NOTHING,
+    "prompt_embeds": _NOTHING,
+    "modalities": (None, ["text"]),
+    "audio": _NOTHING,
+    "web_search_options": _NOTHING,
+    "reasoning_effort": (None, "none"),
+    "return_token_ids": (None, False),
+    "return_tokens_as_token_ids": (None, False),
+    "lora_request": _NOTHING,
+}
+"""Fields that would change the answer, each with the values that ask for nothing."""
+
+
+def refuse_unsupported(extra: Mapping[str, Any], where: str = "") -> None:
+    """Raise a 400 where a field asks for something that is not served yet; ``where`` is the path to it."""
+    for name, value in extra.items():
+        harmless = UNSUPPORTED.get(name)
+        if harmless is not None and not any(value == item and _same_kind(value, item) for item in harmless):
+            raise _unsupported(where + name)
+
+
+def ignored_fields(extra: Mapping[str, Any]) -> list[str]:
+    """Return the names of fields that have no effect because nobody here knows them; null asks for nothing."""
+    return [name for name, value in extra.items() if name not in UNSUPPORTED and value is not None]
+
+
+def ignored_header(names: Iterable[str]) -> dict[str, str]:
+    """Return the header that lists ignored fields; names are a client's, so they are made safe and few."""
+    safe = [re.sub(r"[^A-Za-z0-9_.\[\]-]", "?", name)[:64] for name in names]
+    shown = safe[:MAX_REPORTED] + (["..."] if len(safe) > MAX_REPORTED else [])
+    return {"x-outrider-ignored-fields": ",".join(shown)} if shown else {}
+
+
+def _same_kind(value: object, item: object) -> bool:
+    """Tell 0 from False, which Python holds for equal."""
+    return isinstance(value, bool) == isinstance(item, bool)
+
+
+def _unsupported(name: str) -> ApiError:
+    return invalid(name, f"{name} is not supported yet; leave it out", "unsupported_parameter")
