@@ -40,12 +40,14 @@ class RemoteRoster:
 
     async def sync(self, member: Member | None, seen: Revision | None, wait_s: float) -> RosterView:
         """Renew and wait for news."""
-        view: RosterView = await asyncio.wait_for(self._handle.sync.remote(member, seen, wait_s), wait_s + ANSWER_S)
-        return view
+        async with asyncio.timeout(wait_s + ANSWER_S):
+            view: RosterView = await self._handle.sync.remote(member, seen, wait_s)
+            return view
 
     async def leave(self, member: Member) -> None:
         """End the lease."""
-        await asyncio.wait_for(self._handle.leave.remote(member), ANSWER_S)
+        async with asyncio.timeout(ANSWER_S):
+            await self._handle.leave.remote(member)
 
 
 class Membership:
@@ -67,6 +69,7 @@ class Membership:
         self._known: dict[Role, list[str]] = {role: [] for role in watchers}
         self._roster: RosterCalls | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     async def start(self) -> None:
         """Begin to renew and to watch; does not wait for the roster."""
@@ -74,6 +77,7 @@ class Membership:
 
     async def stop(self) -> None:
         """Leave the roster, as far as it is there."""
+        self._stopping = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -86,14 +90,14 @@ class Membership:
 
     async def _run(self) -> None:
         seen: Revision | None = None
-        while True:
+        while not self._stopping:  # Ray answers a cancelled call with an error of its own, which ends here
             try:
                 self._roster = self._roster or await self._find()
                 view = await self._roster.sync(self._member, seen, RENEW_S)
                 seen = view.revision
                 self._deliver(view)
             except Exception as error:
-                logger.warning("lost the roster, looking for it again: %s", error)
+                logger.warning("lost the roster, looking for it again: %s", str(error).partition("\n")[0])
                 self._roster = seen = None
                 await asyncio.sleep(RENEW_S * random.uniform(0.5, 1.5))
 

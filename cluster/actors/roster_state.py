@@ -17,7 +17,6 @@ class Role(StrEnum):
 
     TARGET = "target"
     DRAFTER = "drafter"
-    INGRESS = "ingress"
 
 
 @dataclass(frozen=True, slots=True)

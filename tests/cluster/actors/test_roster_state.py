@@ -25,7 +25,6 @@ def test_members_are_listed_by_role():
     view = state.view()
     assert view.addresses(Role.DRAFTER) == ["10.0.0.1:1", "10.0.0.1:2"]
     assert view.addresses(Role.TARGET) == ["10.0.0.2:1"]
-    assert view.addresses(Role.INGRESS) == []
 
 
 def test_a_lease_that_is_not_renewed_runs_out():

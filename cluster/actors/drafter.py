@@ -1,0 +1,33 @@
+"""A drafter as a Ray Serve deployment: one replica is one drafter process on a cheap node.
+
+Serve places, restarts and scales it. Targets dial its gRPC server, whose address is in the roster.
+"""
+
+from cluster.actors.replica import claim_threads, join_roster, listen_host, usable_cpus
+from cluster.actors.roster_state import Role
+from cluster.config import DraftersConfig
+from workers.drafting.server import DrafterServer
+
+
+class Drafter:
+    """Serve deployment around ``workers.drafting.server.DrafterServer``."""
+
+    async def __init__(self, config: DraftersConfig) -> None:  # type: ignore[misc]
+        """Load the drafter and serve it; Serve awaits this constructor."""
+        settings = config.drafter_settings()
+        threads = settings.runner.threads or max(1, usable_cpus() // 2)
+        claim_threads(threads)
+        runner = settings.runner.model_copy(update={"threads": threads})
+        self._server = DrafterServer(settings.model_copy(update={"runner": runner}))
+        address = await self._server.start(listen_host(config.host))
+        self._membership = await join_roster(Role.DRAFTER, address, {})
+
+    def check_health(self) -> None:
+        """Raise where drafting keeps failing; Serve then replaces the replica."""
+        if not self._server.healthy:
+            raise RuntimeError("the drafter's steps keep failing")
+
+    async def __del__(self) -> None:
+        """Leave the roster first: a target without this drafter goes on with others."""
+        await self._membership.stop()
+        await self._server.stop()

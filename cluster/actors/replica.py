@@ -1,0 +1,44 @@
+"""What the replicas of every role share: their address, their threads and their place in the roster."""
+
+import os
+from collections.abc import Callable, Mapping
+
+import ray
+from ray import serve
+
+from cluster.actors.membership import Membership, ray_roster
+from cluster.actors.roster_state import Member, Role
+from workers.contract.identity import new_incarnation
+
+UNBOUNDED = 1_000_000
+"""Serve's own request limits are never the ones that bite: admission is the target's."""
+
+
+def listen_host(configured: str | None) -> str:
+    """Return the address to listen on and to advertise: the one by which Ray knows this node, unless set."""
+    return configured or ray.util.get_node_ip_address()
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def claim_threads(threads: int) -> None:
+    """Let OpenMP use ``threads`` threads. Call it before torch is imported: the library reads this once.
+
+    Ray sets one thread for an actor that reserves no CPU, and a thread made later (the engine's) takes the
+    library's default, not what torch was told on another thread.
+    """
+    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+
+
+async def join_roster(
+    role: Role | None, address: str, watchers: Mapping[Role, Callable[[list[str]], None]]
+) -> Membership:
+    """Announce this replica in its application's roster and begin to watch others; role None only watches."""
+    member = Member(role, address, new_incarnation()) if role is not None else None
+    membership = Membership(ray_roster(serve.get_replica_context().app_name), member, watchers)
+    await membership.start()
+    return membership

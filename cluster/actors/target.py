@@ -1,0 +1,83 @@
+"""A target as a Ray Serve deployment: one replica is one tensor-parallel group, and the replica is its rank 0.
+
+The other ranks are actors in the other bundles of the replica's placement group. Ray ends them when the
+replica goes, and the replica ends itself when one of them goes: a group with a missing rank can only hang.
+"""
+
+import asyncio
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from cluster.actors.rank import RankGroup
+from cluster.actors.replica import join_roster, listen_host, usable_cpus
+from cluster.actors.roster_state import Role
+from cluster.config import TargetConfig
+from cluster.scheduler.settings import SchedulerSettings
+from workers.contract.errors import OutriderError
+from workers.settings import RunnerSettings
+
+if TYPE_CHECKING:
+    from workers.model_runner import ModelRunner
+
+logger = logging.getLogger(__name__)
+
+EXIT_RANK_LOST = 70
+
+
+class RankLostError(OutriderError):
+    """A tensor-parallel rank ended while the model was being loaded."""
+
+
+class Target:
+    """Serve deployment around ``cluster.target_server.TargetServer``."""
+
+    async def __init__(self, config: TargetConfig, scheduler: SchedulerSettings) -> None:  # type: ignore[misc]
+        """Load the model and serve it; Serve awaits this constructor."""
+        self._drain_timeout_s = config.drain_timeout_s
+        self._ranks = RankGroup(runner_settings(config), config.tp)
+        self._loss = asyncio.create_task(self._ranks.loss())
+        self._runner = await self._load()
+        self._watch = asyncio.create_task(self._end_with_ranks())
+        from cluster.target_server import TargetServer  # torch: the ranks set its threads first
+
+        self._server = TargetServer(self._runner, scheduler)
+        address = await self._server.start(listen_host(config.host))
+        self._membership = await join_roster(Role.TARGET, address, {Role.DRAFTER: self._server.set_drafters})
+
+    def check_health(self) -> None:
+        """Raise where the step loop has given up or hangs; Serve then replaces the replica."""
+        if not self._server.healthy:
+            raise RuntimeError("the engine's step loop has stopped")
+
+    async def __del__(self) -> None:
+        """Finish the requests in progress; ingresses are told to go elsewhere with new ones meanwhile."""
+        self._watch.cancel()
+        await self._server.stop(self._drain_timeout_s)
+        await self._membership.stop()
+        await asyncio.to_thread(self._runner.close)
+        self._ranks.close()
+
+    async def _load(self) -> "ModelRunner":
+        """Load rank 0; a rank that cannot join ends the wait with its own error."""
+        load = asyncio.create_task(asyncio.to_thread(self._ranks.load_rank_zero))
+        await asyncio.wait([load, self._loss], return_when=asyncio.FIRST_COMPLETED)
+        if not load.done():
+            await self._loss
+            raise RankLostError("a tensor-parallel rank ended while the model was being loaded")
+        return await load
+
+    async def _end_with_ranks(self) -> None:
+        """End this process at once when a rank has ended: streams break now and go on at another target."""
+        try:
+            await self._loss
+        except Exception as error:
+            logger.critical("a tensor-parallel rank was lost, so this target ends too: %s", error)
+        os._exit(EXIT_RANK_LOST)
+
+
+def runner_settings(config: TargetConfig) -> RunnerSettings:
+    """Return the runner's settings with a number of threads: this machine's CPUs shared among the ranks."""
+    settings = config.runner_settings()
+    threads = settings.threads or max(1, usable_cpus() // config.tp)
+    return settings.model_copy(update={"threads": threads})

@@ -1,0 +1,168 @@
+"""The command ``outrider``."""
+
+import contextlib
+import json
+import os
+import shlex
+import signal
+import time
+from collections.abc import Iterator
+from importlib.metadata import version as distribution_version
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Never
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from cluster.config import ClusterConfig
+from cluster.config_loader import load_config
+from cluster.serving import Report, deployed, ray_for, reachable_host, require_free_port, served_model
+from workers.checkpoint.source import resolve_model
+from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
+from workers.settings import DEFAULT_MODEL
+
+EXIT_FAILED = 1
+EXIT_BAD_SETTINGS = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+models = typer.Typer(no_args_is_help=True)
+app.add_typer(models, name="models", help="Prepare models.")
+console = Console(highlight=False, soft_wrap=True)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.callback()
+def _root() -> None:
+    """Serve large language models with speculative decoding split across machines."""
+
+
+@app.command()
+def serve(
+    config_file: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings file.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target model: a folder, a .gguf file or a hub id.")] = None,
+    drafter: Annotated[str | None, typer.Option(help="Draft model, or 'ngram', or 'none'.")] = None,
+    drafters: Annotated[int | None, typer.Option(help="Number of drafter processes.")] = None,
+    tp: Annotated[int | None, typer.Option(help="Tensor-parallel degree of the target.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address that HTTP listens on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port that HTTP listens on.")] = None,
+) -> None:
+    """Serve a model over HTTP until Ctrl-C."""
+    overrides: dict[str, Any] = {
+        "target": {"model": target, "tp": tp},
+        "drafters": {"model": drafter, "replicas": drafters},
+        "http": {"host": host, "port": port},
+    }
+    with _errors_as_sentences():
+        config = load_config(config_file, environ=os.environ, overrides=overrides)
+        _serve(config)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    console.print(distribution_version("outrider"))
+
+
+@models.command()
+def fetch(model: Annotated[str, typer.Argument(help="The embedded default's name, or a hub id.")]) -> None:
+    """Fetch and convert a model ahead of its first use, and print its folder."""
+    with _errors_as_sentences():
+        console.print(str(_fetch(model)))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _serve(config: ClusterConfig) -> None:
+    begun = time.monotonic()
+
+    def report(line: str) -> None:
+        console.print(f"[dim]{time.monotonic() - begun:5.1f} s[/dim]  {line}")
+
+    require_free_port(config.http)
+    if config.ray.address is None:
+        config = _prepare_models(config, report)
+    report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
+    with ray_for(config) as logs:
+        signal.signal(signal.SIGTERM, _interrupt)
+        signal.signal(signal.SIGHUP, _interrupt)
+        report(f"deploying target, drafters and ingress; logs are in {logs}")
+        with deployed(config, report):
+            report("ready")
+            _print_usage(config)
+            with contextlib.suppress(KeyboardInterrupt):
+                signal.pause()
+            console.print("\nstopping: requests in progress may finish; Ctrl-C again ends them")
+
+
+def _prepare_models(config: ClusterConfig, report: Report) -> ClusterConfig:
+    """Fetch the models of this machine's roles; a relative path becomes absolute, for other processes to find."""
+    target, drafters = config.target, config.drafters
+    folder = _fetch(target.model)
+    report(f"target model {target.model} is in {folder}")
+    if Path(target.model).exists() and target.model != DEFAULT_MODEL:
+        target = target.model_copy(update={"model": str(Path(target.model).resolve())})
+    if drafters.computes:
+        report(f"draft model {drafters.model} is in {_fetch(drafters.model)}")
+        if Path(drafters.model).exists() and drafters.model != DEFAULT_MODEL:
+            drafters = drafters.model_copy(update={"model": str(Path(drafters.model).resolve())})
+    return config.model_copy(update={"target": target, "drafters": drafters})
+
+
+def _fetch(model: str) -> Path:
+    """Resolve a model, showing a bar for what takes long."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=True) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def progress(stage: str, fraction: float) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=1.0)
+            bars.update(tasks[stage], completed=fraction)
+
+        return resolve_model(model, progress).path
+
+
+def _print_usage(config: ClusterConfig) -> None:
+    """Print the URL and a command that can be pasted into a shell."""
+    url = f"http://{reachable_host(config.http)}:{config.http.port}/v1"
+    body = {
+        "model": served_model(config.http),
+        "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "max_tokens": 64,
+    }
+    command = ["curl", f"{url}/chat/completions", "-H", "content-type: application/json", "-d", json.dumps(body)]
+    console.print(f"\nServing at [bold]{url}[/bold]; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=True)
+
+
+@contextlib.contextmanager
+def _errors_as_sentences() -> Iterator[None]:
+    """Print our own errors without a traceback and turn them into exit codes."""
+    try:
+        yield
+    except (ConfigurationError, ModelRefusedError) as error:
+        _fail(error, EXIT_BAD_SETTINGS)
+    except OutriderError as error:
+        _fail(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _fail(error: Exception, code: int) -> Never:
+    errors.print("error: ", style="red", end="")
+    errors.print(str(error), markup=False)
+    raise typer.Exit(code)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

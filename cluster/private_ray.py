@@ -1,0 +1,121 @@
+"""A Ray cluster of one command: on loopback only, closed by a random token, and gone when the command ends."""
+
+import contextlib
+import logging
+import os
+import secrets
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+OBJECT_STORE_BYTES = 128 * 2**20
+"""Nothing large goes through Ray's object store: weights are read from disk, tokens travel over gRPC."""
+REAP_AFTER_S = 5.0
+"""Processes that are still there so long after the cluster's end are killed."""
+
+
+def environment() -> dict[str, str]:
+    """Return the variables under which the cluster's processes run; ``import ray`` must come after them.
+
+    Ray binds to loopback only where it believes that clusters are not supported, as on a laptop. The token
+    keeps other users of the machine out; it lives in this environment and is never written to disk.
+    """
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    }
+
+
+@contextlib.contextmanager
+def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
+    """Run a private Ray cluster for the length of the context; yields the folder of its logs.
+
+    ``resources`` are custom resources that this machine is to offer. Call it in the main thread: the kernel
+    ends Ray's processes with the thread that started them. The logs are kept where the context ends with an
+    error.
+    """
+    os.environ.update(environment())
+    os.environ.pop("RAY_ADDRESS", None)
+    import ray
+
+    # Sockets are made in this folder, and their paths have a limit of about 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="outrider-", dir="/tmp"))
+    failed = False
+    try:
+        ray.init(
+            address="local",
+            _temp_dir=str(folder),
+            resources=dict(resources),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
+        yield folder / "session_latest" / "logs"
+    except Exception:
+        failed = True
+        raise
+    finally:
+        end_private_ray()
+        if not failed:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def end_private_ray() -> None:
+    """Stop the cluster that this process started, and see to it that none of its processes is left."""
+    import ray
+
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)  # nothing may interrupt the clean-up
+    started = descendants(os.getpid())
+    ray.shutdown()
+    deadline = time.monotonic() + REAP_AFTER_S
+    while (left := [pid for pid, start in started.items() if _start_time(pid) == start]) and (
+        time.monotonic() < deadline
+    ):
+        time.sleep(0.05)
+    for pid in left:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def descendants(root: int) -> dict[int, int]:
+    """Return the processes below ``root``: pid to start time (in ticks since boot), which tells a reused pid."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        if fields := _stat(int(entry.name)):
+            parents[int(entry.name)] = int(fields[1])
+    found: dict[int, int] = {}
+    frontier = {root}
+    while frontier:
+        frontier = {pid for pid, parent in parents.items() if parent in frontier and pid not in found}
+        found |= {pid: start for pid in frontier if (start := _start_time(pid)) is not None}
+    return found
+
+
+def _start_time(pid: int) -> int | None:
+    """Return when a process started, or None where it is gone or only waits to be collected."""
+    fields = _stat(pid)
+    return int(fields[19]) if fields and fields[0] != "Z" else None
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat behind the name: state, parent, ...; empty where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()
+
+
+def requested_resources(*placements: Any) -> dict[str, float]:
+    """Return custom resources that satisfy every role on one machine, so that one file serves both ways."""
+    names = {name for placement in placements for name in placement.resources}
+    return dict.fromkeys(names, 1000000.0)

@@ -1,0 +1,165 @@
+"""Deploy the application on the Ray cluster at hand and wait until it answers."""
+
+import contextlib
+import json
+import logging
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPException
+from typing import Any
+
+from cluster.config import ClusterConfig, HttpConfig
+from cluster.private_ray import private_ray, requested_resources
+from workers.contract.errors import ConfigurationError, OutriderError
+
+POLL_S = 0.2
+READY_TIMEOUT_S = 120.0
+ERROR_NAMES = ("ModelRefusedError", "ConfigurationError", "InvalidParameterError")
+"""Errors of our own whose message is the whole explanation, found again in the traceback that Serve reports."""
+
+Report = Callable[[str], None]
+"""Takes one line about what is being done."""
+
+
+class DeployError(OutriderError):
+    """The application could not be started."""
+
+
+def require_free_port(http: HttpConfig) -> None:
+    """Raise ConfigurationError where HTTP cannot listen, before anything is started for nothing."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in http.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((http.host, http.port))
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {http.host}:{http.port} ({error.strerror}): choose another with --host and --port"
+        ) from None
+
+
+@contextlib.contextmanager
+def ray_for(config: ClusterConfig) -> Iterator[str]:
+    """Run, or join, the Ray cluster that ``config`` asks for; yields the place of its logs."""
+    if config.ray.address is None:
+        with private_ray(requested_resources(config.target, config.drafters)) as logs:
+            yield str(logs)
+        return
+    import ray
+
+    try:
+        ray.init(address=config.ray.address, log_to_driver=False, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigurationError(f"cannot join the Ray cluster at {config.ray.address}: {error}") from None
+    try:
+        yield "Ray's session folder on each node"
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def deployed(config: ClusterConfig, report: Report) -> Iterator[None]:
+    """Serve ``config`` for the length of the context; at its end requests in progress may finish.
+
+    A second interrupt while they do ends the context at once.
+
+    Raises:
+        DeployError: A role cannot start, or the service does not answer.
+    """
+    from ray import serve
+
+    deploy(config, report)
+    try:
+        wait_until_ready(config.http)
+        yield
+    finally:
+        with contextlib.suppress(KeyboardInterrupt):
+            serve.delete(config.name)
+
+
+def deploy(config: ClusterConfig, report: Report) -> None:
+    """Deploy ``config`` and return when every role runs; reports each role as it becomes ready.
+
+    Raises:
+        DeployError: A role cannot start; says why in its own words.
+    """
+    from ray import serve
+    from ray.serve import RunTarget
+
+    from cluster.serve_app import build_application
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    serve.start(
+        http_options={"host": config.http.host, "port": config.http.port},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+    serve.run_many([RunTarget(target=build_application(config), name=config.name)], wait_for_applications_running=False)
+    told: dict[str, str] = {}
+    while True:
+        application = serve.status().applications[config.name]
+        for name, deployment in application.deployments.items():
+            line = _describe(name, deployment)
+            if line and told.get(name) != line:
+                told[name] = line
+                report(line)
+        if application.status == "RUNNING":
+            return
+        if application.status == "DEPLOY_FAILED":
+            raise DeployError(_reason(application))
+        time.sleep(POLL_S)
+
+
+def wait_until_ready(http: HttpConfig, timeout_s: float = READY_TIMEOUT_S) -> None:
+    """Return when ``/ready`` answers 200.
+
+    Raises:
+        DeployError: It does not within ``timeout_s``.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError, HTTPException):
+            status, _ = _get(http, "/ready")
+            if status == 200:
+                return
+        time.sleep(POLL_S)
+    raise DeployError(f"the service did not become ready within {timeout_s:.0f} s")
+
+
+def served_model(http: HttpConfig) -> str:
+    """Return the first name under which the service lists its model."""
+    _, body = _get(http, "/v1/models")
+    return str(json.loads(body)["data"][0]["id"])
+
+
+def _get(http: HttpConfig, path: str) -> tuple[int, bytes]:
+    connection = HTTPConnection(reachable_host(http), http.port, timeout=10)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
+
+
+def reachable_host(http: HttpConfig) -> str:
+    """Return the address under which this machine reaches what listens on ``http.host``."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
+
+
+def _describe(name: str, deployment: Any) -> str:
+    """Return a line about a deployment that is ready, or the reason why it is not."""
+    if deployment.status == "HEALTHY":
+        count = sum(deployment.replica_states.values())
+        return f"{name.lower()} ready" + (f" ({count} replicas)" if count > 1 else "")
+    return f"{name.lower()}: {deployment.message}" if deployment.message else ""
+
+
+def _reason(application: Any) -> str:
+    """Return the sentence at the bottom of a failed constructor's traceback, else all that Serve says."""
+    texts = [d.message for d in application.deployments.values() if d.message] + [application.message]
+    names = "|".join(ERROR_NAMES)
+    for text in texts:
+        if found := re.findall(rf"(?:{names}): (.+)", text):
+            return str(found[-1])
+    return "\n".join(texts)
