@@ -78,7 +78,7 @@ class Engine:
         self._failed_steps = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
-        self._dead = False
+        self._dead = threading.Event()
 
     def start(self) -> None:
         """Start the step loop."""
@@ -97,11 +97,11 @@ class Engine:
         Raises InvalidParameterError where it can never be served, OverloadedError where there is no room
         now and UnavailableError where the engine is stopping or dead.
         """
-        if self._stopping or self._dead:
+        if self._stopping or self._dead.is_set():
             raise UnavailableError("the target is shutting down")
         self._admission.admit(request)
         self._sinks[request.request_id] = sink
-        if self._dead and self._sinks.pop(request.request_id, None) is not None:
+        if self._dead.is_set() and self._sinks.pop(request.request_id, None) is not None:
             raise UnavailableError("the target has given up")  # it died since the check above
         self._inbox.put(Arrived(request))
 
@@ -113,7 +113,7 @@ class Engine:
 
     def deliver(self, blocks: Seq[DraftBlock]) -> None:
         """Take draft blocks from the links."""
-        self._inbox.put(DraftsArrived(blocks))
+        self._inbox.put(DraftsArrived(blocks, self._clock()))
 
     def drafters_connected(self, count: int) -> None:
         """Learn how many drafters can be asked."""
@@ -125,7 +125,7 @@ class Engine:
 
     def seconds_since_beat(self) -> float:
         """Return how long ago the loop last showed that it lives; infinite once it has given up."""
-        return float("inf") if self._dead else self._clock() - self._last_beat
+        return float("inf") if self._dead.is_set() else self._clock() - self._last_beat
 
     def _run(self) -> None:
         deadline: float | None = None
@@ -142,7 +142,7 @@ class Engine:
             else:
                 self._deliver(self._step(plan))
                 self._post()
-        if self._dead:
+        if self._dead.is_set():
             self._abandon()
 
     def _take_events(self, wait: bool, deadline: float | None) -> None:
@@ -163,8 +163,9 @@ class Engine:
         except Exception as error:
             log.exception("a step of %d rows failed", len(plan.rows))
             self._failed_steps += 1
-            self._dead = self._failed_steps >= MAX_FAILED_STEPS
-            self._stopping = self._stopping or self._dead
+            if self._failed_steps >= MAX_FAILED_STEPS:
+                self._dead.set()
+                self._stopping = True
             return self._planner.fail(plan, f"the model step failed: {type(error).__name__}")
         self._failed_steps = 0
         now = self._clock()

@@ -5,7 +5,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from cluster.api.context import ApiContext
-from cluster.api.errors import ApiError, invalid
+from cluster.api.errors import invalid
 from cluster.api.models import GenerationBody
 from workers.contract.prefix_hash import extend
 from workers.contract.request import GenerationRequest, Stopping
@@ -96,7 +96,7 @@ def choice_requests(
     vocab_size = context.tokenizer.vocab_size
     stop_ids = frozenset(body.stop_token_ids or [])
     if stop_ids and max(stop_ids) >= vocab_size:
-        raise invalid("stop_token_ids", f"token ids must lie between 0 and {vocab_size - 1}, got {max(stop_ids)}")
+        raise invalid("stop_token_ids", _outside("stop_token_ids", max(stop_ids), vocab_size))
     if not body.ignore_eos:
         stop_ids |= context.tokenizer.eos_token_ids
     first = GenerationRequest(
@@ -116,9 +116,8 @@ def choice_requests(
 def check_vocabulary(prompt: Seq[int], vocab_size: int) -> None:
     """Raise a 400 where a prompt of token ids has one that the model does not know."""
     if max(prompt) >= vocab_size:
-        raise ApiError(
-            400,
-            f"prompt: token ids must lie between 0 and {vocab_size - 1}, got {max(prompt)}",
-            param="prompt",
-            code="invalid_value",
-        )
+        raise invalid("prompt", _outside("prompt", max(prompt), vocab_size))
+
+
+def _outside(param: str, token: int, vocab_size: int) -> str:
+    return f"{param}: token ids must lie between 0 and {vocab_size - 1}, got {token}"

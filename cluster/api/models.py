@@ -6,7 +6,7 @@ Ranges of sampling parameters are checked by ``SamplingParams``, for every calle
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from workers.contract.draft import MAX_DRAFT_LENGTH
 from workers.settings import Settings
@@ -55,6 +55,15 @@ StopList = Annotated[
 """One stop string or several; always a list here, because a union's errors name no element."""
 
 
+def _unicode(value: str) -> str:
+    """Refuse lone surrogates, which JSON can spell and no message can carry."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("it is not valid Unicode") from error
+    return value
+
+
 class GenerationBody(ApiModel):
     """What both endpoints share."""
 
@@ -72,7 +81,7 @@ class GenerationBody(ApiModel):
     ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    cache_salt: str | None = Field(default=None, min_length=1, max_length=256)
+    cache_salt: Annotated[str, AfterValidator(_unicode)] | None = Field(default=None, min_length=1, max_length=256)
     """Requests with different salts share no cached prefixes."""
     speculation: Speculation | None = None
 

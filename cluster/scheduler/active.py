@@ -1,6 +1,6 @@
 """A request inside the scheduler: its sequence, what it has emitted, and what is known of its next tokens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workers.contract.prefix_hash import extend, prefix_hash
 from workers.contract.request import FinishReason, GenerationRequest
@@ -23,10 +23,12 @@ class ActiveRequest:
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     draft_open: bool = False
-    asked_at: float | None = None
-    """When a draft block was last asked for that has not come; None: nothing is on its way."""
+    asks: dict[int, float] = field(default_factory=dict)
+    """Blocks on their way: length of the sequence when one was asked for -> when that was."""
     missed_blocks: int = 0
     """Blocks in a row that were waited for and did not come in time."""
+    gave_up_at: int = -1
+    """Length of the sequence for which waiting was last given up."""
     cached_prompt_tokens: int | None = None
     """Prompt tokens found in the prefix cache; None before the first admission."""
 

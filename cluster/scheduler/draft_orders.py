@@ -6,6 +6,9 @@ from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.speculation import FixedSpeculation
 from workers.contract.draft import CloseDraft, CommitDraft, DraftOp, OpenDraft
 
+MAX_ASKS = 8
+"""Unanswered asks that are remembered per sequence: only the latest ones can still matter."""
+
 
 class DraftOrders:
     """Collects the orders of a step; the engine hands them to the links in one go."""
@@ -23,7 +26,7 @@ class DraftOrders:
         sequence = active.sequence
         self._ops.append(OpenDraft(sequence.seq_id, tuple(sequence.tokens), sequence.params, length, sequence.salt))
         active.draft_open = True
-        active.asked_at = now
+        _note_ask(active, now)
 
     def commit(self, active: ActiveRequest, tokens: Seq[int], now: float) -> None:
         """Tell the drafter what was decided and ask for the next block."""
@@ -33,7 +36,8 @@ class DraftOrders:
         length = self._speculation.draft_length(active)
         base_len = len(sequence) - len(tokens)
         self._ops.append(CommitDraft(sequence.seq_id, base_len, tuple(tokens), length))
-        active.asked_at = now if length else None
+        if length:
+            _note_ask(active, now)
 
     def close(self, active: ActiveRequest) -> None:
         """Let the drafter forget the request."""
@@ -45,3 +49,9 @@ class DraftOrders:
         """Return the orders collected since the last call."""
         ops, self._ops = self._ops, []
         return ops
+
+
+def _note_ask(active: ActiveRequest, now: float) -> None:
+    active.asks[len(active.sequence)] = now
+    if len(active.asks) > MAX_ASKS:
+        del active.asks[min(active.asks)]

@@ -26,6 +26,8 @@ class DraftsArrived:
     """Draft blocks from the links, in order of arrival."""
 
     blocks: Seq[DraftBlock]
+    at: float
+    """When they arrived, which may be while a step was running."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Planner:
                 self._remove(active)
         elif isinstance(event, DraftsArrived):
             for block in event.blocks:
-                self._take_block(block)
+                self._take_block(block, event.at)
         elif isinstance(event, DraftersConnected):
             self._orders.drafters_connected = event.count
 
@@ -104,7 +104,7 @@ class Planner:
         self._by_sequence[active.sequence.seq_id] = active
         self._waiting.append(active)
 
-    def _take_block(self, block: DraftBlock) -> None:
+    def _take_block(self, block: DraftBlock, at: float) -> None:
         self.counters.draft_blocks_received += 1
         active = self._by_sequence.get(block.seq_id)
         if active is None:
@@ -112,9 +112,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             active.outcomes.add(outcome)
-        if not block.outcomes or max(o.base_len for o in block.outcomes) >= len(active.sequence):
-            active.asked_at = None
-            active.missed_blocks = 0
+        self._speculation.note_block(active, block, at)
 
     def _held_until(self, active: ActiveRequest, now: float) -> float | None:
         if active.sequence.num_pending > 1 or self._orders.drafters_connected == 0:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.settings import SchedulerSettings
-from workers.contract.draft import DraftSource
+from workers.contract.draft import DraftBlock, DraftSource
 
 PATIENCE = 3
 """Blocks in a row that a sequence may wait for in vain before it stops waiting."""
@@ -29,6 +29,7 @@ class FixedSpeculation:
 
     def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
+        self._wait_s = settings.draft_wait_ms / 1000
 
     def draft_length(self, active: ActiveRequest) -> int:
         """Return how many draft tokens the request can use next; 0 where it must not or cannot speculate."""
@@ -56,16 +57,26 @@ class FixedSpeculation:
                 return Draft(guess, DraftSource.LOOKUP)
         return Draft()
 
+    def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
+        """Note that a block arrived at ``at``: its ask is answered, and those before it are settled."""
+        base_len = max((outcome.base_len for outcome in block.outcomes), default=-1)
+        asked_at = active.asks.get(base_len)
+        if asked_at is not None and at - asked_at <= self._wait_s:
+            active.missed_blocks = 0
+        active.asks = {length: when for length, when in active.asks.items() if length > base_len}
+
     def held_until(self, active: ActiveRequest, now: float) -> float | None:
         """Return until when the sequence waits for a block on its way, or None if it is to go on.
 
-        A drafter that keeps missing is not waited for again until a block of it has come in time.
+        A drafter that keeps missing is not waited for again until it has answered quickly enough once.
         """
-        if active.asked_at is None or active.missed_blocks >= PATIENCE:
+        length = len(active.sequence)
+        asked_at = active.asks.get(length)
+        if asked_at is None or active.missed_blocks >= PATIENCE:
             return None
-        until = active.asked_at + self._settings.draft_wait_ms / 1000
-        if until > now:
-            return until
-        active.asked_at = None
-        active.missed_blocks += 1
+        if asked_at + self._wait_s > now:
+            return asked_at + self._wait_s
+        if active.gave_up_at != length:
+            active.gave_up_at = length
+            active.missed_blocks += 1
         return None

@@ -41,6 +41,9 @@ class Rig:
             self.text[r.request_id], self.sources[r.request_id] = list(r.emitted), []
             self.planner.observe(Arrived(r))
 
+    def draft(self, blocks: list[DraftBlock]) -> None:
+        self.planner.observe(DraftsArrived(blocks, self.now))
+
     def step(self) -> StepPlan | Wait:
         plan = self.planner.plan(self.now)
         if isinstance(plan, StepPlan):
@@ -127,12 +130,12 @@ def test_drafts_are_asked_for_verified_and_counted():
     assert isinstance(opened, OpenDraft) and opened.tokens == (7, 8) and opened.draft_length == 4
     assert isinstance(committed, CommitDraft) and committed.tokens == (text[0],)
     right = Outcome(3, prefix_hash([7, 8, text[0]]), tuple(text[1:5]))
-    rig.planner.observe(DraftsArrived([DraftBlock(opened.seq_id, (right,))]))
+    rig.draft([DraftBlock(opened.seq_id, (right,))])
     rig.step()
     assert rig.text["a"] == text[:6]
     assert rig.sources["a"][1:] == [DraftSource.DRAFTER] * 4 + [DraftSource.NONE]
     wrong = Outcome(8, prefix_hash([7, 8, *text[:6]]), (text[6], VOCAB - 1 - text[7], 0, 0))
-    rig.planner.observe(DraftsArrived([DraftBlock(opened.seq_id, (wrong,))]))
+    rig.draft([DraftBlock(opened.seq_id, (wrong,))])
     rig.step()
     assert rig.text["a"] == text[:8]
     rig.run()
@@ -149,7 +152,7 @@ def test_a_block_that_comes_a_step_late_is_still_used_where_it_guessed_right():
     seq_id = rig.planner.take_draft_ops()[0].seq_id
     rig.step()
     late = Outcome(3, prefix_hash([7, 8, text[0]]), tuple(text[1:5]))
-    rig.planner.observe(DraftsArrived([DraftBlock(seq_id, (late,))]))
+    rig.draft([DraftBlock(seq_id, (late,))])
     rig.step()
     assert rig.text["a"] == text[:6]
     assert rig.sources["a"] == [DraftSource.NONE] * 2 + [DraftSource.DRAFTER] * 3 + [DraftSource.NONE]
@@ -165,7 +168,7 @@ def test_a_stale_or_forged_outcome_does_nothing():
         Outcome(0, 0, (1,)),
         Outcome(99, 1, (5,)),
     ]
-    rig.planner.observe(DraftsArrived([DraftBlock(1, tuple(forged)), DraftBlock(77, tuple(forged))]))
+    rig.draft([DraftBlock(1, tuple(forged)), DraftBlock(77, tuple(forged))])
     rig.run()
     assert rig.text["a"] == plain_text([7, 8], SamplingParams(), 6)
     assert rig.planner.counters.num_drafts == 0
@@ -184,10 +187,17 @@ def test_a_sequence_waits_for_its_block_but_not_for_ever_nor_again_and_again():
             rig.now = plan.until
             waits += 1
     assert waits == PATIENCE
-    tokens = [7, 8, *rig.text["a"]]
-    rig.planner.observe(DraftsArrived([DraftBlock(1, (Outcome(len(tokens), prefix_hash(tokens), ()),))]))
+    slow = [7, 8, *rig.text["a"]]
     rig.step()
-    assert isinstance(rig.step(), Wait), "a block that came in time is worth waiting for again"
+    rig.now += 0.02
+    rig.draft([DraftBlock(1, (Outcome(len(slow), prefix_hash(slow), ()),))])
+    assert isinstance(rig.step(), StepPlan), "an answer that takes longer than the wait is not worth waiting for"
+    quick = [7, 8, *rig.text["a"]]
+    rig.now += 0.005
+    block = DraftBlock(1, (Outcome(len(quick), prefix_hash(quick), ()),))
+    rig.step()
+    rig.draft([block])
+    assert isinstance(rig.step(), Wait), "one that came soon enough is, even if a step was running meanwhile"
 
 
 def test_a_request_may_turn_speculation_off():
@@ -255,7 +265,7 @@ def test_any_mix_of_requests_drafts_and_cancellations_gives_plain_decodings_text
                 mirror[op.seq_id] += op.tokens
             else:
                 del mirror[op.seq_id]
-        rig.planner.observe(DraftsArrived([b for b in (toy_block(rng, s, t) for s, t in mirror.items()) if b]))
+        rig.draft([b for b in (toy_block(rng, s, t) for s, t in mirror.items()) if b])
         rig.now += rng.random() * 0.004
         if isinstance(plan, Wait) and plan.until is None and not names:
             break
