@@ -15,6 +15,8 @@ from workers.input_batch import HEADER, IntArray, payload_size
 
 DEFAULT_TIMEOUT_S = 120.0
 """A collective that waits longer ends the process: a rank has died or hangs."""
+IDLE_LIMIT = timedelta(days=3650)
+"""Between two steps a rank waits for as long as nobody asks for anything; a dead rank 0 breaks the connection."""
 
 
 class ProcessGroup:
@@ -24,6 +26,7 @@ class ProcessGroup:
         self.rank = rank
         self.size = size
         self._cpu = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
+        self._idle = dist.new_group(backend="gloo", timeout=IDLE_LIMIT)
 
     @classmethod
     def connect(
@@ -47,17 +50,17 @@ class ProcessGroup:
     def send_step(self, buffer: IntArray) -> None:
         """Broadcast a packed step from rank 0: its header, then the rest."""
         whole = torch.from_numpy(buffer)
-        dist.broadcast(whole[:HEADER], 0, group=self._cpu)
+        dist.broadcast(whole[:HEADER], 0, group=self._idle)
         dist.broadcast(whole[HEADER:], 0, group=self._cpu)
 
     def send_shutdown(self) -> None:
         """Tell the other ranks that no step follows."""
-        dist.broadcast(torch.zeros(HEADER, dtype=torch.int32), 0, group=self._cpu)
+        dist.broadcast(torch.zeros(HEADER, dtype=torch.int32), 0, group=self._idle)
 
     def receive_step(self) -> IntArray | None:
         """Return the next step from rank 0; None when there is none to come."""
         header = torch.empty(HEADER, dtype=torch.int32)
-        dist.broadcast(header, 0, group=self._cpu)
+        dist.broadcast(header, 0, group=self._idle)
         if not bool(header.any()):
             return None
         payload = torch.empty(payload_size(header.numpy()), dtype=torch.int32)

@@ -1,0 +1,54 @@
+"""What a rank makes of silence: between steps it waits, within a step it does not."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+TIMEOUT_S = 1.0
+RANK = """
+import os, sys, time
+os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+import torch, torch.distributed as dist
+from workers.input_batch import HEADER
+from workers.process_group import ProcessGroup
+rank, meeting, mode, timeout = int(sys.argv[1]), sys.argv[2], sys.argv[3], float(sys.argv[4])
+group = ProcessGroup.connect(rank, 2, f"file://{meeting}", timeout_s=timeout)
+if rank == 1:
+    begun = time.monotonic()
+    try:
+        print("received", group.receive_step())
+    except RuntimeError as error:
+        print("raised", error)
+    print("after", time.monotonic() - begun)
+else:
+    time.sleep(2.5 * timeout)
+    if mode == "shutdown":
+        group.send_shutdown()
+    elif mode == "half a step":
+        dist.broadcast(torch.ones(HEADER, dtype=torch.int32), 0, group=group._idle)
+        time.sleep(5 * timeout)
+    os._exit(0)
+"""
+
+
+def follow(folder: Path, mode: str) -> tuple[str, float]:
+    """Return what rank 1 says when rank 0 is idle for longer than the timeout and then does ``mode``."""
+    arguments = [str(folder / "meeting"), mode, str(TIMEOUT_S)]
+    command = [sys.executable, "-c", RANK]
+    with subprocess.Popen([*command, "0", *arguments]):
+        follower = subprocess.run([*command, "1", *arguments], capture_output=True, text=True, timeout=120)
+    said, after = follower.stdout.rsplit("after", 1)
+    return said, float(after)
+
+
+def test_an_idle_group_waits_for_longer_than_a_step_may_take(tmp_path: Path):
+    said, after = follow(tmp_path, "shutdown")
+    assert said.startswith("received None")
+    assert after > 1.5 * TIMEOUT_S
+
+
+def test_a_rank_zero_that_stops_within_a_step_is_noticed(tmp_path: Path):
+    said, after = follow(tmp_path, "half a step")
+    assert said.startswith("raised")
+    assert "Timed out" in said
+    assert after > 3 * TIMEOUT_S
