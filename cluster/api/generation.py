@@ -49,7 +49,7 @@ def check_limits(body: GenerationBody, context: ApiContext, num_prompts: int) ->
     if any(len(stop) > settings.max_stop_chars for stop in stops):
         raise invalid("stop", f"a stop string may have at most {settings.max_stop_chars} characters")
     if len(body.stop_token_ids or []) > settings.max_stop_token_ids:
-        raise invalid("stop_token_ids", f"at most {settings.max_stop_token_ids} stop token ids are possible")
+        raise invalid("stop_token_ids", f"stop_token_ids may have at most {settings.max_stop_token_ids} entries")
     if body.stream_options is not None and not body.stream:
         raise invalid("stream_options", "stream_options has a meaning only with stream set to true")
 

@@ -63,7 +63,7 @@ class ScriptedEngine:
 
     def submit(self, request, sink) -> None:
         if request.params.top_k == 77:
-            raise InvalidParameterError("top_k", "77 is refused by this engine")
+            raise InvalidParameterError("top_k", "top_k 77 is refused by this engine")
         with self._lock:
             if len(self.requests) >= self.max_requests:
                 raise OverloadedError("full", retry_after_s=3.0)

@@ -1,5 +1,7 @@
 """Stop strings: the same cut however the text arrives, and nothing shown that would have to be taken back."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,7 @@ def expected(text: str, stops: list[str]) -> tuple[str, str | None]:
 
 def pieces(text: str, cuts: list[int]) -> list[str]:
     bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-    return [text[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(bounds)]
 
 
 @given(SMALL, STOPS, st.lists(st.integers(0, 40), max_size=12))

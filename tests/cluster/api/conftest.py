@@ -1,0 +1,82 @@
+"""A real uvicorn server on loopback, in front of real gRPC links; only the model is scripted."""
+
+import asyncio
+import contextlib
+import socket
+from dataclasses import dataclass
+
+import httpx
+import pytest
+import uvicorn
+from openai import AsyncOpenAI
+
+from cluster.api.app import build_app
+from cluster.api.settings import ApiSettings
+from cluster.links.generation_server import GenerationServer
+from cluster.links.router import Router
+from tests.support.scripted_engine import ScriptedEngine
+from tests.support.tiny_models import byte_tokenizer
+from workers.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory) -> Tokenizer:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    byte_tokenizer().save_pretrained(folder)
+    return Tokenizer.from_folder(folder)
+
+
+@dataclass
+class Api:
+    """A running API and what is behind it."""
+
+    url: str
+    engine: ScriptedEngine
+    router: Router
+    target: GenerationServer
+    tokenizer: Tokenizer
+    http: httpx.AsyncClient
+    openai: AsyncOpenAI
+
+    def script(self, prompt: str, text: str, *, end: bool = True) -> None:
+        """Let the model answer a completion prompt with a text and the end token."""
+        answer = self.tokenizer.encode(text) + (sorted(self.tokenizer.eos_token_ids)[:1] if end else [])
+        self.engine.script[tuple(self.tokenizer.encode(prompt))] = answer
+
+    async def eventually(self, condition, timeout=3.0) -> None:
+        async with asyncio.timeout(timeout):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def running_api(tokenizer: Tokenizer, settings: ApiSettings | None = None, **engine_options):
+    options = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, **engine_options}
+    engine = ScriptedEngine(**options)
+    target = GenerationServer(engine)
+    router = Router(tokenizer.fingerprint, resume_wait_s=1.0)
+    await router.start()
+    router.set_targets([await target.start("127.0.0.1")])
+    await router.wait_ready(5)
+    app = build_app(router, tokenizer, settings or ApiSettings())
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        while not server.started:
+            await asyncio.sleep(0.005)
+        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as http:
+            client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20)
+            async with client:
+                yield Api(url, engine, router, target, tokenizer, http, client)
+        server.should_exit = True
+        await serving
+    await router.stop()
+    await target.stop()
+    engine.stop()
+
+
+@pytest.fixture
+async def api(tokenizer):
+    async with running_api(tokenizer) as api:
+        yield api
