@@ -19,13 +19,17 @@ import torch
 from torch import Tensor
 
 from workers.sampling.batch import SamplingBatch
-from workers.sampling.noise import MAX_UNDERSTATEMENT, gumbel, noise_bits, position_state
-from workers.sampling.processors import Support, truncate
+from workers.sampling.noise import GROUP, group_lead, gumbel, position_state
+from workers.sampling.processors import truncate
+from workers.sampling.support import Support, at_least, in_groups
 
 __all__ = ["SamplingBatch", "choose_local", "choose_tokens"]
 
 _ROWS_AT_ONCE = 16
 """Rows processed together: few enough that their temporaries stay in the cache of a CPU core."""
+_SLACK = 1e-6
+"""Room for the rounding of scores in float64."""
+_LOWEST = torch.finfo(torch.float64).min
 
 
 def choose_tokens(logits: Tensor, batch: SamplingBatch) -> Tensor:
@@ -56,57 +60,65 @@ def _choose(logits: Tensor, batch: SamplingBatch, offset: int) -> tuple[Tensor, 
     values = torch.empty(len(batch), dtype=torch.float64, device=logits.device)
     ids = torch.empty(len(batch), dtype=torch.int64, device=logits.device)
     greedy, truncated = batch.greedy, batch.truncated
-    for rows in _portions(greedy):
-        best = _finite(logits[rows]).max(-1)
+    for rows, part in _portions(logits, greedy):
+        best = part.max(-1)
         values[rows], ids[rows] = best.values.double(), best.indices + offset
-    for rows in _portions(truncated):
-        part = batch[rows]
-        for support in truncate(_finite(logits[rows]), part):
+    for rows, part in _portions(logits, truncated):
+        sampling = batch[rows]
+        for support in truncate(part, sampling):
             at = rows[support.rows]
-            values[at], ids[at] = _draw(support, part[support.rows], offset)
-    for rows in _portions(~(greedy | truncated)):
-        part = batch[rows]
-        values[rows], ids[rows] = _draw(_contenders(_finite(logits[rows]), part, offset), part, offset)
+            values[at], ids[at] = _draw(support, sampling[support.rows], offset)
+    for rows, part in _portions(logits, ~(greedy | truncated)):
+        sampling = batch[rows]
+        values[rows], ids[rows] = _draw(_contenders(part, sampling, offset), sampling, offset)
     return values, ids
 
 
-def _portions(mask: Tensor) -> Iterator[Tensor]:
+def _portions(logits: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield the indices and the logits of the masked rows, some at a time, each with a finite maximum."""
     rows = mask.nonzero().flatten()
     for start in range(0, len(rows), _ROWS_AT_ONCE):
-        yield rows[start : start + _ROWS_AT_ONCE]
+        some = rows[start : start + _ROWS_AT_ONCE]
+        contiguous = len(rows) == len(logits)
+        yield some, _finite(logits[start : start + _ROWS_AT_ONCE] if contiguous else logits[some])
 
 
 def _finite(logits: Tensor) -> Tensor:
-    """Return the rows in float32 with a finite maximum each."""
+    """Return the rows in float32 (reductions of bfloat16 are slow on a CPU) with a finite maximum each."""
     logits = logits.float()
     broken = ~logits.amax(-1).isfinite()
     if bool(broken.any()):
-        mended = logits[broken].nan_to_num(nan=-torch.inf, posinf=torch.finfo(torch.float32).max, neginf=-torch.inf)
+        largest = torch.finfo(torch.float32).max
+        mended = logits[broken].nan_to_num(nan=-torch.inf, posinf=largest, neginf=-torch.inf)
         mended[mended.amax(-1) == -torch.inf, 0] = 0.0
-        logits = logits.clone()
-        logits[broken] = mended
+        logits = logits.index_put((broken,), mended)
     return logits
 
 
 def _contenders(logits: Tensor, batch: SamplingBatch, offset: int) -> Support:
-    """Return the tokens of untruncated rows that may have the best score: some twenty of the vocabulary.
+    """Return the tokens of untruncated rows that may have the best score: about a hundred.
 
-    ``-log(w)`` bounds the noise from above and is at most MAX_UNDERSTATEMENT too large. So no token whose
-    bound is that far below the best bound can win; all others are scored exactly. The largest logit is
-    taken away first, for float32 would swallow the noise beside a large logit / temperature.
+    A token can win only if it would score at least as well as the best of all groups' leaders, whose scores
+    are exact, were its E as small as its group's lead. Groups go by absolute ids: a shard that starts
+    within one sees some members of it only, for which the lead is still a bound.
     """
-    ids = torch.arange(offset, offset + logits.shape[-1], device=logits.device)
-    bits = noise_bits(position_state(batch.seed, batch.position)[:, None], ids)
-    bound = (logits - logits.amax(-1, keepdim=True)).div_(batch.temperature[:, None])
-    bound -= bits.float().add_(0.5).log_()
-    best = bound.amax(-1, keepdim=True)
-    return Support.where(bound >= best - MAX_UNDERSTATEMENT, logits, torch.arange(len(batch), device=ids.device))
+    first, before = divmod(offset, GROUP)
+    grouped = in_groups(logits, before)
+    padded = grouped.flatten(1)
+    state = position_state(batch.seed, batch.position)[:, None]
+    lead, leader = group_lead(state, torch.arange(first, first + grouped.shape[1], device=logits.device))
+    noise, temperature = -lead.log(), batch.temperature.double()[:, None]
+    leaders = padded.gather(-1, leader - first * GROUP).double() / temperature + noise
+    best = leaders.amax(-1, keepdim=True).clamp(min=_LOWEST)
+    ids, valid = at_least(grouped, (best - noise - _SLACK) * temperature)
+    support = Support.of(padded, torch.arange(len(batch), device=logits.device), ids, valid)
+    return Support(support.rows, ids - before, support.logits)
 
 
 def _draw(support: Support, batch: SamplingBatch, offset: int) -> tuple[Tensor, Tensor]:
     """Return the best score of each row, ``logit / temperature + noise`` in float64, and whose it is."""
     ids = support.ids + offset
-    noise = gumbel(noise_bits(position_state(batch.seed, batch.position)[:, None], ids))
+    noise = gumbel(position_state(batch.seed, batch.position)[:, None], ids)
     scores = support.logits.double() / batch.temperature.double()[:, None] + noise
     best = scores.max(-1)
     return best.values, ids.gather(-1, best.indices[:, None]).squeeze(-1)
