@@ -30,6 +30,8 @@ from workers.contract.request import GenerationRequest
 CLIENT_CLOSED_REQUEST = 499
 """nginx's status for a client that did not wait; nobody receives it, but logs show it."""
 SEED_HEADER = "x-outrider-seed"
+"""Reports the seed, the client's or a random one: sent again, it gives the same text. A header, because a
+field of the body would be none that OpenAI's types know, and a stream would have to repeat it."""
 
 
 @dataclass(frozen=True, slots=True)
