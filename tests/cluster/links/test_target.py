@@ -10,9 +10,13 @@ from cluster.links.target import TargetLink, ingress_peer
 from cluster.links.target_calls import LinkLostError, TargetCalls
 from tests.support.scripted_engine import ScriptedEngine
 from workers.contract.errors import InvalidParameterError, OverloadedError, ProtocolError, UnavailableError
+from workers.contract.identity import ModelIdentity
 from workers.contract.request import FinishReason, GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
+from workers.rpc.channel import RpcServer
+from workers.rpc.hello import hello_message
 from workers.rpc.stubs import generation_pb2 as pb
+from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
 
 def request(request_id="r", max_tokens=8, *, emitted=(), **params) -> GenerationRequest:
@@ -163,3 +167,48 @@ async def test_a_request_that_the_target_gives_up_counts_as_lost():
     with pytest.raises(LinkLostError):
         await call.next()
     assert calls.close(call) is False
+
+
+class HungTarget(pb_grpc.GenerationServiceServicer):
+    """Greets, and then does nothing but report load now and then, or not even that."""
+
+    def __init__(self, beat_s: float) -> None:
+        self.beat_s = beat_s
+        self.streams = 0
+
+    async def Generate(self, request_iterator, context):  # noqa: N802
+        self.streams += 1
+        yield pb.GenerateResponse(welcome=hello_message(ModelIdentity("hung", 10, ""), 1))
+        while True:
+            await asyncio.sleep(self.beat_s)
+            yield pb.GenerateResponse(load=pb.TargetLoad())
+
+
+@contextlib.asynccontextmanager
+async def linked_to_hung(beat_s):
+    target = HungTarget(beat_s)
+    server = RpcServer()
+    pb_grpc.add_GenerationServiceServicer_to_server(target, server.grpc)
+    link = TargetLink(await server.start("127.0.0.1", 0), ingress_peer("", 7))
+    link.start()
+    await eventually(lambda: link.usable)
+    yield target, link
+    await link.stop()
+    await server.stop()
+
+
+async def test_a_target_that_is_silent_for_too_long_is_lost(monkeypatch):
+    monkeypatch.setattr("cluster.links.target.SILENCE_S", 0.2)
+    async with linked_to_hung(beat_s=60) as (target, link):
+        with pytest.raises(LinkLostError):
+            await anext(link.generate(request()))
+        await eventually(lambda: target.streams > 1)
+
+
+async def test_a_target_that_does_not_answer_a_request_counts_as_lost(monkeypatch):
+    monkeypatch.setattr("cluster.links.target.ACCEPT_TIMEOUT_S", 0.2)
+    async with linked_to_hung(beat_s=0.05) as (_, link):
+        with pytest.raises(LinkLostError, match="answer"):
+            await anext(link.generate(request()))
+        assert link.usable
+        assert link.in_flight == 0
