@@ -10,7 +10,8 @@ left out, so that shards of a vocabulary can compare their scores without knowin
 
 A row's token depends bitwise on that row's logits alone: neither on its neighbours nor on their number.
 -inf logits are never chosen. A broken model must not take its neighbours down, so NaN counts as -inf, +inf
-as the largest float, and a row with nothing else yields token 0.
+as the largest float, and a row with nothing else yields token 0 (the first id of its shard, with a value
+that loses against any other shard's).
 """
 
 from collections.abc import Iterator
@@ -27,9 +28,10 @@ __all__ = ["SamplingBatch", "choose_local", "choose_tokens"]
 
 _ROWS_AT_ONCE = 16
 """Rows processed together: few enough that their temporaries stay in the cache of a CPU core."""
-_SLACK = 1e-6
-"""Room for the rounding of scores in float64."""
-_LOWEST = torch.finfo(torch.float64).min
+_SLACK = 1e-9
+"""Room for the rounding of scores in float64, relative where they are above 1."""
+_LOWEST = -1e300
+"""Below every score of a finite logit."""
 
 
 def choose_tokens(logits: Tensor, batch: SamplingBatch) -> Tensor:
@@ -90,7 +92,7 @@ def _finite(logits: Tensor) -> Tensor:
     if bool(broken.any()):
         largest = torch.finfo(torch.float32).max
         mended = logits[broken].nan_to_num(nan=-torch.inf, posinf=largest, neginf=-torch.inf)
-        mended[mended.amax(-1) == -torch.inf, 0] = 0.0
+        mended[mended.amax(-1) == -torch.inf, 0] = -largest
         logits = logits.index_put((broken,), mended)
     return logits
 
@@ -110,7 +112,7 @@ def _contenders(logits: Tensor, batch: SamplingBatch, offset: int) -> Support:
     noise, temperature = -lead.log(), batch.temperature.double()[:, None]
     leaders = padded.gather(-1, leader - first * GROUP).double() / temperature + noise
     best = leaders.amax(-1, keepdim=True).clamp(min=_LOWEST)
-    ids, valid = at_least(grouped, (best - noise - _SLACK) * temperature)
+    ids, valid = at_least(grouped, (best - noise - _SLACK * best.abs().clamp(min=1.0)) * temperature)
     support = Support.of(padded, torch.arange(len(batch), device=logits.device), ids, valid)
     return Support(support.rows, ids - before, support.logits)
 
