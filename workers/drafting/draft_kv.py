@@ -1,7 +1,7 @@
 """Which tokens of which drafted sequence the model drafter's KV cache holds, guesses included."""
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from itertools import takewhile
@@ -67,16 +67,11 @@ class DraftKvCache:
         self._cached[state] = cached
         return cached
 
-    def reserve(
-        self, cached: CachedDraft, num_tokens: int, busy: Collection[DraftState]
-    ) -> tuple[bool, list[DraftState]]:
-        """Make room for ``num_tokens`` positions; return whether there is, and which idle sequences went for it.
-
-        Sequences in ``busy`` stay.
-        """
+    def reserve(self, cached: CachedDraft, num_tokens: int) -> tuple[bool, list[DraftState]]:
+        """Make room for ``num_tokens`` positions; return whether there is, and which idle sequences went for it."""
         evicted: list[DraftState] = []
         while not self._pool.reserve(cached.kv, num_tokens):
-            victim = self._idle(busy)
+            victim = self._idle()
             if victim is None:
                 return False, evicted
             self.forget(victim)
@@ -100,11 +95,7 @@ class DraftKvCache:
         self._pool.attach_prefix(kv)
         return CachedDraft(kv)
 
-    def _idle(self, busy: Collection[DraftState]) -> DraftState | None:
-        long_ago = self._clock() - IDLE_S
-        for state, cached in self._cached.items():
-            if cached.last_used > long_ago:
-                return None
-            if state not in busy:
-                return state
-        return None
+    def _idle(self) -> DraftState | None:
+        """Return the least recently used sequence, if that was long ago."""
+        state, cached = next(iter(self._cached.items()))
+        return state if self._clock() - cached.last_used >= IDLE_S else None

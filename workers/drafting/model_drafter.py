@@ -46,13 +46,12 @@ class ModelDrafter:
         """Run one forward step over the sequences that want a block, those with least to compute first."""
         result = Advance()
         rows: list[tuple[DraftState, CachedDraft, Row]] = []
-        busy = set(wanting)
         budget = MAX_STEP_TOKENS
         for state, cached in self._by_work(wanting, result):
             unseen = _unseen(state, cached.valid)
             if self._complete(state) or not unseen:
                 result.finished.append(state)
-            elif budget and self._fits(cached, min(len(unseen), budget), busy, result):
+            elif budget and self._fits(cached, min(len(unseen), budget), result):
                 rows.append((state, cached, _row(state, cached, unseen, budget)))
                 budget -= len(rows[-1][2].tokens)
             elif budget:
@@ -79,8 +78,8 @@ class ModelDrafter:
         text_len = len(state.tokens) + len(state.draft)
         return len(state.draft) >= state.wanted or text_len > self._runner.max_model_len
 
-    def _fits(self, cached: CachedDraft, count: int, busy: set[DraftState], result: Advance) -> bool:
-        fits, evicted = self._kv.reserve(cached, cached.valid + count, busy)
+    def _fits(self, cached: CachedDraft, count: int, result: Advance) -> bool:
+        fits, evicted = self._kv.reserve(cached, cached.valid + count)
         result.refused += evicted
         return fits
 

@@ -93,12 +93,13 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
         reader = asyncio.create_task(self._read(request_iterator, peer, limits))
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
-            await self._explain(reader, writer, context)
         finally:
             self._batcher.leave(peer)
             writer.cancel()
             reader.cancel()
-            await asyncio.gather(writer, reader, return_exceptions=True)
+        # Only now: a status waits behind the replies that a target does not read.
+        faults = await asyncio.gather(reader, writer, return_exceptions=True)
+        await self._explain(next((f for f in faults if isinstance(f, Exception)), None), context)
 
     async def _greet(self, requests: AsyncIterator[pb.DraftRequest], context: Context) -> Limits:
         async with asyncio.timeout(HELLO_TIMEOUT_S):
@@ -136,9 +137,8 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
             busy_seconds=load.busy_seconds,
         )
 
-    async def _explain(self, reader: asyncio.Task[None], writer: asyncio.Task[None], context: Context) -> None:
+    async def _explain(self, fault: Exception | None, context: Context) -> None:
         """Turn the fault that ended the stream into a status; a target that just left needs none."""
-        fault = next((t.exception() for t in (reader, writer) if t.done() and t.exception()), None)
         match fault:
             case None:
                 return

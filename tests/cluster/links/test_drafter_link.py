@@ -224,6 +224,18 @@ async def test_nobody_there_is_tried_again_with_growing_pauses(link_to, monkeypa
     assert max(pauses) == drafter.BACKOFF_MAX_S
 
 
+@pytest.mark.parametrize(("messages", "pauses"), [([], [0.1, 0.2, 0.4]), ([outcome()], [0.1, 0.1, 0.1])])
+async def test_a_reply_ends_the_growth_of_pauses_a_welcome_does_not(serve, link_to, monkeypatch, messages, pauses):
+    seen = []
+    monkeypatch.setattr(drafter.random, "uniform", lambda low, high: seen.append(link._backoff) or 0.0)
+    service = ScriptedService(welcome(), messages, abort=(grpc.StatusCode.INTERNAL, "fell over"))
+    link, _ = link_to(await serve(service))
+    async with asyncio.timeout(10):
+        while len(seen) < 3:
+            await asyncio.sleep(0.01)
+    assert seen[:3] == pauses
+
+
 async def test_what_is_sent_without_a_stream_is_dropped(serve, link_to):
     service = ScriptedService(welcome())
     link, events = link_to(await serve(service))

@@ -119,6 +119,20 @@ def test_busy_goes_elsewhere_at_once(placement):
     assert (first.take(), second.take()) == ([], [opened(2)])
 
 
+def test_a_refused_sequence_does_not_count_as_load(placement, clock):
+    first, second = Link(), Link()
+    placement.add_link(first)
+    placement.apply(opened(1))
+    placement.apply(opened(2))
+    placement.receive(first, [Busy(1), Busy(2)])
+    placement.add_link(second)
+    clock.now += BUSY_S
+    for seq_id in range(3, 7):
+        placement.apply(opened(seq_id))
+    opens = [sum(isinstance(op, OpenDraft) for op in link.take()) for link in (first, second)]
+    assert opens == [2 + 3, 2 + 1]
+
+
 def test_busy_everywhere_waits_longer_and_longer(placement, clock):
     link = Link()
     placement.add_link(link)

@@ -175,6 +175,9 @@ def test_one_sequences_fault_drops_that_sequence_only(run):
     batcher.post(target.peer, [opened(1, 1), opened(2, 1), opened(3, 1)])
     assert [drafter.step() for _ in range(4)] == [[1, 2, 3], [1], [2], [3]]
     assert [target.next() for _ in range(3)] == [Busy(2), block(1, [5, 6], 1), block(3, [5, 6], 1)]
+    assert drafter.forgotten == [2]
+    batcher.post(target.peer, [CommitDraft(2, 2, (7,), 1)])
+    assert target.next() == UnknownSequence(2)
     assert batcher.healthy
 
 

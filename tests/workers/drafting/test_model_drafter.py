@@ -222,6 +222,26 @@ def test_without_an_idle_sequence_the_newcomer_is_refused(clock):
     assert_naive(third)
 
 
+def test_a_sequence_that_was_just_worked_on_does_not_make_room(clock):
+    drafter = ModelDrafter(ToyTarget(num_blocks=6), clock)
+    first, second, third = (opened(i, [i] * 9, k=2) for i in range(3))
+    draft_all(drafter, [first, second])
+    clock.now += draft_kv.IDLE_S - 0.1
+    assert drafter.advance([third]).refused == [third]
+    drafter.forget(third)
+    clock.now += 0.1
+    assert drafter.advance([third]).refused == [first]
+
+
+def test_a_sequence_longer_than_the_cache_is_refused(clock):
+    drafter = ModelDrafter(ToyTarget(num_blocks=2), clock)
+    long, short = opened(0, [1] * 9), opened(1, [2] * 4, k=2)
+    assert drafter.advance([long, short]).refused == [long]
+    drafter.forget(long)
+    draft_all(drafter, [short])
+    assert_naive(short)
+
+
 def test_blocks_carry_the_base_that_they_were_drafted_from():
     drafter = ModelDrafter(ToyTarget())
     state = opened(4, [1, 2, 3], k=4)
