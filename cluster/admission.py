@@ -9,12 +9,11 @@ from workers.contract.request import GenerationRequest
 class Admission:
     """Counts the requests inside and checks those that want in; callable from any thread."""
 
-    def __init__(self, max_requests: int, max_model_len: int, vocab_size: int, kv_tokens: int) -> None:
-        """Admit at most ``max_requests`` at once, each within the model's context and the KV cache."""
+    def __init__(self, max_requests: int, max_model_len: int, vocab_size: int) -> None:
+        """Admit at most ``max_requests`` at once, each of at most ``max_model_len`` tokens, answer included."""
         self._max_requests = max_requests
         self._max_model_len = max_model_len
         self._vocab_size = vocab_size
-        self._kv_tokens = kv_tokens
         self._inside: set[str] = set()
         self._lock = threading.Lock()
 
@@ -55,10 +54,4 @@ class Admission:
                 "max_tokens",
                 f"prompt ({len(request.prompt)} tokens) and max_tokens ({max_tokens}) together exceed the model's "
                 f"context of {self._max_model_len}; ask for at most {self._max_model_len - len(request.prompt)}",
-            )
-        if total > self._kv_tokens:
-            raise InvalidParameterError(
-                "max_tokens",
-                f"prompt and max_tokens need {total} places in a KV cache of {self._kv_tokens}; "
-                "ask for fewer tokens, or give the target more kv_cache_bytes",
             )

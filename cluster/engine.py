@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from typing import Protocol
 
 from cluster.admission import Admission
@@ -59,18 +60,15 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Make an engine around a loaded model; ``post_draft_ops`` hands one step's orders to the drafters."""
-        self.identity = runner.identity
+        # One sequence must always fit the KV cache, else it could neither run nor be preempted for room.
+        limit = min(runner.max_model_len, runner.num_blocks * runner.block_size)
+        self.identity = replace(runner.identity, max_model_len=limit)
         self.incarnation = new_incarnation()
         self._runner = runner
         self._post_draft_ops = post_draft_ops or (lambda ops: None)
         self._clock = clock
-        self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), runner.max_model_len)
-        self._admission = Admission(
-            settings.max_running + settings.max_waiting,
-            runner.max_model_len,
-            runner.identity.vocab_size,
-            runner.num_blocks * runner.block_size,
-        )
+        self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), limit)
+        self._admission = Admission(settings.max_running + settings.max_waiting, limit, runner.identity.vocab_size)
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._sinks: dict[str, ProgressSink] = {}
         self._load = self._planner.load()

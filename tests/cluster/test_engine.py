@@ -101,7 +101,8 @@ def test_what_can_never_be_served_is_refused_by_name(serve, prompt, n, param):
 
 def test_a_request_larger_than_the_kv_cache_is_refused(serve):
     engine = serve(ToyTarget(num_blocks=8, block_size=4, max_model_len=128))
-    with pytest.raises(InvalidParameterError, match="kv_cache_bytes"):
+    assert engine.identity.max_model_len == 32
+    with pytest.raises(InvalidParameterError, match="context of 32"):
         engine.submit(request("big", [1] * 20, 20), Inbox())
 
 
