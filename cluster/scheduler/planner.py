@@ -111,7 +111,8 @@ class Planner:
             self.counters.draft_outcomes_stale += len(block.outcomes)
             return
         for outcome in block.outcomes:
-            active.outcomes.add(outcome)
+            if outcome.continuation:
+                active.outcomes.add(outcome)
         self._speculation.note_block(active, block, at)
 
     def _held_until(self, active: ActiveRequest, now: float) -> float | None:

@@ -56,7 +56,10 @@ DraftOp = OpenDraft | CommitDraft | CloseDraft
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """If the first ``base_len`` tokens hash to ``base_hash``, then ``continuation`` may come next."""
+    """If the first ``base_len`` tokens hash to ``base_hash``, then ``continuation`` may come next.
+
+    An empty continuation says that the drafter has nothing to propose there: nobody need wait for it.
+    """
 
     base_len: int
     base_hash: int

@@ -57,10 +57,9 @@ class DraftState:
         self.wanted = wanted
 
     def block(self) -> DraftBlock:
-        """Return what has been guessed, up to what was asked for, as the one outcome that it is."""
+        """Return what has been guessed, up to what was asked for and perhaps nothing, as the one outcome that it is."""
         guess = tuple(self.draft[: self.wanted])
-        outcomes = (Outcome(len(self.tokens), self.tokens_hash, guess),) if guess else ()
-        return DraftBlock(self.seq_id, outcomes)
+        return DraftBlock(self.seq_id, (Outcome(len(self.tokens), self.tokens_hash, guess),))
 
 
 @dataclass(slots=True)

@@ -135,6 +135,6 @@ def _read_outcomes(block: pb.DraftBlock, where: str, limits: Limits) -> Iterator
     for i, message in enumerate(block.outcomes):
         at = f"{where}.outcomes[{i}]"
         check_range(f"{at}.base_len", message.base_len, 1, limits.max_tokens)
-        check_range(f"{at}.continuation", len(message.continuation), 1, MAX_DRAFT_LENGTH, "tokens")
+        check_range(f"{at}.continuation", len(message.continuation), 0, MAX_DRAFT_LENGTH, "tokens")
         tokens = read_tokens(message.continuation, f"{at}.continuation", limits.vocab_size)
         yield Outcome(message.base_len, message.base_hash, tuple(tokens))

@@ -151,7 +151,6 @@ def outcome(**changes):
     [
         outcome(continuation=[100]),
         outcome(continuation=[1] * 17),
-        outcome(continuation=[]),
         outcome(base_len=65),
         outcome(base_len=0),
         pb.DraftResponse(blocks=[pb.DraftBlock(seq_id=1, outcomes=[pb.Outcome(base_len=1)] * 65)]),

@@ -163,9 +163,9 @@ def test_a_commit_that_fits_nothing_is_answered_unknown(run, commit):
 def test_more_sequences_than_room_are_answered_busy(run):
     batcher, target = run(NgramDrafter(4, 2), max_sequences=2), Target()
     batcher.post(target.peer, [opened(1), opened(2), opened(3)])
-    assert [target.next() for _ in range(3)] == [Busy(3), DraftBlock(1, ()), DraftBlock(2, ())]
+    assert [target.next() for _ in range(3)] == [Busy(3), block(1, [5, 6]), block(2, [5, 6])]
     batcher.post(target.peer, [CloseDraft(1), opened(3)])
-    assert target.next() == DraftBlock(3, ())
+    assert target.next() == block(3, [5, 6])
 
 
 def test_one_sequences_fault_drops_that_sequence_only(run):

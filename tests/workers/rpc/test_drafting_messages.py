@@ -111,7 +111,6 @@ def blocks(*outcomes_):
         (blocks(*[pb.Outcome(base_len=1, continuation=[1])] * (wire.MAX_OUTCOMES + 1)), "blocks[0].outcomes"),
         (blocks(pb.Outcome(base_len=0, continuation=[1])), "blocks[0].outcomes[0].base_len"),
         (blocks(pb.Outcome(base_len=33, continuation=[1])), "blocks[0].outcomes[0].base_len"),
-        (blocks(pb.Outcome(base_len=1)), "blocks[0].outcomes[0].continuation"),
         (
             blocks(pb.Outcome(base_len=1, continuation=[1] * (MAX_DRAFT_LENGTH + 1))),
             "blocks[0].outcomes[0].continuation",

@@ -245,7 +245,9 @@ class Outcome(_message.Message):
     base_len: _builtins.int
     base_hash: _builtins.int
     @_builtins.property
-    def continuation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def continuation(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Empty: the drafter has nothing to propose there, and the target need not wait for it."""
+
     def __init__(
         self,
         *,
