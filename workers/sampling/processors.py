@@ -68,12 +68,13 @@ def _cut_nucleus(logits: Tensor, rows: Tensor, batch: SamplingBatch) -> Iterator
     Tokens less likely than (1 - top_p) / n weigh less than 1 - top_p together as long as they are at most
     n: the others then reach top_p and contain the nucleus. n = vocab always holds but lets thousands of
     candidates through; so try a small n, look whether the candidates do reach top_p, and widen for the
-    rows in which they do not.
+    rows in which they do not. The most likely token is always a candidate.
     """
     probs = _scaled(logits, batch).softmax(-1)
+    largest = probs.amax(-1)
     width = _FIRST_GUESS
     while len(rows):
-        floor = ((1.0 - batch.top_p) / width).clamp(min=torch.finfo(torch.float32).tiny)
+        floor = ((1.0 - batch.top_p) / width).clamp(min=torch.finfo(torch.float32).tiny).minimum(largest)
         support = Support.of(logits, rows, *at_least(in_groups(probs), floor[:, None])).sorted()
         weight = _fixed_point(probs.gather(-1, support.ids)).masked_fill_(support.logits == -torch.inf, 0)
         kept = _within(weight, batch.top_p, torch.full_like(rows, _ONE))
@@ -84,7 +85,8 @@ def _cut_nucleus(logits: Tensor, rows: Tensor, batch: SamplingBatch) -> Iterator
         unsettled = short.nonzero().flatten()
         if not len(unsettled):
             return
-        logits, probs, rows, batch = logits[unsettled], probs[unsettled], rows[unsettled], batch[unsettled]
+        logits, probs, largest = logits[unsettled], probs[unsettled], largest[unsettled]
+        rows, batch = rows[unsettled], batch[unsettled]
         width *= 16
 
 
