@@ -18,7 +18,15 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from cluster.config import ClusterConfig
 from cluster.config_loader import load_config
-from cluster.serving import Report, deployed, ray_for, reachable_host, require_free_port, served_model
+from cluster.serving import (
+    Report,
+    deployed,
+    ray_for,
+    reachable_host,
+    require_free_port,
+    require_same_tokenizer,
+    served_model,
+)
 from workers.checkpoint.source import resolve_model
 from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
 from workers.settings import DEFAULT_MODEL
@@ -82,7 +90,7 @@ def _serve(config: ClusterConfig) -> None:
     begun = time.monotonic()
 
     def report(line: str) -> None:
-        console.print(f"[dim]{time.monotonic() - begun:5.1f} s[/dim]  {line}")
+        console.print(f"{time.monotonic() - begun:5.1f} s  {line}", markup=False)
 
     require_free_port(config.http)
     if config.ray.address is None:
@@ -102,16 +110,22 @@ def _serve(config: ClusterConfig) -> None:
 
 def _prepare_models(config: ClusterConfig, report: Report) -> ClusterConfig:
     """Fetch the models of this machine's roles; a relative path becomes absolute, for other processes to find."""
-    target, drafters = config.target, config.drafters
-    folder = _fetch(target.model)
-    report(f"target model {target.model} is in {folder}")
-    if Path(target.model).exists() and target.model != DEFAULT_MODEL:
-        target = target.model_copy(update={"model": str(Path(target.model).resolve())})
+    folder = _fetch(config.target.model)
+    report(f"target model {config.target.model} is in {folder}")
+    target, drafters = config.target.model_copy(update={"model": _findable(config.target.model)}), config.drafters
     if drafters.computes:
-        report(f"draft model {drafters.model} is in {_fetch(drafters.model)}")
-        if Path(drafters.model).exists() and drafters.model != DEFAULT_MODEL:
-            drafters = drafters.model_copy(update={"model": str(Path(drafters.model).resolve())})
+        draft_folder = _fetch(drafters.model)
+        report(f"draft model {drafters.model} is in {draft_folder}")
+        if draft_folder != folder:
+            require_same_tokenizer(folder, draft_folder)
+        drafters = drafters.model_copy(update={"model": _findable(drafters.model)})
     return config.model_copy(update={"target": target, "drafters": drafters})
+
+
+def _findable(model: str) -> str:
+    """Return the name by which every process on this machine finds a model that this one has found."""
+    named = model == DEFAULT_MODEL or not Path(model).expanduser().exists()
+    return model if named else str(Path(model).expanduser().resolve())
 
 
 def _fetch(model: str) -> Path:
@@ -122,15 +136,19 @@ def _fetch(model: str) -> Path:
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=errors, transient=True) as bars:
-        tasks: dict[str, TaskID] = {}
+    bars = Progress(*columns, console=errors, transient=True)
+    tasks: dict[str, TaskID] = {}
 
-        def progress(stage: str, fraction: float) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=1.0)
-            bars.update(tasks[stage], completed=fraction)
+    def progress(stage: str, fraction: float) -> None:
+        if stage not in tasks:
+            bars.start()
+            tasks[stage] = bars.add_task(stage, total=1.0)
+        bars.update(tasks[stage], completed=fraction)
 
+    try:
         return resolve_model(model, progress).path
+    finally:
+        bars.stop()
 
 
 def _print_usage(config: ClusterConfig) -> None:
@@ -142,7 +160,7 @@ def _print_usage(config: ClusterConfig) -> None:
         "max_tokens": 64,
     }
     command = ["curl", f"{url}/chat/completions", "-H", "content-type: application/json", "-d", json.dumps(body)]
-    console.print(f"\nServing at [bold]{url}[/bold]; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=True)
+    console.print(f"\nServing at {url}; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=False)
 
 
 @contextlib.contextmanager
@@ -166,3 +184,7 @@ def _fail(error: Exception, code: int) -> Never:
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

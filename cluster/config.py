@@ -89,8 +89,8 @@ class DraftersConfig(Placement, DrafterSettings):
         return DrafterSettings(**{name: getattr(self, name) for name in DrafterSettings.model_fields})
 
 
-class HttpConfig(Settings):
-    """The door: Ray Serve's HTTP proxy and the ingress replicas behind it."""
+class HttpConfig(Placement):
+    """The door: Ray Serve's HTTP proxy and the ingress replicas behind it, which want nodes that stay."""
 
     host: str = "127.0.0.1"
     """Address that HTTP listens on; 0.0.0.0 opens it to the network."""

@@ -14,6 +14,7 @@ from typing import Any
 
 OBJECT_STORE_BYTES = 128 * 2**20
 """Nothing large goes through Ray's object store: weights are read from disk, tokens travel over gRPC."""
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REAP_AFTER_S = 5.0
 """Processes that are still there so long after the cluster's end are killed."""
 
@@ -41,14 +42,15 @@ def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
     ends Ray's processes with the thread that started them. The logs are kept where the context ends with an
     error.
     """
+    before = dict(os.environ)
     os.environ.update(environment())
     os.environ.pop("RAY_ADDRESS", None)
-    import ray
-
     # Sockets are made in this folder, and their paths have a limit of about 100 characters.
     folder = Path(tempfile.mkdtemp(prefix="outrider-", dir="/tmp"))
     failed = False
     try:
+        import ray
+
         ray.init(
             address="local",
             _temp_dir=str(folder),
@@ -63,17 +65,18 @@ def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
         failed = True
         raise
     finally:
-        end_private_ray()
-        if not failed:
-            shutil.rmtree(folder, ignore_errors=True)
+        with _uninterrupted():
+            end_private_ray()
+            if not failed:
+                shutil.rmtree(folder, ignore_errors=True)
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def end_private_ray() -> None:
     """Stop the cluster that this process started, and see to it that none of its processes is left."""
     import ray
 
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)  # nothing may interrupt the clean-up
     started = descendants(os.getpid())
     ray.shutdown()
     deadline = time.monotonic() + REAP_AFTER_S
@@ -84,6 +87,17 @@ def end_private_ray() -> None:
     for pid in left:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore the signals that end a command: nothing may interrupt the clean-up."""
+    handlers = {signum: signal.signal(signum, signal.SIG_IGN) for signum in ENDING_SIGNALS}
+    try:
+        yield
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
 
 
 def descendants(root: int) -> dict[int, int]:

@@ -52,7 +52,7 @@ def build_application(config: ClusterConfig) -> Application:
     ingress = serve.deployment(
         Ingress,
         num_replicas=config.http.replicas,
-        ray_actor_options={"num_cpus": 0},
+        ray_actor_options=actor_options(config.http, config.http.num_gpus or 0.0),
         **_common(drain_s + STOP_MARGIN_S),
     )
     return ingress.bind(config.target.model, config.http.api, *members)

@@ -8,16 +8,17 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
 from typing import Any
 
 from cluster.config import ClusterConfig, HttpConfig
 from cluster.private_ray import private_ray, requested_resources
-from workers.contract.errors import ConfigurationError, OutriderError
+from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
 
 POLL_S = 0.2
 READY_TIMEOUT_S = 120.0
-ERROR_NAMES = ("ModelRefusedError", "ConfigurationError", "InvalidParameterError")
-"""Errors of our own whose message is the whole explanation, found again in the traceback that Serve reports."""
+OWN_REFUSAL = re.compile(r"\.(?:ModelRefusedError|ConfigurationError): (.+)")
+"""Errors of ours whose message is the whole explanation, as they stand at the end of a traceback."""
 
 Report = Callable[[str], None]
 """Takes one line about what is being done."""
@@ -25,6 +26,17 @@ Report = Callable[[str], None]
 
 class DeployError(OutriderError):
     """The application could not be started."""
+
+
+def require_same_tokenizer(target: Path, drafter: Path) -> None:
+    """Raise ModelRefusedError where two model folders have different vocabularies: no draft would ever fit."""
+    from workers.tokenizer import Tokenizer  # seconds of imports, for who needs them
+
+    if Tokenizer.from_folder(target).fingerprint != Tokenizer.from_folder(drafter).fingerprint:
+        raise ModelRefusedError(
+            f"the draft model in {drafter} has another tokenizer than the target in {target}: "
+            "choose one of the same family, or --drafter ngram"
+        )
 
 
 def require_free_port(http: HttpConfig) -> None:
@@ -82,7 +94,8 @@ def deploy(config: ClusterConfig, report: Report) -> None:
     """Deploy ``config`` and return when every role runs; reports each role as it becomes ready.
 
     Raises:
-        DeployError: A role cannot start; says why in its own words.
+        ConfigurationError: A role refuses its model or settings, in its own words.
+        DeployError: A role cannot start.
     """
     from ray import serve
     from ray.serve import RunTarget
@@ -98,15 +111,16 @@ def deploy(config: ClusterConfig, report: Report) -> None:
     told: dict[str, str] = {}
     while True:
         application = serve.status().applications[config.name]
+        _require_no_refusal(application)
         for name, deployment in application.deployments.items():
-            line = _describe(name, deployment)
+            line = _describe(name.lower(), deployment)
             if line and told.get(name) != line:
                 told[name] = line
                 report(line)
         if application.status == "RUNNING":
             return
         if application.status == "DEPLOY_FAILED":
-            raise DeployError(_reason(application))
+            raise DeployError("the service could not be started; the lines above and the logs say why")
         time.sleep(POLL_S)
 
 
@@ -147,19 +161,17 @@ def reachable_host(http: HttpConfig) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
 
 
+def _require_no_refusal(application: Any) -> None:
+    """Raise a refusal of our own that Serve reports in a traceback: trying again would not change it."""
+    for deployment in application.deployments.values():
+        if found := OWN_REFUSAL.search(deployment.message):
+            raise ConfigurationError(found[1])
+
+
 def _describe(name: str, deployment: Any) -> str:
     """Return a line about a deployment that is ready, or the reason why it is not."""
     if deployment.status == "HEALTHY":
         count = sum(deployment.replica_states.values())
-        return f"{name.lower()} ready" + (f" ({count} replicas)" if count > 1 else "")
-    return f"{name.lower()}: {deployment.message}" if deployment.message else ""
-
-
-def _reason(application: Any) -> str:
-    """Return the sentence at the bottom of a failed constructor's traceback, else all that Serve says."""
-    texts = [d.message for d in application.deployments.values() if d.message] + [application.message]
-    names = "|".join(ERROR_NAMES)
-    for text in texts:
-        if found := re.findall(rf"(?:{names}): (.+)", text):
-            return str(found[-1])
-    return "\n".join(texts)
+        return f"{name} ready" + (f" ({count} replicas)" if count > 1 else "")
+    lines = deployment.message.splitlines()
+    return ": ".join([name, *lines[:1], *lines[1:][-1:]]) if lines else ""

@@ -11,7 +11,6 @@ from ray import serve
 
 from cluster.actors.replica import join_roster
 from cluster.actors.roster_state import Role
-from cluster.api.app import build_app
 from cluster.api.settings import ApiSettings
 from cluster.links.router import Router
 from workers.checkpoint.source import resolve_model
@@ -34,6 +33,8 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app; Serve asks for it when the constructor is done."""
+        from cluster.api.app import build_app
+
         return build_app(self._router, self._tokenizer, self._settings)
 
     async def __del__(self) -> None:

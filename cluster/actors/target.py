@@ -62,10 +62,14 @@ class Target:
         """Load rank 0; a rank that cannot join ends the wait with its own error."""
         load = asyncio.create_task(asyncio.to_thread(self._ranks.load_rank_zero))
         await asyncio.wait([load, self._loss], return_when=asyncio.FIRST_COMPLETED)
-        if not load.done():
+        try:
+            if load.done():
+                return await load
             await self._loss
             raise RankLostError("a tensor-parallel rank ended while the model was being loaded")
-        return await load
+        except Exception:
+            self._ranks.close()
+            raise
 
     async def _end_with_ranks(self) -> None:
         """End this process at once when a rank has ended: streams break now and go on at another target."""
@@ -73,6 +77,7 @@ class Target:
             await self._loss
         except Exception as error:
             logger.critical("a tensor-parallel rank was lost, so this target ends too: %s", error)
+        self._ranks.close()
         os._exit(EXIT_RANK_LOST)
 
 

@@ -1,0 +1,72 @@
+import socket
+from importlib.metadata import version
+
+import pytest
+from typer.testing import CliRunner
+
+from cluster.cli import app
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("targt: {}", "unknown key targt: did you mean target?"),
+        ("target: {tp: many}", "target.tp: input should be a valid integer"),
+        ("[", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_settings_file_is_a_sentence_and_exit_code_2(tmp_path, text, sentence):
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    result = run("serve", str(file))
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--tp", "0"], "target.tp: input should be greater than or equal to 1, got 0"),
+        (["--port", "99999"], "http.port: input should be less than or equal to 65535"),
+        (["--drafters", "-1"], "drafters.replicas"),
+        (["/no/such/file.yaml"], "cannot read the settings file /no/such/file.yaml"),
+        (["--target", "/no/such/model"], "there is no model '/no/such/model'"),
+    ],
+)
+def test_a_wrong_option_is_a_sentence_and_exit_code_2(options, sentence):
+    result = run("serve", *options)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+
+
+def test_a_port_in_use_is_said_before_anything_starts():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = run("serve", "--port", str(port))
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in result.stderr
+
+
+def test_the_environment_sets_what_the_command_line_leaves_open(monkeypatch):
+    monkeypatch.setenv("OUTRIDER_TARGET__TPP", "2")
+    result = run("serve")
+    assert result.exit_code == 2
+    assert "unknown key target.tpp: did you mean tp?" in result.stderr
+
+
+def test_version():
+    assert run("version").stdout.strip() == version("outrider")
+
+
+def test_fetching_a_folder_prints_it(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert run("models", "fetch", str(tmp_path)).stdout.strip() == str(tmp_path)
+    assert run("models", "fetch", str(tmp_path / "none")).exit_code == 2

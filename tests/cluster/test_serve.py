@@ -1,0 +1,131 @@
+"""The command as users run it: Ray, Serve, gRPC, HTTP, faults, and nothing left behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from tests.cluster.served import ServedCommand, eventually, free_port
+from tests.support.tiny_models import make_tiny
+
+ACCEPTED = "outrider_spec_accepted_tokens_total"
+FROM_DRAFTERS = "outrider_draft_blocks_received_total"
+NUMBERS = "1 2 3 4 5 6 7 8 9 " * 8
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return make_tiny(tmp_path_factory.mktemp("model") / "tiny", scale=4.0)
+
+
+@pytest.fixture
+def start(tmp_path, tiny):
+    commands = []
+
+    def _start(*options: str) -> ServedCommand:
+        command = ServedCommand("--target", str(tiny), *options, log=tmp_path / "serve.log")
+        commands.append(command)
+        command.wait_ready()
+        return command
+
+    yield _start
+    for command in commands:
+        command.kill()
+
+
+def test_a_model_is_served_and_ctrl_c_leaves_nothing(start):
+    command = start()
+    first = command.chat(NUMBERS, max_tokens=64)
+    assert first["usage"]["completion_tokens"] > 0
+    assert command.chat(NUMBERS, max_tokens=64)["choices"] == first["choices"]
+    assert command.model == "tiny"
+    assert len(command.processes("Drafter")) == 1
+    assert eventually(lambda: command.metric(FROM_DRAFTERS)) > 0
+    code, left = command.stop()
+    assert (code, left) == (0, [])
+    assert "Traceback" not in command.log.read_text()
+
+
+def test_every_role_lands_on_the_nodes_that_are_meant_for_it(tiny):
+    command = [sys.executable, "-m", "tests.cluster.simulated_nodes", str(tiny), str(free_port())]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=280)
+    assert run.returncode == 0, run.stderr
+    result = json.loads(run.stdout.splitlines()[-1])
+    assert result["landed"] == [
+        ["Drafter", "cheap-node"],
+        ["Drafter", "cheap-node"],
+        ["Ingress", "front-node"],
+        ["Rank", "large-node"],
+        ["Target", "large-node"],
+    ]
+    assert result["answer"]["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.slow
+def test_sigterm_while_starting_leaves_nothing(tmp_path, tiny):
+    command = ServedCommand("--target", str(tiny), log=tmp_path / "log")
+    try:
+        eventually(lambda: command.processes("ServeController"), 120)
+        code, left = command.stop(signal.SIGTERM)
+        assert (code, left) == (130, [])
+    finally:
+        command.kill()
+
+
+@pytest.mark.slow
+def test_a_model_that_is_refused_ends_the_command_with_its_reason(tmp_path, tiny):
+    command = ServedCommand("--target", str(tiny), "--tp", "3", log=tmp_path / "log")
+    try:
+        assert command.process.wait(timeout=200) == 2
+    finally:
+        command.kill()
+    text = command.log.read_text()
+    assert text.splitlines()[-1].startswith("error: llama has 4 attention heads, which cannot be divided among 3")
+    assert "Traceback" not in text
+
+
+@pytest.mark.faults
+def test_a_killed_drafter_comes_back_and_drafts_again(start):
+    command = start()
+    text = command.chat(NUMBERS, max_tokens=64)["choices"]
+    for _ in range(3):
+        (drafter,) = command.processes("Drafter")
+        blocks = command.metric(FROM_DRAFTERS)
+        streaming = threading.Timer(0.1, os.kill, (drafter, signal.SIGKILL))
+        streaming.start()
+        assert command.chat(NUMBERS, max_tokens=512, ignore_eos=True)["usage"]["completion_tokens"] == 512
+        streaming.join()
+
+        def drafts_again(before: float = blocks, killed: int = drafter) -> bool:
+            assert command.chat(NUMBERS, max_tokens=64)["choices"] == text
+            here = command.processes("Drafter")
+            return bool(here) and killed not in here and command.metric(FROM_DRAFTERS) > before
+
+        eventually(drafts_again, 120)
+
+
+@pytest.mark.faults
+def test_a_killed_roster_is_made_again_and_links_stay_up(start):
+    command = start()
+    (roster,) = command.processes("ray::Roster")
+    os.kill(roster, signal.SIGKILL)
+    for _ in range(20):
+        assert command.chat("hello", max_tokens=8)["usage"]["completion_tokens"] > 0
+    assert eventually(lambda: command.processes("ray::Roster"), 60) != [roster]
+
+
+@pytest.mark.faults
+def test_a_target_goes_when_one_of_its_ranks_does_and_both_come_back(start):
+    command = start("--tp", "2")
+    text = command.chat(NUMBERS, max_tokens=64)["choices"]
+    (rank,), (target,) = command.processes("ray::Rank"), command.processes(":Target")
+    os.kill(rank, signal.SIGKILL)
+    eventually(lambda: target not in command.processes(":Target"), 20)
+    assert command.chat(NUMBERS, max_tokens=64)["choices"] == text  # waits for the target that Serve starts
+    (again,) = command.processes(":Target")
+    os.kill(again, signal.SIGKILL)
+    eventually(lambda: len(command.processes("ray::Rank")) == 1 and command.processes(":Target") != [again], 120)
