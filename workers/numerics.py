@@ -56,7 +56,7 @@ def pack_linears(model: nn.Module) -> int:
     """
     packed = 0
     for module in model.modules():
-        if type(module) is nn.Linear and _packable(module.weight):
+        if type(module) is nn.Linear and module.weight.ndim == 2 and _packable(module.weight):
             module.forward = PackedLinear(module.weight, module.bias)  # type: ignore[assignment]
             module.weight = nn.Parameter(module.weight.new_empty(0), requires_grad=False)
             packed += 1
