@@ -1,0 +1,142 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from workers.attention.backend import LayerSpec
+from workers.attention.gather import GatherAttention, page_classes
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
+from workers.input_batch import pack
+from workers.kv.cache import PagedKVCache
+
+GREEDY = SamplingParams(temperature=0.0)
+MAX_LEN = 600
+CPU = torch.device("cpu")
+
+
+def layer(**changes):
+    fields = {"num_query_heads": 6, "num_kv_heads": 2, "key_dim": 8, "value_dim": 8, "scale": 0.4} | changes
+    return LayerSpec(index=0, **fields)
+
+
+def reference(query, keys, values, position, spec, sinks):
+    """Attention of one query ``[num_query_heads, key_dim]``, written as the formula says, in float64."""
+    visible = range(max(0, position - (spec.window or position + 1) + 1), position + 1)
+    out = []
+    for head in range(spec.num_query_heads):
+        shared = head // spec.group
+        scores = torch.stack([query[head].double() @ keys[shared, j].double() for j in visible]) * spec.scale
+        if spec.softcap is not None:
+            scores = spec.softcap * torch.tanh(scores / spec.softcap)
+        weights = scores.exp()
+        total = weights.sum() + (sinks[head].double().exp() if sinks is not None else 0.0)
+        out.append((weights / total) @ values[shared, list(visible)].double())
+    return torch.stack(out)
+
+
+class Setting:
+    """Random keys and values of whole sequences, of which rows feed the ends."""
+
+    def __init__(self, spec, contexts, block_size, seed=0):
+        torch.manual_seed(seed)
+        pages = [-(-c // block_size) for c in contexts]
+        self.cache = PagedKVCache([spec], sum(pages) + 3, block_size, torch.float32, CPU)
+        ids = list(range(sum(pages) + 3))
+        random.Random(seed).shuffle(ids)
+        self.blocks = [[ids.pop() for _ in range(n)] for n in pages]
+        self.spec, self.contexts = spec, contexts
+        self.q = [torch.randn(spec.num_query_heads, c, spec.key_dim) for c in contexts]
+        self.k = [torch.randn(spec.num_kv_heads, c, spec.key_dim) for c in contexts]
+        self.v = [torch.randn(spec.num_kv_heads, c, spec.value_dim) for c in contexts]
+        self.sinks = torch.randn(spec.num_query_heads) if spec.has_sinks else None
+        self.backend = GatherAttention(self.cache, MAX_LEN)
+
+    def run(self, ranges, min_rows=1):
+        """Feed positions ``start .. end - 1`` of sequence i for each (i, start, end); return their outputs."""
+        rows = tuple(Row(i, [0] * (end - start), start, self.blocks[i], 0, GREEDY) for i, start, end in ranges)
+        batch = pack(StepPlan(rows), self.cache.block_size, self.cache.trash_block, min_rows)
+        padding = len(batch.input_ids) - sum(end - start for _, start, end in ranges)
+        parts = []
+        for tensors in (self.q, self.k, self.v):
+            joined = torch.cat([tensors[i][:, start:end] for i, start, end in ranges], 1)
+            parts.append(torch.cat([joined, joined[:, -1:].expand(-1, padding, -1)], 1)[None])
+        self.backend.plan(batch)
+        return self.backend.forward(self.spec, *parts, self.sinks)[0]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_kv_heads": 6},
+        {"num_kv_heads": 1},
+        {"value_dim": 5},
+        {"window": 7},
+        {"window": 1},
+        {"softcap": 1.5},
+        {"has_sinks": True},
+        {"has_sinks": True, "softcap": 2.0, "window": 30},
+    ],
+    ids=str,
+)
+def test_ragged_rows_get_what_the_formula_says(changes):
+    spec = layer(**changes)
+    setting = Setting(spec, [70, 20, 130, 5], block_size=4)
+    setting.run([(0, 0, 63), (2, 0, 126)])
+    out = setting.run([(0, 63, 70), (1, 0, 20), (2, 126, 130), (3, 0, 5)])
+    at = 0
+    for i, start, end in [(0, 63, 70), (1, 0, 20), (2, 126, 130), (3, 0, 5)]:
+        for position in range(start, end):
+            expected = reference(setting.q[i][:, position], setting.k[i], setting.v[i], position, spec, setting.sinks)
+            torch.testing.assert_close(out[at].double(), expected, atol=1e-5, rtol=1e-5)
+            at += 1
+    assert at == len(out)
+
+
+def test_padding_tokens_get_the_last_token_s_result():
+    setting = Setting(layer(), [9], block_size=4)
+    setting.run([(0, 0, 8)])
+    out = setting.run([(0, 8, 9)], min_rows=3)
+    assert torch.equal(out[1], out[0])
+    assert torch.equal(out[2], out[0])
+
+
+def test_what_other_sequences_left_in_a_block_does_not_matter():
+    clean, used = Setting(layer(), [20], 16, seed=3), Setting(layer(), [20], 16, seed=3)
+    for tensors in (used.cache.keys, used.cache.values):
+        tensors[0].normal_()
+    assert torch.equal(clean.run([(0, 0, 20)]), used.run([(0, 0, 20)]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    contexts=st.lists(st.integers(1, MAX_LEN), min_size=1, max_size=4),
+    block_size=st.sampled_from([1, 3, 16, 100]),
+    data=st.data(),
+)
+def test_chunks_agree_with_whole_rows(contexts, block_size, data):
+    setting = Setting(layer(window=data.draw(st.sampled_from([None, 40]))), contexts, block_size)
+    whole = setting.run([(i, 0, c) for i, c in enumerate(contexts)]).split(contexts)
+    chunked = Setting(setting.spec, contexts, block_size)
+    cuts = [data.draw(st.integers(0, c - 1)) for c in contexts]
+    if any(cuts):
+        chunked.run([(i, 0, cut) for i, cut in enumerate(cuts) if cut])
+    rest = chunked.run([(i, cut, c) for i, (cut, c) in enumerate(zip(cuts, contexts, strict=True))])
+    parts = rest.split([c - cut for c, cut in zip(contexts, cuts, strict=True)])
+    for cut, part, expected in zip(cuts, parts, whole, strict=True):
+        torch.testing.assert_close(part, expected[cut:], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block_size", [1, 16, 64, 256])
+def test_page_classes_grow_by_at_most_a_half_and_reach_the_end(block_size):
+    pages = 8192 // block_size
+    classes = page_classes(pages, block_size)
+    assert classes[-1] >= pages
+    assert np.all(classes[1:] > classes[:-1])
+    beyond_the_second = classes[2:] / classes[1:-1]
+    assert np.all(beyond_the_second <= 1.5)
+    assert len(classes) < 24
