@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from typing import Any
 
 import httpx
@@ -43,6 +44,13 @@ class HttpClient:
 
     async def close(self) -> None:
         await self._http.aclose()
+
+    async def accepted_tokens(self) -> int:
+        """Draft tokens that the targets have accepted so far, as /metrics says."""
+        text = (await self._http.get("/metrics")).text
+        found = re.search(r"^outrider_spec_accepted_tokens_total\{.*\} ([\d.e+]+)$", text, re.MULTILINE)
+        assert found, text
+        return int(float(found[1]))
 
     async def answer(self, case: Case) -> Answer:
         body = {

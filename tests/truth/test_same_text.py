@@ -5,13 +5,17 @@ Here a few short answers; `make test-truth` runs the matrix of all prompts and f
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
+from cluster.bench.server_process import ServerProcess
 from tests.truth.cases import Answer, Case, differences, make_cases
+from tests.truth.clients import HttpClient
+from tests.truth.conftest import DRAFT_LENGTH, KV_BYTES
 from tests.truth.deployment import Counts, Speculation, ask_all
 from tests.truth.ledger import Ledger
-from tests.truth.local_deployment import deploy
+from tests.truth.local_deployment import PATIENT_MS, deploy
 from workers.model_runner import ModelRunner
 from workers.tokenizer import Tokenizer
 
@@ -77,3 +81,37 @@ def test_the_matrix(runner: ModelRunner, tokenizer: Tokenizer, speculations: dic
     ledger = asyncio.run(compare(runner, tokenizer, speculations, cases, ALL_RUNS))
     assert ledger.accepted() >= 500
     assert ledger.rejected() >= 500
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("drafter", ["n-gram", "its first 26 layers"])
+def test_under_ray_serve(
+    runner: ModelRunner,
+    tokenizer: Tokenizer,
+    speculations: dict[str, Speculation],
+    tmp_path: Path,
+    drafter: str,
+) -> None:
+    """The processes that users get: two drafters of a kind, and everybody on the same two cores."""
+    cases = make_cases(tokenizer, range(0, 32, 4), max_tokens=64)
+    reference = asyncio.run(plain_answers(runner, tokenizer, cases))
+    settings = speculations[drafter].drafter
+    assert settings is not None
+    config = {
+        "target": {"runner": {"kv_cache_bytes": KV_BYTES}},
+        "drafters": settings.model_dump(exclude_unset=True) | {"replicas": 2},
+        "scheduler": {"draft_length": DRAFT_LENGTH, "draft_wait_ms": PATIENT_MS},
+    }
+
+    async def ask(url: str) -> tuple[dict[str, Answer], int]:
+        client = HttpClient(url, runner.identity.name)
+        try:
+            return await ask_all(client, cases, 8), await client.accepted_tokens()
+        finally:
+            await client.close()
+
+    with ServerProcess(config, tmp_path) as server:
+        answers, accepted = asyncio.run(ask(server.url))
+    assert differences(answers, reference) == []
+    assert accepted > 0
