@@ -1,11 +1,13 @@
 """The command as users run it: Ray, Serve, gRPC, HTTP, faults, and nothing left behind."""
 
+import concurrent.futures
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 
 import pytest
 
@@ -77,6 +79,17 @@ def test_sigterm_while_starting_leaves_nothing(tmp_path, tiny):
 
 
 @pytest.mark.slow
+def test_ctrl_c_lets_a_request_in_progress_finish(start):
+    command = start()
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        answer = threads.submit(command.chat, NUMBERS, max_tokens=3000, ignore_eos=True)
+        eventually(lambda: command.metric("outrider_requests_running"), every_s=0.01)
+        code, left = command.stop()
+        assert answer.result()["usage"]["completion_tokens"] == 3000
+    assert (code, left) == (0, [])
+
+
+@pytest.mark.slow
 def test_a_model_that_is_refused_ends_the_command_with_its_reason(tmp_path, tiny):
     command = ServedCommand("--target", str(tiny), "--tp", "3", log=tmp_path / "log")
     try:
@@ -123,9 +136,19 @@ def test_a_target_goes_when_one_of_its_ranks_does_and_both_come_back(start):
     command = start("--tp", "2")
     text = command.chat(NUMBERS, max_tokens=64)["choices"]
     (rank,), (target,) = command.processes("ray::Rank"), command.processes(":Target")
+
+    def answers_again() -> bool:
+        try:
+            return command.chat(NUMBERS, max_tokens=64)["choices"] == text
+        except urllib.error.HTTPError as error:
+            assert error.code == 503
+            return False
+
     os.kill(rank, signal.SIGKILL)
     eventually(lambda: target not in command.processes(":Target"), 20)
-    assert command.chat(NUMBERS, max_tokens=64)["choices"] == text  # waits for the target that Serve starts
+    eventually(answers_again, 120)
     (again,) = command.processes(":Target")
     os.kill(again, signal.SIGKILL)
-    eventually(lambda: len(command.processes("ray::Rank")) == 1 and command.processes(":Target") != [again], 120)
+    eventually(lambda: again not in command.processes(":Target"), 20)
+    eventually(answers_again, 120)
+    assert len(command.processes("ray::Rank")) == 1
