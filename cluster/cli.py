@@ -148,7 +148,8 @@ def _fetch(model: str) -> Path:
     try:
         return resolve_model(model, progress).path
     finally:
-        bars.stop()
+        if tasks:
+            bars.stop()
 
 
 def _print_usage(config: ClusterConfig) -> None:
