@@ -161,4 +161,4 @@ class ModelRunner:
             assert logits is not None
             return logits[: sum(row.num_samples for row in plan.rows)]
 
-        return logits_are_invariant(forward, self.vocab_size, self.block_size)
+        return logits_are_invariant(forward, self.vocab_size, self.block_size, self.max_model_len)

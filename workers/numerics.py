@@ -90,31 +90,36 @@ _PARTS = (33, 1, 17, 1, 1, 5, 2, 40)
 """How the second run cuts the checked sequence; every other one of its steps has a companion."""
 
 
-def logits_are_invariant(forward: Callable[[StepPlan], Tensor], vocab_size: int, block_size: int) -> bool:
+def logits_are_invariant(
+    forward: Callable[[StepPlan], Tensor], vocab_size: int, block_size: int, max_model_len: int
+) -> bool:
     """Compare the logits of one sequence computed at once with those of the same one in parts.
 
-    ``forward`` returns the logits of a plan's sampled positions ``[num_samples, vocab]``. Uses the KV blocks
-    from 0 on, as many as three sequences of 100 tokens fill, so nothing of value may stand there.
+    ``forward`` returns the logits of a plan's sampled positions ``[num_samples, vocab]``. Overwrites the first
+    ``num_checked_blocks`` KV blocks.
     """
     pages = -(-_CHECKED_TOKENS // block_size)
-    tokens = [(7 + 31 * i * i) % vocab_size for i in range(_CHECKED_TOKENS)]
+    tokens = [(7 + 31 * i * i) % vocab_size for i in range(min(_CHECKED_TOKENS, max_model_len))]
     whole = forward(StepPlan((_row(tokens, 0, range(pages)),))).clone()
     return all(torch.equal(whole[at : at + len(part)], part) for at, part in _in_parts(forward, tokens, pages))
-
-
-def _in_parts(forward: Callable[[StepPlan], Tensor], tokens: Sequence[int], pages: int) -> Iterator[tuple[int, Tensor]]:
-    start = 0
-    for number, length in enumerate(_PARTS):
-        row = _row(tokens[start : start + length], start, range(pages, 2 * pages))
-        companion = _row(tokens[: 3 + 8 * number], 0, range(2 * pages, 3 * pages))
-        logits = forward(StepPlan((companion, row) if number % 2 else (row,)))
-        yield start, logits[-length:]
-        start += length
 
 
 def num_checked_blocks(block_size: int) -> int:
     """Return how many KV blocks ``logits_are_invariant`` writes to."""
     return 3 * -(-_CHECKED_TOKENS // block_size)
+
+
+def _in_parts(forward: Callable[[StepPlan], Tensor], tokens: Sequence[int], pages: int) -> Iterator[tuple[int, Tensor]]:
+    start = 0
+    for number, length in enumerate(_PARTS):
+        part = tokens[start : start + length]
+        if not part:
+            return
+        row = _row(part, start, range(pages, 2 * pages))
+        companion = _row(tokens[: 3 + 8 * number], 0, range(2 * pages, 3 * pages))
+        logits = forward(StepPlan((companion, row) if number % 2 else (row,)))
+        yield start, logits[-len(part) :]
+        start += length
 
 
 def _row(tokens: Sequence[int], start: int, blocks: range) -> Row:

@@ -15,17 +15,25 @@ GREEDY = SamplingParams(temperature=0.0)
 
 
 class Feeder:
-    """Sequences with randomly scattered blocks; ``step`` computes the next tokens of some of them."""
+    """Sequences with randomly scattered blocks; ``step`` computes the next tokens of some of them.
 
-    def __init__(self, runner: ModelRunner, sequences: Sequence[Sequence[int]], seed: int = 0) -> None:
+    Logits are asked for and kept of the first ``watched`` sequences (None: of all).
+    """
+
+    def __init__(
+        self, runner: ModelRunner, sequences: Sequence[Sequence[int]], seed: int = 0, watched: int | None = None
+    ) -> None:
         self.runner = runner
+        self.watched = len(sequences) if watched is None else watched
         self.sequences = [list(tokens) for tokens in sequences]
         self.done = [0] * len(sequences)
         self.random = random.Random(seed)
         free = list(range(min(runner.num_blocks, 4096)))
         self.random.shuffle(free)
         self.blocks = [[free.pop() for _ in range(-(-len(t) // runner.block_size) + 2)] for t in self.sequences]
-        self.logits = [torch.empty(len(t), runner.vocab_size, dtype=torch.float32) for t in self.sequences]
+        self.logits = [
+            torch.empty(len(t), runner.vocab_size, dtype=torch.float32) for t in self.sequences[: self.watched]
+        ]
 
     def row(self, number: int, length: int) -> Row:
         start = self.done[number]
@@ -39,14 +47,16 @@ class Feeder:
             row = self.row(number, length)
             wrong = (drafts or {}).get(number, [])
             tokens = [*row.tokens, *wrong]
-            rows.append(Row(number, tokens, row.start, row.block_ids, len(tokens), GREEDY))
+            samples = len(tokens) if number < self.watched else 0
+            rows.append(Row(number, tokens, row.start, row.block_ids, samples, GREEDY))
         logits = all_logits(self.runner, StepPlan(tuple(rows)))
         at = 0
         for row in rows:
             length = lengths[row.seq_id]
-            self.logits[row.seq_id][row.start : row.start + length] = logits[at : at + length].float()
             self.done[row.seq_id] += length
-            at += len(row.tokens)
+            if row.num_samples:
+                self.logits[row.seq_id][row.start : row.start + length] = logits[at : at + length].float()
+            at += row.num_samples
 
     def run(self, most: int, draft: int = 0) -> list[torch.Tensor]:
         """Feed everything in random pieces of at most ``most`` tokens, each step a random choice of sequences."""
@@ -66,5 +76,5 @@ class Feeder:
 def all_logits(runner: ModelRunner, plan: StepPlan) -> torch.Tensor:
     """Return the logits of a plan's sampled positions without the padding."""
     logits = runner.logits(pack(plan, runner.block_size, runner.num_blocks, MIN_ROWS))
-    assert logits is not None
-    return logits[: sum(row.num_samples for row in plan.rows)]
+    samples = sum(row.num_samples for row in plan.rows)
+    return torch.empty(0, runner.vocab_size) if logits is None else logits[:samples]

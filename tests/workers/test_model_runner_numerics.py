@@ -65,7 +65,7 @@ def test_chunks_companions_and_rejected_drafts_change_no_bit(shape, threads, tmp
     expected = at_once(runner, sequence)
     for seed, (companions, most, draft) in enumerate([(0, 1, 0), (0, 17, 16), (2, 150, 4), (63, 40, 2)]):
         others = [tokens(40, seed=100 + i) for i in range(companions)]
-        logits = Feeder(runner, [sequence, *others], seed).run(most, draft)[0]
+        logits = Feeder(runner, [sequence, *others], seed, watched=1).run(most, draft)[0]
         assert torch.equal(logits, expected)
 
 
@@ -125,6 +125,6 @@ def test_the_default_model_to_2048_tokens(threads):
     sequence = tokens(2048, seed=1, vocab=runner.vocab_size)
     expected = at_once(runner, sequence)
     for seed, (companions, most, draft) in enumerate([(0, 512, 0), (7, 128, 16), (31, 90, 5), (63, 17, 4)]):
-        others = [tokens(60 + 9 * i, seed=100 + i, vocab=runner.vocab_size) for i in range(companions)]
-        logits = Feeder(runner, [sequence, *others], seed).run(most, draft)[0]
+        others = [tokens(60 + 4 * i, seed=100 + i, vocab=runner.vocab_size) for i in range(companions)]
+        logits = Feeder(runner, [sequence, *others], seed, watched=1).run(most, draft)[0]
         assert torch.equal(logits, expected)

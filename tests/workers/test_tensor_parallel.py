@@ -1,0 +1,116 @@
+"""Two real ranks over gloo against one process: the same tokens in float32."""
+
+import multiprocessing
+import os
+import random
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.tiny_models import make_tiny
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
+from workers.model_runner import ModelRunner
+from workers.rank import join, run_rank
+from workers.settings import RunnerSettings
+
+TIMEOUT_S = 60.0
+KINDS = (
+    SamplingParams(temperature=0.0),
+    SamplingParams(temperature=0.9, seed=2**64 - 3),
+    SamplingParams(temperature=0.9, top_k=9, seed=2),
+    SamplingParams(temperature=0.9, top_p=0.8, seed=3),
+    SamplingParams(temperature=0.9, min_p=0.05, seed=4),
+)
+GREEDY_AND_SAMPLED, CUT = (0, 1), (2, 3, 4)
+LENGTH = 60
+FAMILIES = {
+    "llama": {},
+    "gemma2": {"head_dim": 16, "sliding_window": 19},
+    "qwen2": {"tie_word_embeddings": False, "vocab_size": 263},
+    "phi3": {"pad_token_id": 0},
+    "mixtral": {"num_local_experts": 4, "num_experts_per_tok": 2},
+}
+
+
+def prepare() -> None:
+    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+    torch.set_num_threads(1)
+
+
+def lead(settings: RunnerSettings, meeting: str, plans: list[StepPlan], results: Connection) -> None:
+    prepare()
+    runner = ModelRunner.from_settings(settings, join(settings, 0, 2, meeting, TIMEOUT_S))
+    results.send((runner.num_blocks, runner.identity.numerics_class, [runner.execute(p).sampled for p in plans]))
+    runner.close()
+
+
+def follow(settings: RunnerSettings, meeting: str) -> None:
+    prepare()
+    run_rank(settings, 1, 2, meeting, TIMEOUT_S)
+
+
+def make_plans() -> list[StepPlan]:
+    """Feed one sequence per kind of sampling in four steps: the choices after every position but one chunk's."""
+    generator = random.Random(0)
+    tokens = [[generator.randrange(256) for _ in range(LENGTH)] for _ in KINDS]
+
+    def row(i: int, start: int, end: int, samples: int) -> Row:
+        return Row(i, tokens[i][start:end], start, range(20 * i, 20 * i + 15), samples, KINDS[i])
+
+    everyone = range(len(KINDS))
+    return [
+        StepPlan(tuple(row(i, 0, 20 + i, 20 + i) for i in everyone)),
+        StepPlan(tuple(row(i, 20 + i, 40, 0) for i in everyone)),
+        StepPlan(tuple(row(i, 40, LENGTH, LENGTH - 40) for i in GREEDY_AND_SAMPLED)),
+        StepPlan(tuple(row(i, 40, LENGTH, LENGTH - 40) for i in CUT)),
+        StepPlan((row(0, LENGTH - 1, LENGTH, 1),)),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def run_two_ranks(settings: RunnerSettings, folder: Path, plans: list[StepPlan]):
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    meeting = f"file://{folder}/meeting"
+    ranks = [
+        context.Process(target=lead, args=(settings, meeting, plans, sender)),
+        context.Process(target=follow, args=(settings, meeting)),
+    ]
+    for process in ranks:
+        process.start()
+    sender.close()
+    try:
+        answer = receiver.recv()
+        for process in ranks:
+            process.join(TIMEOUT_S)
+        return answer, [process.exitcode for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    "family", [name if name == "llama" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
+def test_two_ranks_choose_the_tokens_of_one(family, tmp_path):
+    folder = make_tiny(tmp_path / "model", family, scale=4.0, **FAMILIES[family])
+    settings = RunnerSettings(model=str(folder), block_size=4, max_model_len=64, kv_cache_bytes=1 << 20)
+    plans = make_plans()
+    alone = ModelRunner.from_settings(settings)
+
+    (num_blocks, numerics_class, sampled), exit_codes = run_two_ranks(settings, tmp_path, plans)
+
+    assert sampled == [alone.execute(plan).sampled for plan in plans]
+    assert exit_codes == [0, 0]
+    assert num_blocks >= alone.num_blocks
+    assert numerics_class != alone.identity.numerics_class
