@@ -26,8 +26,8 @@ from workers.sampling.support import Support, at_least, in_groups
 
 __all__ = ["SamplingBatch", "choose_local", "choose_tokens"]
 
-_ROWS_AT_ONCE = 16
-"""Rows processed together: few enough that their temporaries stay in the cache of a CPU core."""
+_LOGITS_AT_ONCE = 2**20
+"""Rows are processed so many logits at a time: few enough that temporaries stay in a CPU's cache."""
 _SLACK = 1e-9
 """Room for the rounding of scores in float64, relative where they are above 1."""
 _LOWEST = -1e300
@@ -79,10 +79,10 @@ def _choose(logits: Tensor, batch: SamplingBatch, offset: int) -> tuple[Tensor, 
 def _portions(logits: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the indices and the logits of the masked rows, some at a time, each with a finite maximum."""
     rows = mask.nonzero().flatten()
-    for start in range(0, len(rows), _ROWS_AT_ONCE):
-        some = rows[start : start + _ROWS_AT_ONCE]
-        contiguous = len(rows) == len(logits)
-        yield some, _finite(logits[start : start + _ROWS_AT_ONCE] if contiguous else logits[some])
+    count = max(1, _LOGITS_AT_ONCE // max(GROUP, logits.shape[-1]))
+    for start in range(0, len(rows), count):
+        some = rows[start : start + count]
+        yield some, _finite(logits[start : start + count] if len(rows) == len(logits) else logits[some])
 
 
 def _finite(logits: Tensor) -> Tensor:

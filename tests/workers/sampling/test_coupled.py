@@ -159,8 +159,8 @@ def test_ties_at_a_cut_and_in_greedy_rows_go_to_the_lowest_id():
 @pytest.mark.parametrize("top_p", [1e-9, 0.5, 1 - 1e-6])
 @pytest.mark.parametrize("vocab", [4095, 4096, 65536])
 def test_a_nucleus_of_equally_likely_tokens_has_its_exact_size(vocab, top_p):
-    items = [(SamplingParams(top_p=top_p, seed=i), i) for i in range(60)]
-    chosen = choose_tokens(torch.zeros(60, vocab), SamplingBatch.from_params(items))
+    items = [(SamplingParams(top_p=top_p, seed=i), i) for i in range(20)]
+    chosen = choose_tokens(torch.zeros(20, vocab), SamplingBatch.from_params(items))
     size = max(1, math.ceil(torch.tensor(top_p).item() * vocab))
     assert chosen.max() < size
     assert chosen.max() > 0.8 * size - 1
