@@ -52,3 +52,7 @@ def test_packed_chunks_give_the_logits_of_whole_sequences(name, tmp_path):
             expected = reference(torch.tensor([tokens]), use_cache=False).logits[0]
         torch.testing.assert_close(logits, expected, atol=2e-5 * float(expected.abs().max()), rtol=0)
         assert expected.std() > 0.1
+
+    prefill_only = Feeder(runner, sequences[:1], watched=0)
+    prefill_only.run(most=50)
+    assert prefill_only.done == [LENGTHS[0]]
