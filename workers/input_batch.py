@@ -18,7 +18,8 @@ from workers.contract.step import StepPlan
 from workers.sampling.batch import SamplingBatch
 
 HEADER = 8
-"""Integers in front: T, B, M, N, then unused ones."""
+"""Integers in front: the SHAPE ones (T, B, M, N, N padded), then unused ones."""
+SHAPE = 5
 SAMPLING_FIELDS = 7
 """temperature, top_k, top_p, min_p, seed (low, high), position: one integer of each per sampled position."""
 
@@ -30,7 +31,7 @@ class StepTensors(NamedTuple):
 
     input_ids: Tensor  # [1, T] int64
     positions: Tensor  # [1, T] int64
-    logits_indices: Tensor  # [N] int64
+    logits_indices: Tensor  # [N padded] int64
 
 
 @dataclass(frozen=True)
@@ -48,18 +49,23 @@ class InputBatch:
     query_start_loc: IntArray  # [B + 1]
     seq_lens: IntArray  # [B] context length, this step's tokens included
     block_table: IntArray  # [B, M] filled up with the trash block
-    logits_indices: IntArray  # [N] tokens after which the model's choice is wanted, then padding
+    logits_indices: IntArray  # [N padded] tokens after which the model's choice is wanted
     sampling: IntArray  # [SAMPLING_FIELDS, N]
 
     @classmethod
     def from_buffer(cls, buffer: IntArray) -> "InputBatch":
         """Interpret a packed buffer without copying it."""
-        sizes = _field_sizes(*(int(x) for x in buffer[:4]))
-        parts = np.split(buffer[HEADER:], np.cumsum(sizes)[:-1])
-        rows, samples = int(buffer[1]), int(buffer[3])
-        parts[5] = parts[5].reshape(rows, -1)
+        shape = buffer[:SHAPE].tolist()
+        _, rows, pages, samples, _ = shape
+        parts = np.split(buffer[HEADER:], np.cumsum(_field_sizes(*shape))[:-1])
+        parts[5] = parts[5].reshape(rows, pages)
         parts[7] = parts[7].reshape(SAMPLING_FIELDS, samples)
         return cls(buffer, *parts)
+
+    @property
+    def num_samples(self) -> int:
+        """N: positions after which the model's choice is wanted, without padding."""
+        return int(self.sampling.shape[1])
 
     def tensors(self, device: torch.device) -> StepTensors:
         """Return what the model reads, in one copy to ``device``."""
@@ -99,11 +105,11 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     seq_lens = starts + lengths
     pages = -(-seq_lens // block_size)
     tokens, wanted = int(lengths.sum()), int(samples.sum())
-    padded_tokens, padded_samples = max(tokens, min_rows), max(wanted, min_rows) if wanted else 0
+    padded = max(wanted, min_rows) if wanted else 0
 
-    shape = (padded_tokens, len(rows), int(pages.max()), padded_samples)
+    shape = (max(tokens, min_rows), len(rows), int(pages.max()), wanted, padded)
     buffer = np.zeros(HEADER + sum(_field_sizes(*shape)), np.int32)
-    buffer[:4] = shape
+    buffer[:SHAPE] = shape
     batch = InputBatch.from_buffer(buffer)
 
     batch.query_start_loc[1:] = np.cumsum(lengths)
@@ -122,8 +128,8 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     row_of_sample = np.repeat(np.arange(len(rows)), samples)
     behind = np.cumsum(samples)[row_of_sample] - np.arange(wanted)  # 1 for a row's last sample
     batch.logits_indices[:wanted] = batch.query_start_loc[1:][row_of_sample] - behind
-    batch.sampling[:-1, :wanted] = _parameters([row.params for row in rows])[:, row_of_sample]
-    batch.sampling[-1, :wanted] = batch.positions[batch.logits_indices[:wanted]] + 1
+    batch.sampling[:-1] = _parameters([row.params for row in rows])[:, row_of_sample]
+    batch.sampling[-1] = batch.positions[batch.logits_indices[:wanted]] + 1
 
     _fill_up(batch, tokens, wanted, trash_block * block_size)
     return batch
@@ -131,11 +137,11 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
 
 def payload_size(header: IntArray) -> int:
     """Return how many integers follow a header."""
-    return sum(_field_sizes(*header[:4].tolist()))
+    return sum(_field_sizes(*header[:SHAPE].tolist()))
 
 
-def _field_sizes(tokens: int, rows: int, pages: int, samples: int) -> tuple[int, ...]:
-    return (tokens, tokens, tokens, rows + 1, rows, rows * pages, samples, SAMPLING_FIELDS * samples)
+def _field_sizes(tokens: int, rows: int, pages: int, samples: int, padded: int) -> tuple[int, ...]:
+    return (tokens, tokens, tokens, rows + 1, rows, rows * pages, padded, SAMPLING_FIELDS * samples)
 
 
 def _parameters(params: Sequence[SamplingParams]) -> IntArray:  # [SAMPLING_FIELDS - 1, B]
@@ -156,4 +162,3 @@ def _fill_up(batch: InputBatch, tokens: int, samples: int, trash_slot: int) -> N
     batch.slot_mapping[tokens:] = trash_slot
     if samples:
         batch.logits_indices[samples:] = batch.logits_indices[samples - 1]
-        batch.sampling[:, samples:] = batch.sampling[:, samples - 1 : samples]

@@ -109,17 +109,17 @@ class ModelRunner:
 
     @torch.inference_mode()
     def logits(self, batch: InputBatch) -> Tensor | None:
-        """Return the logits at ``batch.logits_indices``, ``[N, vocab]`` (this rank's share), None without any.
+        """Return the logits of the N sampled positions, ``[N, vocab]`` (this rank's share), None without any.
 
         Writes the keys and values of the whole batch.
         """
         self._attention.plan(batch)
         inputs = batch.tensors(self._device)
-        body = self._model if len(batch.logits_indices) else self._model.get_decoder()
-        wanted = {"logits_to_keep": inputs.logits_indices} if len(batch.logits_indices) else {}
+        body = self._model if batch.num_samples else self._model.get_decoder()
+        wanted = {"logits_to_keep": inputs.logits_indices} if batch.num_samples else {}
         with attending(self._attend):
             output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
-        return output.logits[0] if wanted else None
+        return output.logits[0, : batch.num_samples] if wanted else None
 
     @torch.inference_mode()
     def _step(self, batch: InputBatch) -> Tensor | None:
@@ -159,6 +159,6 @@ class ModelRunner:
         def forward(plan: StepPlan) -> Tensor:
             logits = self.logits(self._pack(plan))
             assert logits is not None
-            return logits[: sum(row.num_samples for row in plan.rows)]
+            return logits
 
         return logits_are_invariant(forward, self.vocab_size, self.block_size, self.max_model_len)

@@ -74,7 +74,6 @@ class Feeder:
 
 
 def all_logits(runner: ModelRunner, plan: StepPlan) -> torch.Tensor:
-    """Return the logits of a plan's sampled positions without the padding."""
+    """Return the logits of a plan's sampled positions."""
     logits = runner.logits(pack(plan, runner.block_size, runner.num_blocks, MIN_ROWS))
-    samples = sum(row.num_samples for row in plan.rows)
-    return torch.empty(0, runner.vocab_size) if logits is None else logits[:samples]
+    return torch.empty(0, runner.vocab_size) if logits is None else logits

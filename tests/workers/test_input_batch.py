@@ -63,7 +63,8 @@ def test_a_short_batch_is_filled_up_with_copies_that_write_to_the_trash():
     assert batch.slot_mapping.tolist() == [34, 400, 400]
     assert batch.logits_indices.tolist() == [0, 0, 0]
     assert batch.query_start_loc.tolist() == [0, 1]
-    assert batch.sampling_batch(CPU).position.tolist() == [7, 7, 7]
+    assert batch.sampling_batch(CPU).position.tolist() == [7]
+    assert batch.num_samples == 1
 
 
 def test_a_batch_that_wants_no_choice_gets_no_padding_choice():

@@ -24,18 +24,11 @@ ATTENTION_NAME = "outrider_paged"
 IGNORABLE = frozenset(
     {
         "dropout",  # zero: the model is in eval mode
-        "position_ids",
+        "position_ids",  # already in queries and keys
         "cache_position",
-        "cache_params",
         "use_cache",
         "output_attentions",
-        "output_hidden_states",
         "output_router_logits",
-        "return_dict",
-        "logits_to_keep",
-        "labels",
-        "deterministic",
-        "training",
     }
 )
 """Keywords that do not change what attention computes here; any other one is refused."""
