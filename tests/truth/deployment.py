@@ -17,6 +17,8 @@ class Speculation:
     name: str
     draft_length: int
     drafter: DrafterSettings | None = None
+    lookup: bool = True
+    """May the target guess by itself where no block came in time?"""
 
 
 class Client(Protocol):

@@ -43,10 +43,10 @@ async def deploy(runner: ModelRunner, tokenizer: Tokenizer, speculation: Specula
     scheduler = SchedulerSettings(
         draft_length=speculation.draft_length,
         draft_wait_ms=PATIENT_MS,
-        lookup=speculation.draft_length > 0,
+        lookup=speculation.lookup,
     )
     async with LocalCluster(runner, drafters, scheduler) as cluster:
-        await _drafters_connected(cluster, len(drafters))
+        await drafters_connected(cluster, len(drafters))
         app = build_app(cluster.router, tokenizer, ApiSettings())
         async with _serve_http(app) as url:
             http = HttpClient(url, runner.identity.name)
@@ -56,7 +56,8 @@ async def deploy(runner: ModelRunner, tokenizer: Tokenizer, speculation: Specula
                 await http.close()
 
 
-async def _drafters_connected(cluster: LocalCluster, count: int) -> None:
+async def drafters_connected(cluster: LocalCluster, count: int) -> None:
+    """Wait until the target has reached so many drafters."""
     async with asyncio.timeout(60):
         while cluster.target.engine.load().drafters_connected < count:
             await asyncio.sleep(0.02)
