@@ -11,7 +11,7 @@ rows, and another blocking adds in another order. On CPUs this runner keeps ever
    faster too, since nothing is laid out per call.
 2. A linear layer is never given a single row (the head included), nor attention a single query: both have
    kernels of their own for that. Batches are filled up to MIN_ROWS with a copy of their last token.
-3. The number of keys that a query sees is a function of its position alone: workers/attention/gather.py.
+3. The number of keys that a query sees is a function of its position alone: workers/attention/segments.py.
 
 What is promised is checked at load, on the model and the machine at hand: ``logits_are_invariant``.
 """
@@ -25,7 +25,9 @@ from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 
 MIN_ROWS = 2
+"""Tokens, and sampled positions, that a step is filled up to."""
 ROWS_AT_ONCE = 128
+"""Rows of one call of a linear layer: as far as no result was ever seen to change."""
 
 
 class PackedLinear:
@@ -38,10 +40,11 @@ class PackedLinear:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the layer to ``[..., in_features]``."""
-        if x.numel() <= ROWS_AT_ONCE * x.shape[-1]:
+        rows = x.numel() // x.shape[-1]
+        if rows <= ROWS_AT_ONCE:
             return self._part(x)
-        parts = [self._part(rows) for rows in x.reshape(-1, x.shape[-1]).split(ROWS_AT_ONCE)]
-        return torch.cat(parts).view(*x.shape[:-1], -1)
+        parts = x.reshape(rows, -1).tensor_split(-(-rows // ROWS_AT_ONCE))  # about equal, so never a single row
+        return torch.cat([self._part(part) for part in parts]).view(*x.shape[:-1], -1)
 
     def _part(self, x: Tensor) -> Tensor:
         result: Tensor = self._linear(x, self._weight, self._bias, "none", [], "")

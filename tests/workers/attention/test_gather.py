@@ -1,13 +1,12 @@
 import random
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workers.attention.backend import LayerSpec
-from workers.attention.gather import GatherAttention, page_classes
+from workers.attention.gather import GatherAttention
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.input_batch import pack
@@ -97,6 +96,16 @@ def test_ragged_rows_get_what_the_formula_says(changes):
     assert at == len(out)
 
 
+def test_a_window_far_from_the_beginning_sees_only_its_own_keys():
+    spec = layer(window=7)
+    setting = Setting(spec, [595], block_size=4)
+    setting.run([(0, 0, 590)])
+    out = setting.run([(0, 590, 595)])
+    for i, position in enumerate(range(590, 595)):
+        expected = reference(setting.q[0][:, position], setting.k[0], setting.v[0], position, spec, None)
+        torch.testing.assert_close(out[i].double(), expected, atol=1e-5, rtol=1e-5)
+
+
 def test_padding_tokens_get_the_last_token_s_result():
     setting = Setting(layer(), [9], block_size=4)
     setting.run([(0, 0, 8)])
@@ -129,14 +138,3 @@ def test_chunks_agree_with_whole_rows(contexts, block_size, data):
     parts = rest.split([c - cut for c, cut in zip(contexts, cuts, strict=True)])
     for cut, part, expected in zip(cuts, parts, whole, strict=True):
         torch.testing.assert_close(part, expected[cut:], atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize("block_size", [1, 16, 64, 256])
-def test_page_classes_grow_by_at_most_a_half_and_reach_the_end(block_size):
-    pages = 8192 // block_size
-    classes = page_classes(pages, block_size)
-    assert classes[-1] >= pages
-    assert np.all(classes[1:] > classes[:-1])
-    beyond_the_second = classes[2:] / classes[1:-1]
-    assert np.all(beyond_the_second <= 1.5)
-    assert len(classes) < 24
