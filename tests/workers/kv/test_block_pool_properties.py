@@ -10,8 +10,8 @@ from workers.contract.sampling_params import SamplingParams
 from workers.contract.sequence import Sequence
 from workers.kv.block_pool import BlockPool
 
-NUM_BLOCKS, BLOCK_SIZE = 10, 3
-TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=14)
+NUM_BLOCKS, BLOCK_SIZE = 6, 2
+TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=9)
 
 
 class Pool(RuleBasedStateMachine):
@@ -93,17 +93,17 @@ class Pool(RuleBasedStateMachine):
                 assert self.memory[slot] == (seq.salt, tuple(seq.tokens[: position + 1]))
 
 
-Pool.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+Pool.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestPool = Pool.TestCase
 
 
 def test_everything_comes_back_when_all_sequences_end():
     pool = BlockPool(NUM_BLOCKS, BLOCK_SIZE)
-    sequences = [Sequence(i, [0, 1] * 4, 8, SamplingParams()) for i in range(3)]
+    sequences = [Sequence(i, [0, 1] * 2, 4, SamplingParams()) for i in range(3)]
     for seq in sequences:
         pool.attach_prefix(seq)
-        assert pool.reserve(seq, 8)
-        seq.computed = 8
+        assert pool.reserve(seq, 4)
+        seq.computed = 4
         pool.publish(seq)
     for seq in sequences:
         pool.release(seq)

@@ -154,6 +154,9 @@ def test_ties_at_a_cut_and_in_greedy_rows_go_to_the_lowest_id():
     # 0.101 of a flat hundred is eleven tokens: ten reach 0.100 only.
     nucleus = SamplingBatch.from_params([(SamplingParams(top_p=0.101), i) for i in range(300)])
     assert set(choose_tokens(flat, nucleus).tolist()) == set(range(11))
+    # Half of a flat four is reached by two tokens exactly.
+    half = SamplingBatch.from_params([(SamplingParams(top_p=0.5), i) for i in range(300)])
+    assert set(choose_tokens(torch.zeros(300, 4), half).tolist()) == {0, 1}
 
 
 @pytest.mark.parametrize("top_p", [1e-9, 0.5, 1 - 1e-6])
