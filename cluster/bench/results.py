@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 HUGGING_FACE = "Hugging Face generate"
@@ -76,23 +77,26 @@ def lines(rates: dict[Cell, list[float]]) -> Iterator[Line]:
 
 
 def table(rates: dict[Cell, list[float]]) -> Table:
-    """Lay the lines out for a terminal."""
-    view = Table("candidate", "requests at once", "tokens drawn", title="Tokens per second, medians")
-    for heading in ("median", "lowest", "highest", "ratio", "to", "at least"):
-        view.add_column(heading, justify="left" if heading == "to" else "right")
+    """Lay the lines out, for a terminal and as Markdown alike; figures are tokens per second."""
+    view = Table("candidate", "at once", "tokens", box=box.MARKDOWN)
+    for heading in ("median", "lowest", "highest", "ratio", "at least"):
+        view.add_column(heading, justify="right")
     for line in lines(rates):
-        bar, cell = line.bar, line.cell
-        to = f"{bar.reference.candidate}, {bar.reference.concurrency}, {bar.reference.sampling}" if bar else ""
         view.add_row(
-            cell.candidate,
-            str(cell.concurrency),
-            cell.sampling,
-            f"{median(line.rates):.1f}",
-            f"{min(line.rates):.1f}",
-            f"{max(line.rates):.1f}",
-            "" if line.ratio is None else f"{line.ratio:.2f}",
-            to,
-            "" if bar is None else f"{bar.least:.2f}" + ("" if line.passed else " missed"),
-            style=None if line.passed else "red",
+            line.cell.candidate,
+            str(line.cell.concurrency),
+            line.cell.sampling,
+            *(f"{figure:.1f}" for figure in (median(line.rates), min(line.rates), max(line.rates))),
+            "" if line.ratio is None else f"{line.ratio:.2f} x {_short(line)}",
+            "" if line.bar is None else f"{line.bar.least:.2f}" + ("" if line.passed else ", missed"),
         )
     return view
+
+
+def _short(line: Line) -> str:
+    """Name a line's reference by what tells the two apart."""
+    assert line.bar is not None
+    reference, cell = line.bar.reference, line.cell
+    if reference.candidate != cell.candidate:
+        return reference.candidate
+    return "greedy" if reference.sampling != cell.sampling else "one alone"

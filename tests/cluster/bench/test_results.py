@@ -50,4 +50,4 @@ def test_a_missed_bar_is_said() -> None:
     text = io.StringIO()
     Console(file=text, width=200).print(table(RATES))
     assert text.getvalue().count("missed") == 2
-    assert "4.00 missed" in text.getvalue()
+    assert "4.00, missed" in text.getvalue()
