@@ -15,8 +15,8 @@ import ray
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-from cluster.actors.replica import claim_threads
 from workers.settings import RunnerSettings
+from workers.threads import claim_threads
 
 if TYPE_CHECKING:
     from workers.model_runner import ModelRunner

@@ -24,16 +24,6 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def claim_threads(threads: int) -> None:
-    """Let OpenMP use ``threads`` threads. Call it before torch is imported: the library reads this once.
-
-    Ray sets one thread for an actor that reserves no CPU, and a thread made later (the engine's) takes the
-    library's default, not what torch was told on another thread.
-    """
-    for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = str(threads)
-
-
 async def join_roster(
     role: Role | None, address: str, watchers: Mapping[Role, Callable[[list[str]], None]]
 ) -> Membership:

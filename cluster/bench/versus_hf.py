@@ -28,15 +28,13 @@ from cluster.bench.worker import WorkerProcess
 from cluster.bench.workload import GREEDY, SAMPLED, Candidate, Sampling, Workload
 from workers.checkpoint.source import ModelSource, resolve_model
 from workers.settings import DEFAULT_MODEL, RunnerSettings
+from workers.threads import SPIN_COUNT
 from workers.tokenizer import Tokenizer
 
 CONCURRENCIES = (1, 8, 32)
 KV_CACHE_BYTES = 512 * 2**20
 """Room for 32 sequences of 600 tokens of the default model."""
 TABLE_WIDTH = 120
-SPIN_COUNT = "10000"
-"""How long OpenMP threads of every candidate spin at a barrier. With the default, one busy process beside
-Hugging Face's two threads made it 40 times slower; alone, this bound changes nothing (26 tokens/s either way)."""
 
 Job = tuple[Candidate, int, Sampling]
 

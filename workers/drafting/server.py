@@ -15,6 +15,7 @@ from workers.drafting.service import DraftingService
 from workers.rpc.channel import RpcServer
 from workers.rpc.stubs import drafting_pb2_grpc
 from workers.settings import DrafterSettings
+from workers.threads import claim_threads
 
 SERVICE = "outrider.v1.DraftingService"
 NGRAM = "ngram"
@@ -27,6 +28,8 @@ def make_drafter(settings: DrafterSettings) -> Drafter:
     """
     if settings.model == NGRAM:
         return NgramDrafter(settings.ngram_max, settings.ngram_min)
+    if settings.runner.threads is not None:
+        claim_threads(settings.runner.threads)
     # Only here: a drafter without a model starts without torch, in a fifth of a second instead of several.
     from workers.drafting.model_drafter import ModelDrafter
     from workers.model_runner import ModelRunner
