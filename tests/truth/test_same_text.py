@@ -31,7 +31,7 @@ FEW_RUNS: tuple[Run, ...] = (
     ("its first 26 layers", "gRPC", 8),
 )
 DRAFTERS = ("none", "n-gram", "the target itself", "its first 26 layers")
-ALL_RUNS: tuple[Run, ...] = tuple((who, how, n) for who in DRAFTERS for how in ("gRPC", "HTTP") for n in (1, 8))
+PROTOCOLS = ("gRPC", "HTTP")
 
 
 async def plain_answers(runner: ModelRunner, tokenizer: Tokenizer, cases: Sequence[Case]) -> dict[str, Answer]:
@@ -76,9 +76,13 @@ def test_a_few_answers(runner: ModelRunner, tokenizer: Tokenizer, speculations: 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3 * 3600)
-def test_the_matrix(runner: ModelRunner, tokenizer: Tokenizer, speculations: dict[str, Speculation]) -> None:
+@pytest.mark.parametrize("concurrency", [8, 1])
+def test_the_matrix(
+    runner: ModelRunner, tokenizer: Tokenizer, speculations: dict[str, Speculation], concurrency: int
+) -> None:
     cases = make_cases(tokenizer, range(32), max_tokens=128)
-    ledger = asyncio.run(compare(runner, tokenizer, speculations, cases, ALL_RUNS))
+    runs = [(who, protocol, concurrency) for who in DRAFTERS for protocol in PROTOCOLS]
+    ledger = asyncio.run(compare(runner, tokenizer, speculations, cases, runs))
     assert ledger.accepted() >= 500
     assert ledger.rejected() >= 500
 
