@@ -30,6 +30,7 @@ from workers.numerics import (
 from workers.process_group import ProcessGroup
 from workers.sampling.coupled import choose_local, choose_tokens
 from workers.settings import RunnerSettings
+from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
 
@@ -82,8 +83,12 @@ class ModelRunner:
         """
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
-        source = resolve_model(settings.model)
-        return cls(load_causal_lm(settings, source, 1 if group is None else group.size), settings, group)
+
+        def load() -> ModelRunner:
+            source = resolve_model(settings.model)
+            return cls(load_causal_lm(settings, source, 1 if group is None else group.size), settings, group)
+
+        return run_in_passing_thread(load)
 
     def execute(self, plan: StepPlan) -> StepOutput:
         """Run a step on all ranks and return the model's choices, in the order of the plan's rows."""
