@@ -1,8 +1,12 @@
-"""Speed beside Hugging Face ``generate``: one script, one interleaved run, medians.
+"""Speed beside Hugging Face ``generate``: one script, interleaved rounds, medians.
 
 Every round lets each candidate run each of its workloads once, one after the other, so that whatever else
 the machine does hits all of them alike. All candidates stay loaded in processes of their own and use the
 same number of threads; no prompt is ever seen twice by one of them, so no prefix cache helps.
+
+The server is started after the rounds in process: its idle processes (Ray's, above all) use part of a core,
+which costs Hugging Face a tenth of its speed. The server's rounds have Hugging Face in them as well, to show
+how far the machine has drifted, but the server is held against the figure of the undisturbed machine.
 """
 
 import argparse
@@ -11,7 +15,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,11 +25,11 @@ from rich.console import Console
 from cluster.bench.machine import describe_machine
 from cluster.bench.memory import TargetMemory, measure_target
 from cluster.bench.prompts import PROMPTS, conversation
-from cluster.bench.results import HUGGING_FACE, Cell, lines, table
+from cluster.bench.results import HUGGING_FACE, HUGGING_FACE_DISTURBED, Cell, lines, table
 from cluster.bench.served import ServedCandidate, plain_config
 from cluster.bench.server_process import ServerProcess
 from cluster.bench.worker import WorkerProcess
-from cluster.bench.workload import GREEDY, SAMPLED, Candidate, Sampling, Workload
+from cluster.bench.workload import GREEDY, SAMPLED, Candidate, Measurement, Sampling, Workload
 from workers.checkpoint.source import ModelSource, resolve_model
 from workers.settings import DEFAULT_MODEL, RunnerSettings
 from workers.threads import SPIN_COUNT
@@ -39,10 +43,21 @@ TABLE_WIDTH = 120
 Job = tuple[Candidate, int, Sampling]
 
 
-def jobs(hugging_face: Candidate, ours: list[Candidate]) -> list[Job]:
+def jobs(yardstick: Candidate, ours: Candidate) -> list[Job]:
     """Return one round: the yardstick first, then ours at every concurrency, greedy and sampled."""
-    grid = [(one, n, how) for one in ours for n in CONCURRENCIES for how in (GREEDY, SAMPLED)]
-    return [(hugging_face, 1, GREEDY), *grid]
+    return [(yardstick, 1, GREEDY), *((ours, n, how) for n in CONCURRENCIES for how in (GREEDY, SAMPLED))]
+
+
+@dataclass
+class Renamed:
+    """A candidate under another name, for the circumstances that it runs in."""
+
+    candidate: Candidate
+    name: str
+
+    def run(self, workload: Workload) -> Measurement:
+        """Let the candidate run a workload."""
+        return self.candidate.run(workload)
 
 
 def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: str) -> Workload:
@@ -51,28 +66,33 @@ def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: s
     return Workload([tokenizer.apply_chat_template(m) for m in messages], sampling)
 
 
-@contextlib.contextmanager
-def candidates(runner: RunnerSettings, console: Console) -> Iterator[tuple[list[Job], ServerProcess]]:
-    """Start every candidate; end them all on the way out."""
+def hugging_face(runner: RunnerSettings, threads: int) -> WorkerProcess:
+    """Start the yardstick."""
+    module, arguments = "cluster.bench.hugging_face", ("--model", runner.model, "--threads", str(threads))
+    return WorkerProcess(HUGGING_FACE, module, *arguments, threads=threads)
+
+
+def in_process(runner: RunnerSettings, threads: int) -> WorkerProcess:
+    """Start our engine without a server around it."""
+    settings = runner.model_dump_json(exclude_unset=True)
+    return WorkerProcess("ours, in process", "cluster.bench.in_process", "--settings", settings, threads=threads)
+
+
+def measure_all(
+    runner: RunnerSettings, rounds: int, source: ModelSource, console: Console
+) -> tuple[dict[Cell, list[float]], TargetMemory]:
+    """Run the rounds in process, then those of the server; return all rates and the target's memory."""
     threads = runner.threads or 1
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        console.print("starting Hugging Face, our engine and our server")
-        hugging_face = WorkerProcess(
-            HUGGING_FACE,
-            "cluster.bench.hugging_face",
-            *("--model", runner.model, "--threads", str(threads)),
-            threads=threads,
-        )
-        stack.callback(hugging_face.close)
-        engine = WorkerProcess(
-            "ours, in process",
-            "cluster.bench.in_process",
-            *("--settings", runner.model_dump_json(exclude_unset=True)),
-            threads=threads,
-        )
-        stack.callback(engine.close)
+        console.print("starting Hugging Face and our engine")
+        yardstick = stack.enter_context(contextlib.closing(hugging_face(runner, threads)))
+        with contextlib.closing(in_process(runner, threads)) as engine:
+            rates = measure(jobs(yardstick, engine), rounds, source, console)
+        console.print("starting our server")
         server = stack.enter_context(ServerProcess(plain_config(runner), Path(folder)))
-        yield jobs(hugging_face, [engine, ServedCandidate(server, runner.model)]), server
+        disturbed = Renamed(yardstick, HUGGING_FACE_DISTURBED)
+        rates |= measure(jobs(disturbed, ServedCandidate(server, runner.model)), rounds, source, console)
+        return rates, measure_target(server.pid, source, KV_CACHE_BYTES)
 
 
 def measure(plan: list[Job], rounds: int, source: ModelSource, console: Console) -> dict[Cell, list[float]]:
@@ -120,9 +140,7 @@ def main() -> None:
         model=arguments.model, dtype="bfloat16", kv_cache_bytes=KV_CACHE_BYTES, threads=arguments.threads
     )
     source = resolve_model(arguments.model)
-    with candidates(runner, console) as (plan, server):
-        rates = measure(plan, arguments.rounds, source, console)
-        memory = measure_target(server.pid, source, KV_CACHE_BYTES)
+    rates, memory = measure_all(runner, arguments.rounds, source, console)
     console.print(table(rates))
     console.print(memory.sentence())
     save(arguments.output, machine, rates, memory)
