@@ -12,7 +12,7 @@ from collections.abc import Sequence as Seq
 from types import TracebackType
 from typing import Self
 
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.target_server import TargetServer
 from workers.contract.errors import ConfigurationError

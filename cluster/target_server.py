@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable
 
 from cluster.engine import Engine
-from cluster.links.generation_server import GenerationServer
-from cluster.links.pool import DrafterPool
+from cluster.links.drafting.pool import DrafterPool
+from cluster.links.generation.server import GenerationServer
 from cluster.scheduler.settings import SchedulerSettings
 from workers.contract.identity import ModelIdentity
 from workers.model_runner import ModelRunner

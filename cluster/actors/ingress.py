@@ -12,7 +12,7 @@ from ray import serve
 from cluster.actors.replica import join_roster
 from cluster.actors.roster_state import Role
 from cluster.api.settings import ApiSettings
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
 from workers.checkpoint.source import resolve_model
 
 

@@ -13,7 +13,7 @@ from cluster.api.metrics import ApiMetrics
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
 from workers.tokenizer import Tokenizer
 
 

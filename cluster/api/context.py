@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from cluster.api.errors import ApiError
 from cluster.api.metrics import ApiMetrics
 from cluster.api.settings import ApiSettings
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
 from workers.contract.errors import UnavailableError
 from workers.contract.identity import ModelIdentity
 from workers.tokenizer import Tokenizer

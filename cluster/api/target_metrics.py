@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
 from workers.contract.draft import DraftSource
 
 GAUGES = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
 from tests.truth.cases import Answer, Case
 from workers.contract.request import FinishReason, GenerationRequest, Stopping
 from workers.tokenizer import Tokenizer

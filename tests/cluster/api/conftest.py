@@ -12,8 +12,8 @@ from openai import AsyncOpenAI
 
 from cluster.api.app import build_app
 from cluster.api.settings import ApiSettings
-from cluster.links.generation_server import GenerationServer
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
+from cluster.links.generation.server import GenerationServer
 from tests.support.scripted_engine import ScriptedEngine
 from tests.support.tiny_models import byte_tokenizer
 from workers.tokenizer import Tokenizer

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.api.app import build_app
 from cluster.api.settings import ApiSettings
-from cluster.links.generation_server import GenerationServer
-from cluster.links.router import Router
+from cluster.links.generation.router import Router
+from cluster.links.generation.server import GenerationServer
 from tests.cluster.api.conftest import running_api
 from tests.support.scripted_engine import ScriptedEngine
 

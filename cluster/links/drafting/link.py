@@ -8,7 +8,7 @@ from typing import Protocol
 
 import grpc
 
-from cluster.links.draft_stream import Cause, DraftStream, StreamLostError
+from cluster.links.drafting.stream import Cause, DraftStream, StreamLostError
 from workers.contract.draft import DraftOp, DraftReply
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import open_channel

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from cluster.links.draft_stream import Cause
-from cluster.links.pool import DrafterPool
+from cluster.links.drafting.pool import DrafterPool
+from cluster.links.drafting.stream import Cause
 from tests.support.drafter_process import DrafterProcess
 from workers.contract.draft import CloseDraft, CommitDraft, OpenDraft
 from workers.contract.identity import ModelIdentity
@@ -229,8 +229,8 @@ async def test_a_killed_drafters_sequences_move_to_another(target, processes):
 
 
 async def test_a_stopped_drafter_blocks_nobody_and_is_left(target, processes, monkeypatch):
-    monkeypatch.setattr("cluster.links.draft_stream.SILENCE_TIMEOUT_S", 1.5)
-    monkeypatch.setattr("cluster.links.draft_stream.WELCOME_TIMEOUT_S", 1.5)
+    monkeypatch.setattr("cluster.links.drafting.stream.SILENCE_TIMEOUT_S", 1.5)
+    monkeypatch.setattr("cluster.links.drafting.stream.WELCOME_TIMEOUT_S", 1.5)
     target.pool.set_drafters([process.address for process in processes])
     await target.until(lambda: target.pool.connected == 2)
     decodings = [target.decode(seq_id) for seq_id in range(4)]

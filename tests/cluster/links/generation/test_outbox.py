@@ -2,7 +2,7 @@
 
 import asyncio
 
-from cluster.links.outbox import Outbox, coalesce
+from cluster.links.generation.outbox import Outbox, coalesce
 from workers.rpc.stubs import generation_pb2 as pb
 
 

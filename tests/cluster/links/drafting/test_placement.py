@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.links.placement import BUSY_S, RETRY_MAX_S, RETRY_MIN_S, DraftingStats, Placement
+from cluster.links.drafting.placement import BUSY_S, RETRY_MAX_S, RETRY_MIN_S, DraftingStats, Placement
 from workers.contract.draft import (
     Busy,
     CloseDraft,

@@ -8,7 +8,7 @@ from enum import StrEnum
 import grpc
 from grpc import aio
 
-from cluster.links.draft_outbox import DraftOutbox
+from cluster.links.drafting.outbox import DraftOutbox
 from workers.contract.draft import DraftOp, DraftReply
 from workers.contract.errors import ProtocolError
 from workers.contract.identity import ModelIdentity

@@ -8,9 +8,9 @@ from collections.abc import Sequence as Seq
 
 import grpc
 
-from cluster.links.draft_stream import Cause
-from cluster.links.drafter import DrafterLink
-from cluster.links.placement import DraftingStats, Placement
+from cluster.links.drafting.link import DrafterLink
+from cluster.links.drafting.placement import DraftingStats, Placement
+from cluster.links.drafting.stream import Cause
 from workers.contract.draft import DraftBlock, DraftOp, DraftReply
 from workers.contract.identity import ModelIdentity
 

@@ -5,9 +5,9 @@ import contextlib
 
 import pytest
 
-from cluster.links.generation_server import GenerationServer
-from cluster.links.router import Router
-from cluster.links.target_calls import LinkLostError
+from cluster.links.generation.calls import LinkLostError
+from cluster.links.generation.router import Router
+from cluster.links.generation.server import GenerationServer
 from tests.support.scripted_engine import ScriptedEngine
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 from workers.contract.request import FinishReason, GenerationRequest, Stopping

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cluster.links.load_messages import GAUGES, load_from_proto, load_to_proto, sum_loads
+from cluster.links.generation.load_messages import GAUGES, load_from_proto, load_to_proto, sum_loads
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import ProtocolError
 from workers.rpc.stubs import generation_pb2 as pb

@@ -7,7 +7,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 from typing import Protocol
 
-from cluster.links.outbox import Outbox, coalesce
+from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import InvalidParameterError, OutriderError, ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Callable
 
 import grpc
 
-from cluster.links.load_messages import load_from_proto
-from cluster.links.outbox import Outbox, coalesce
-from cluster.links.target_calls import LinkLostError, TargetCalls
+from cluster.links.generation.calls import LinkLostError, TargetCalls
+from cluster.links.generation.load_messages import load_from_proto
+from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity

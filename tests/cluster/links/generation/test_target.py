@@ -5,9 +5,9 @@ import contextlib
 
 import pytest
 
-from cluster.links.generation_server import GenerationServer
-from cluster.links.target import TargetLink, ingress_peer
-from cluster.links.target_calls import LinkLostError, TargetCalls
+from cluster.links.generation.calls import LinkLostError, TargetCalls
+from cluster.links.generation.server import GenerationServer
+from cluster.links.generation.target import TargetLink, ingress_peer
 from tests.support.scripted_engine import ScriptedEngine
 from workers.contract.errors import InvalidParameterError, OverloadedError, ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity
@@ -198,7 +198,7 @@ async def linked_to_hung(beat_s):
 
 
 async def test_a_target_that_is_silent_for_too_long_is_lost(monkeypatch):
-    monkeypatch.setattr("cluster.links.target.SILENCE_S", 0.2)
+    monkeypatch.setattr("cluster.links.generation.target.SILENCE_S", 0.2)
     async with linked_to_hung(beat_s=60) as (target, link):
         with pytest.raises(LinkLostError):
             await anext(link.generate(request()))
@@ -206,7 +206,7 @@ async def test_a_target_that_is_silent_for_too_long_is_lost(monkeypatch):
 
 
 async def test_a_target_that_does_not_answer_a_request_counts_as_lost(monkeypatch):
-    monkeypatch.setattr("cluster.links.target.ACCEPT_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("cluster.links.generation.target.ACCEPT_TIMEOUT_S", 0.2)
     async with linked_to_hung(beat_s=0.05) as (_, link):
         with pytest.raises(LinkLostError, match="answer"):
             await anext(link.generate(request()))

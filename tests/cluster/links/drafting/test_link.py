@@ -5,9 +5,10 @@ import asyncio
 import grpc
 import pytest
 
-from cluster.links import draft_stream, drafter
-from cluster.links.draft_stream import Cause
-from cluster.links.drafter import DrafterLink
+from cluster.links.drafting import link as link_module
+from cluster.links.drafting import stream as stream_module
+from cluster.links.drafting.link import DrafterLink
+from cluster.links.drafting.stream import Cause
 from workers.contract.draft import CommitDraft, DraftBlock, OpenDraft, Outcome
 from workers.contract.identity import ModelIdentity
 from workers.contract.prefix_hash import prefix_hash
@@ -204,7 +205,7 @@ async def test_the_drafters_verdict_on_us_is_counted_by_cause(serve, link_to, co
 
 
 async def test_a_silent_drafter_is_given_up(serve, link_to, monkeypatch):
-    monkeypatch.setattr(draft_stream, "SILENCE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(stream_module, "SILENCE_TIMEOUT_S", 0.2)
     service = ScriptedService(welcome())
     _, events = link_to(await serve(service))
     await events.next("up")
@@ -215,18 +216,18 @@ async def test_a_silent_drafter_is_given_up(serve, link_to, monkeypatch):
 
 async def test_nobody_there_is_tried_again_with_growing_pauses(link_to, monkeypatch):
     pauses = []
-    monkeypatch.setattr(drafter.random, "uniform", lambda low, high: pauses.append(link._backoff) or 0.0)
+    monkeypatch.setattr(link_module.random, "uniform", lambda low, high: pauses.append(link._backoff) or 0.0)
     link, events = link_to("127.0.0.1:1")
     for _ in range(9):
         assert await events.next("down") == Cause.UNREACHABLE
     assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
-    assert max(pauses) == drafter.BACKOFF_MAX_S
+    assert max(pauses) == link_module.BACKOFF_MAX_S
 
 
 @pytest.mark.parametrize(("messages", "pauses"), [([], [0.1, 0.2, 0.4]), ([outcome()], [0.1, 0.1, 0.1])])
 async def test_a_reply_ends_the_growth_of_pauses_a_welcome_does_not(serve, link_to, monkeypatch, messages, pauses):
     seen = []
-    monkeypatch.setattr(drafter.random, "uniform", lambda low, high: seen.append(link._backoff) or 0.0)
+    monkeypatch.setattr(link_module.random, "uniform", lambda low, high: seen.append(link._backoff) or 0.0)
     service = ScriptedService(welcome(), messages, abort=(grpc.StatusCode.INTERNAL, "fell over"))
     link, _ = link_to(await serve(service))
     async with asyncio.timeout(10):

@@ -7,7 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cluster.links.generation_server import SERVICE, GenerationServer
+from cluster.links.generation.server import SERVICE, GenerationServer
 from tests.support.scripted_engine import ScriptedEngine
 from workers.contract.identity import ModelIdentity
 from workers.contract.request import GenerationRequest, Stopping

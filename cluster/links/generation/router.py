@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 import grpc
 
-from cluster.links.load_messages import sum_loads
-from cluster.links.resumption import REFUSED_PAUSE_S, Resumption
-from cluster.links.target import TargetLink, ingress_peer
-from cluster.links.target_calls import LinkLostError
+from cluster.links.generation.calls import LinkLostError
+from cluster.links.generation.load_messages import sum_loads
+from cluster.links.generation.resumption import REFUSED_PAUSE_S, Resumption
+from cluster.links.generation.target import TargetLink, ingress_peer
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import OverloadedError, UnavailableError
 from workers.contract.identity import ModelIdentity, new_incarnation

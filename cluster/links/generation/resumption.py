@@ -3,8 +3,8 @@
 import time
 from dataclasses import dataclass, field, replace
 
-from cluster.links.target import TargetLink
-from cluster.links.target_calls import LinkLostError
+from cluster.links.generation.calls import LinkLostError
+from cluster.links.generation.target import TargetLink
 from workers.contract.errors import OutriderError
 from workers.contract.request import GenerationRequest, Progress
 

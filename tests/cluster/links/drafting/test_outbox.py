@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.links.draft_outbox import DraftOutbox
+from cluster.links.drafting.outbox import DraftOutbox
 from workers.contract.draft import CloseDraft, CommitDraft, OpenDraft
 from workers.contract.sampling_params import SamplingParams
 

@@ -9,8 +9,8 @@ from typing import Any, NoReturn
 
 import grpc
 
-from cluster.links.generation_session import EnginePort, GenerationSession
-from cluster.links.load_messages import load_to_proto
+from cluster.links.generation.load_messages import load_to_proto
+from cluster.links.generation.session import EnginePort, GenerationSession
 from workers.contract.errors import OutriderError, ProtocolError
 from workers.rpc.channel import RpcServer
 from workers.rpc.hello import hello_message, read_hello
