@@ -38,7 +38,7 @@ from workers.tokenizer import Tokenizer
 CONCURRENCIES = (1, 8, 32)
 KV_CACHE_BYTES = 512 * 2**20
 """Room for 32 sequences of 600 tokens of the default model."""
-TABLE_WIDTH = 120
+TABLE_WIDTH = 140
 
 Job = tuple[Candidate, int, Sampling]
 
