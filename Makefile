@@ -26,7 +26,7 @@ serve: $(VENV)/.serve  ## Serve the default model; ARGS go to `outrider serve`
 test: $(VENV)/.dev  ## The tests that every change must pass
 	$(PYTEST) $(ARGS)
 
-test-truth: $(VENV)/.dev  ## Same text with any drafter, the full matrix on the real model (about an hour)
+test-truth: $(VENV)/.dev  ## Same text with any drafter, the full matrix on the real model (well over an hour)
 	$(PYTEST) -m slow --timeout 7200 -s $(ARGS)
 
 test-faults: $(VENV)/.dev  ## Kill drafters in mid-stream; every stream must end with its own text

@@ -7,7 +7,6 @@ from cluster.actors.replica import join_roster, listen_host, usable_cpus
 from cluster.actors.roster_state import Role
 from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
-from workers.threads import claim_threads
 
 
 class Drafter:
@@ -17,7 +16,6 @@ class Drafter:
         """Load the drafter and serve it; Serve awaits this constructor."""
         settings = config.drafter_settings()
         threads = settings.runner.threads or max(1, usable_cpus() // 2)
-        claim_threads(threads)
         runner = settings.runner.model_copy(update={"threads": threads})
         self._server = DrafterServer(settings.model_copy(update={"runner": runner}))
         address = await self._server.start(listen_host(config.host))

@@ -1,5 +1,6 @@
 """A request inside the scheduler: its sequence, what it has emitted, and what is known of its next tokens."""
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from workers.contract.prefix_hash import extend, prefix_hash
@@ -35,14 +36,12 @@ class ActiveRequest:
     @classmethod
     def start(cls, request: GenerationRequest, seq_id: int) -> "ActiveRequest":
         """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt."""
-        tokens = [*request.prompt, *request.emitted]
-        sequence = Sequence(seq_id, tokens, len(request.prompt), request.params, request.salt)
-        hashes = [prefix_hash(request.prompt)]
-        for token in request.emitted:
-            hashes.append(extend(hashes[-1], token))
+        sequence = Sequence(seq_id, list(request.prompt), len(request.prompt), request.params, request.salt)
         lookup = NgramIndex(LOOKUP_MAX, LOOKUP_MIN)
-        lookup.extend(tokens)
-        return cls(request, sequence, OutcomeCache(), lookup, hashes)
+        lookup.extend(request.prompt)
+        active = cls(request, sequence, OutcomeCache(), lookup, [prefix_hash(request.prompt)])
+        active.append(request.emitted)
+        return active
 
     @property
     def num_emitted(self) -> int:
@@ -54,7 +53,7 @@ class ActiveRequest:
         """Tokens that may still be emitted."""
         return self.request.stopping.max_tokens - self.num_emitted
 
-    def append(self, tokens: list[int]) -> None:
+    def append(self, tokens: Seq[int]) -> None:
         """Take tokens that the target has decided."""
         self.sequence.tokens.extend(tokens)
         self.lookup.extend(tokens)
