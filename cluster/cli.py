@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
 from cluster.serving import (
     Report,
@@ -94,7 +94,7 @@ def _serve(config: ClusterConfig) -> None:
 
     require_free_port(config.http)
     if config.ray.address is None:
-        config = _prepare_models(config, report)
+        config = _prepare_models(_listening_itself(config), report)
     report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
     with ray_for(config) as logs:
         signal.signal(signal.SIGTERM, _interrupt)
@@ -106,6 +106,12 @@ def _serve(config: ClusterConfig) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             console.print("\nstopping: requests in progress may finish; Ctrl-C again ends them")
+
+
+def _listening_itself(config: ClusterConfig) -> ClusterConfig:
+    """Let the ingress listen, unless the settings want the proxy: all processes will be on this machine."""
+    http = config.http.model_copy(update={"served_by": config.http.served_by or ServedBy.INGRESS})
+    return config.model_copy(update={"http": http})
 
 
 def _prepare_models(config: ClusterConfig, report: Report) -> ClusterConfig:

@@ -4,6 +4,7 @@ A key that does not exist is refused. Values come from the file, then from the e
 command line, each over the one before: see ``cluster.config_loader``.
 """
 
+from enum import StrEnum
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -89,12 +90,24 @@ class DraftersConfig(Placement, DrafterSettings):
         return DrafterSettings(**{name: getattr(self, name) for name in DrafterSettings.model_fields})
 
 
+class ServedBy(StrEnum):
+    """Who listens for HTTP."""
+
+    INGRESS = "ingress"
+    """Each ingress process itself, on its own node: the shortest way. Ingresses of one node share the port."""
+    PROXY = "proxy"
+    """Ray Serve's HTTP proxy, which finds an ingress on any node."""
+
+
 class HttpConfig(Placement):
-    """The door: Ray Serve's HTTP proxy and the ingress replicas behind it, which want nodes that stay."""
+    """The door: the ingress processes, which want nodes that stay."""
 
     host: str = "127.0.0.1"
     """Address that HTTP listens on; 0.0.0.0 opens it to the network."""
     port: int = Field(default=8000, ge=1, le=65535)
+    served_by: ServedBy | None = None
+    """Who listens there. None: the ingress itself on the private cluster of ``outrider serve``, where all
+    processes are on one machine, else Serve's proxy."""
     replicas: int = Field(default=1, ge=1)
     """Ingress processes (API, tokenizer, streams)."""
     api: ApiSettings = ApiSettings()

@@ -55,7 +55,7 @@ def build_application(config: ClusterConfig) -> Application:
         ray_actor_options=actor_options(config.http, config.http.num_gpus or 0.0),
         **_common(drain_s + STOP_MARGIN_S),
     )
-    return ingress.bind(config.target.model, config.http.api, *members)
+    return ingress.bind(config.target.model, config.http, drain_s, *members)
 
 
 def gpus_per_process(config: ClusterConfig, available: float) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from cluster.config import ClusterConfig, HttpConfig
+from cluster.config import ClusterConfig, HttpConfig, ServedBy
 from cluster.private_ray import private_ray, requested_resources
 from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
 
@@ -99,11 +99,13 @@ def deploy(config: ClusterConfig, report: Report) -> None:
     """
     from ray import serve
     from ray.serve import RunTarget
+    from ray.serve.config import ProxyLocation
 
     from cluster.serve_app import build_application
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
+        proxy_location=ProxyLocation.Disabled if config.http.served_by is ServedBy.INGRESS else None,
         http_options={"host": config.http.host, "port": config.http.port},
         logging_config={"log_level": "WARNING", "enable_access_log": False},
     )

@@ -25,8 +25,8 @@ from workers.numerics import (
     logits_are_invariant,
     num_checked_blocks,
     numerics_class,
-    pack_linears,
 )
+from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
 from workers.sampling.coupled import choose_local, choose_tokens
 from workers.settings import RunnerSettings

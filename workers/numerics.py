@@ -4,11 +4,7 @@ The token at a position is a function of the logits there, so text can only be t
 and without, alone and in company, if the logits are. Matrix kernels choose their blocking by the number of
 rows, and another blocking adds in another order. On CPUs this runner keeps every row's arithmetic the same:
 
-1. Linear layers run on weights laid out once for a single row (``pack_linears``). Left to choose for each
-   call, oneDNN lays weights out anew by the number of rows: on an AMX machine bfloat16 results changed
-   between 32 and 33 rows and again at several hundred. With one layout no result changed from 2 to 128
-   rows, for any shape of the default model; so longer inputs are computed ROWS_AT_ONCE at a time. It is
-   faster too, since nothing is laid out per call.
+1. Linear layers run on weights laid out once, some rows at a time: workers/packed_linears.py.
 2. A linear layer is never given a single row (the head included), nor attention a single query: both have
    kernels of their own for that. Batches are filled up to MIN_ROWS with a copy of their last token.
 3. The number of keys that a query sees is a function of its position alone: workers/attention/segments.py.
@@ -19,59 +15,13 @@ What is promised is checked at load, on the model and the machine at hand: ``log
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 
 MIN_ROWS = 2
 """Tokens, and sampled positions, that a step is filled up to."""
-ROWS_AT_ONCE = 128
-"""Rows of one call of a linear layer: as far as no result was ever seen to change."""
-
-
-class PackedLinear:
-    """``x @ weight.T + bias`` on a weight in oneDNN's own layout."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
-        self._bias = bias
-        self._linear = torch.ops.mkldnn._linear_pointwise.default
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Apply the layer to ``[..., in_features]``."""
-        rows = x.numel() // x.shape[-1]
-        if rows <= ROWS_AT_ONCE:
-            return self._part(x)
-        parts = x.reshape(rows, -1).tensor_split(-(-rows // ROWS_AT_ONCE))  # about equal, so never a single row
-        return torch.cat([self._part(part) for part in parts]).view(*x.shape[:-1], -1)
-
-    def _part(self, x: Tensor) -> Tensor:
-        result: Tensor = self._linear(x, self._weight, self._bias, "none", [], "")
-        return result
-
-
-def pack_linears(model: nn.Module) -> int:
-    """Lay out the weights of all plain linear layers of a model on a CPU; return how many there were.
-
-    The original of a packed weight is freed, unless another module (a tied embedding) still holds it. Does
-    nothing where oneDNN has no kernels for the dtype.
-    """
-    packed = 0
-    for module in model.modules():
-        if type(module) is nn.Linear and module.weight.ndim == 2 and _packable(module.weight):
-            module.forward = PackedLinear(module.weight, module.bias)  # type: ignore[assignment]
-            module.weight = nn.Parameter(module.weight.new_empty(0), requires_grad=False)
-            packed += 1
-    return packed
-
-
-def _packable(weight: Tensor) -> bool:
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if weight.dtype == torch.bfloat16:
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return weight.dtype == torch.float32
 
 
 def numerics_class(weights_digest: str, dtype: torch.dtype, device: torch.device, attention: str, tp_size: int) -> str:

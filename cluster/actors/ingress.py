@@ -1,6 +1,8 @@
-"""The ingress as a Ray Serve deployment: the OpenAI API behind Serve's HTTP proxy.
+"""The ingress as a Ray Serve deployment: the OpenAI API, on an address of its own or behind Serve's HTTP proxy.
 
-Requests arrive through Serve; their tokens come straight from the targets, over one gRPC stream for each.
+Tokens come straight from the targets, over one gRPC stream for each. Where the ingress listens itself, they
+leave straight for the client as well; a message through the proxy costs both processes a part of a
+millisecond for each token, which a machine that shares its cores with the model feels.
 """
 
 import asyncio
@@ -11,7 +13,8 @@ from ray import serve
 
 from cluster.actors.replica import join_roster
 from cluster.actors.roster_state import Role
-from cluster.api.settings import ApiSettings
+from cluster.api.listener import HttpListener
+from cluster.config import HttpConfig, ServedBy
 from cluster.links.generation.router import Router
 from workers.checkpoint.source import resolve_model
 
@@ -20,23 +23,34 @@ from workers.checkpoint.source import resolve_model
 class Ingress:
     """Serve ingress: a router to all targets in the roster, and the FastAPI app over it."""
 
-    async def __init__(self, model: str, api: ApiSettings, *members: Any) -> None:  # type: ignore[misc]
+    async def __init__(self, model: str, http: HttpConfig, drain_timeout_s: float, *members: Any) -> None:  # type: ignore[misc]
         """Load the tokenizer of ``model``. ``members`` are handles that tie the other roles to the application."""
+        from cluster.api.app import build_app
         from workers.tokenizer import Tokenizer  # seconds of imports: here they pass beside the target's
 
         source = await asyncio.to_thread(resolve_model, model)
-        self._tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
-        self._settings = api
-        self._router = Router(self._tokenizer.fingerprint)
+        tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
+        self._drain_timeout_s = drain_timeout_s
+        self._router = Router(tokenizer.fingerprint)
         await self._router.start()
         self._membership = await join_roster(None, "", {Role.TARGET: self._router.set_targets})
+        self._app = build_app(self._router, tokenizer, http.api)
+        self._listener = HttpListener(self._app, http.host, http.port) if http.served_by is ServedBy.INGRESS else None
+        if self._listener is not None:
+            await self._listener.start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app; Serve asks for it when the constructor is done."""
-        from cluster.api.app import build_app
+        return self._app
 
-        return build_app(self._router, self._tokenizer, self._settings)
+    def check_health(self) -> None:
+        """Raise where nobody listens any more; Serve then replaces the replica."""
+        if self._listener is not None and not self._listener.healthy:
+            raise RuntimeError("the HTTP server has ended")
 
     async def __del__(self) -> None:
+        """Take no more connections and let answers under way finish."""
+        if self._listener is not None:
+            await self._listener.stop(self._drain_timeout_s)
         await self._membership.stop()
         await self._router.stop()

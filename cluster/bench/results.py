@@ -69,12 +69,17 @@ class Line:
         }
 
 
+def _median_ratio(measured: list[float], reference: list[float]) -> float:
+    """Return the median over the rounds: two figures of one round have seen the machine in the same mood."""
+    return median(a / b for a, b in zip(measured, reference, strict=True))
+
+
 def lines(rates: dict[Cell, list[float]]) -> Iterator[Line]:
     """Yield one line per measured cell; a cell whose reference was not measured has no ratio."""
     for cell, measured in rates.items():
         bar = bar_of(cell)
         reference = rates.get(bar.reference) if bar else None
-        yield Line(cell, measured, median(measured) / median(reference) if reference else None, bar)
+        yield Line(cell, measured, _median_ratio(measured, reference) if reference else None, bar)
 
 
 def table(rates: dict[Cell, list[float]]) -> Table:

@@ -1,5 +1,6 @@
 """``outrider serve`` as a child process, as a user starts it; for benchmarks and tests of the whole."""
 
+import contextlib
 import os
 import signal
 import socket
@@ -8,12 +9,14 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
+
+from cluster.private_ray import descendants
 
 START_LIMIT_S = 300
 STOP_LIMIT_S = 90
@@ -66,6 +69,16 @@ class ServerProcess:
     ) -> None:
         self.close()
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the clock of all its processes for some seconds, so that they do not disturb what is measured."""
+        processes = [self.pid, *descendants(self.pid)]
+        _signal_all(processes, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal_all(processes, signal.SIGCONT)
+
     def close(self) -> None:
         """Press Ctrl-C and wait for the end; by force after a while."""
         child = self._child
@@ -92,6 +105,12 @@ class ServerProcess:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+def _signal_all(processes: list[int], signum: signal.Signals) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signum)
 
 
 def free_port() -> int:

@@ -1,12 +1,13 @@
 """Speed beside Hugging Face ``generate``: one script, interleaved rounds, medians.
 
 Every round lets each candidate run each of its workloads once, one after the other, so that whatever else
-the machine does hits all of them alike. All candidates stay loaded in processes of their own and use the
-same number of threads; no prompt is ever seen twice by one of them, so no prefix cache helps.
+the machine does hits all of them alike, and ratios are taken within a round. All candidates stay loaded in
+processes of their own and use the same number of threads; no prompt is ever seen twice by one of them, so
+no prefix cache helps.
 
-The server is started after the rounds in process: its idle processes (Ray's, above all) use part of a core,
-which costs Hugging Face a tenth of its speed. The server's rounds have Hugging Face in them as well, to show
-how far the machine has drifted, but the server is held against the figure of the undisturbed machine.
+The idle processes of the server (Ray's, above all) use part of a core, which costs whoever computes beside
+them a tenth of the speed. They are stopped while others are measured: the server is held against Hugging
+Face on a machine of its own. One more figure of Hugging Face beside the idle server shows what that is worth.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,14 +40,31 @@ from workers.tokenizer import Tokenizer
 CONCURRENCIES = (1, 8, 32)
 KV_CACHE_BYTES = 512 * 2**20
 """Room for 32 sequences of 600 tokens of the default model."""
+CATCH_UP_S = 0.5
+"""What the server's processes get to catch up with their timers after they were stopped."""
 TABLE_WIDTH = 140
 
 Job = tuple[Candidate, int, Sampling]
 
 
-def jobs(yardstick: Candidate, ours: Candidate) -> list[Job]:
-    """Return one round: the yardstick first, then ours at every concurrency, greedy and sampled."""
-    return [(yardstick, 1, GREEDY), *((ours, n, how) for n in CONCURRENCIES for how in (GREEDY, SAMPLED))]
+@dataclass
+class Undisturbed:
+    """A candidate that runs while the processes of a server are stopped."""
+
+    candidate: Candidate
+    server: ServerProcess
+
+    @property
+    def name(self) -> str:
+        """The candidate's own name."""
+        return self.candidate.name
+
+    def run(self, workload: Workload) -> Measurement:
+        """Let the candidate run a workload."""
+        with self.server.frozen():
+            measured = self.candidate.run(workload)
+        time.sleep(CATCH_UP_S)
+        return measured
 
 
 @dataclass
@@ -58,6 +77,14 @@ class Renamed:
     def run(self, workload: Workload) -> Measurement:
         """Let the candidate run a workload."""
         return self.candidate.run(workload)
+
+
+def jobs(yardstick: Candidate, engine: Candidate, served: Candidate, server: ServerProcess) -> list[Job]:
+    """Return one round: what is compared with each other stands close together."""
+    ours: tuple[Candidate, ...] = (Undisturbed(engine, server), served)
+    every: list[Job] = [(who, n, how) for n in CONCURRENCIES for who in ours for how in (GREEDY, SAMPLED)]
+    beside = Renamed(yardstick, HUGGING_FACE_DISTURBED)
+    return [(Undisturbed(yardstick, server), 1, GREEDY), *every, (beside, 1, GREEDY)]
 
 
 def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: str) -> Workload:
@@ -81,17 +108,15 @@ def in_process(runner: RunnerSettings, threads: int) -> WorkerProcess:
 def measure_all(
     runner: RunnerSettings, rounds: int, source: ModelSource, console: Console
 ) -> tuple[dict[Cell, list[float]], TargetMemory]:
-    """Run the rounds in process, then those of the server; return all rates and the target's memory."""
+    """Run the rounds; return all rates and the target's memory."""
     threads = runner.threads or 1
     with contextlib.ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
-        console.print("starting Hugging Face and our engine")
+        console.print("starting Hugging Face, our engine and our server")
         yardstick = stack.enter_context(contextlib.closing(hugging_face(runner, threads)))
-        with contextlib.closing(in_process(runner, threads)) as engine:
-            rates = measure(jobs(yardstick, engine), rounds, source, console)
-        console.print("starting our server")
+        engine = stack.enter_context(contextlib.closing(in_process(runner, threads)))
         server = stack.enter_context(ServerProcess(plain_config(runner), Path(folder)))
-        disturbed = Renamed(yardstick, HUGGING_FACE_DISTURBED)
-        rates |= measure(jobs(disturbed, ServedCandidate(server, runner.model)), rounds, source, console)
+        plan = jobs(yardstick, engine, ServedCandidate(server, runner.model), server)
+        rates = measure(plan, rounds, source, console)
         return rates, measure_target(server.pid, source, KV_CACHE_BYTES)
 
 

@@ -64,7 +64,9 @@ class Measurement:
 class Candidate(Protocol):
     """Something that answers prompts, in processes of its own."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the table calls it."""
 
     def run(self, workload: Workload) -> Measurement:
         """Answer all prompts at once and say how long it took."""

@@ -122,6 +122,24 @@ def test_a_killed_drafter_comes_back_and_drafts_again(start):
 
 
 @pytest.mark.faults
+def test_a_killed_ingress_comes_back_on_its_port(start):
+    command = start()
+    text = command.chat(NUMBERS, max_tokens=64)["choices"]
+    (ingress,) = command.processes(":Ingress")
+    os.kill(ingress, signal.SIGKILL)
+
+    def answers_again() -> bool:
+        try:
+            command.get("/ready")
+        except (urllib.error.URLError, ConnectionError):
+            return False
+        return command.chat(NUMBERS, max_tokens=64)["choices"] == text
+
+    eventually(answers_again, 60)
+    assert command.processes(":Ingress") != [ingress]
+
+
+@pytest.mark.faults
 def test_a_killed_roster_is_made_again_and_links_stay_up(start):
     command = start()
     (roster,) = command.processes("ray::Roster")

@@ -5,12 +5,9 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import uvicorn
-from fastapi import FastAPI
-
 from cluster.api.app import build_app
+from cluster.api.listener import HttpListener
 from cluster.api.settings import ApiSettings
-from cluster.bench.server_process import free_port
 from cluster.local import LocalCluster
 from cluster.scheduler.load import EngineLoad
 from cluster.scheduler.settings import SchedulerSettings
@@ -48,12 +45,14 @@ async def deploy(runner: ModelRunner, tokenizer: Tokenizer, speculation: Specula
     async with LocalCluster(runner, drafters, scheduler) as cluster:
         await drafters_connected(cluster, len(drafters))
         app = build_app(cluster.router, tokenizer, ApiSettings())
-        async with _serve_http(app) as url:
-            http = HttpClient(url, runner.identity.name)
-            try:
-                yield LocalDeployment(cluster, {"gRPC": GrpcClient(cluster.router, tokenizer), "HTTP": http})
-            finally:
-                await http.close()
+        listener = HttpListener(app, "127.0.0.1", 0)
+        await listener.start()
+        http = HttpClient(listener.url, runner.identity.name)
+        try:
+            yield LocalDeployment(cluster, {"gRPC": GrpcClient(cluster.router, tokenizer), "HTTP": http})
+        finally:
+            await http.close()
+            await listener.stop()
 
 
 async def drafters_connected(cluster: LocalCluster, count: int) -> None:
@@ -61,19 +60,3 @@ async def drafters_connected(cluster: LocalCluster, count: int) -> None:
     async with asyncio.timeout(60):
         while cluster.target.engine.load().drafters_connected < count:
             await asyncio.sleep(0.02)
-
-
-@contextlib.asynccontextmanager
-async def _serve_http(app: FastAPI) -> AsyncIterator[str]:
-    """Serve an app on a free port of the loopback; yield its URL."""
-    port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="warning"))
-    task = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(30):
-            while not server.started:
-                await asyncio.sleep(0.02)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await task

@@ -7,7 +7,7 @@ import torch
 
 from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import Feeder
-from workers import model_runner, numerics
+from workers import model_runner, numerics, packed_linears
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 
@@ -98,11 +98,11 @@ def test_blocks_of_another_sequence_with_the_same_prefix_change_no_bit(tmp_path)
 
 
 def test_the_check_at_load_notices_a_kernel_that_looks_at_the_number_of_rows(tmp_path, monkeypatch):
-    class Sloppy(numerics.PackedLinear):
+    class Sloppy(packed_linears.PackedLinear):
         def __call__(self, x):
             return super().__call__(x) * (1.01 if x.numel() // x.shape[-1] > 32 else 1.0)
 
-    monkeypatch.setattr(numerics, "PackedLinear", Sloppy)
+    monkeypatch.setattr(packed_linears, "PackedLinear", Sloppy)
     assert not make_runner(tmp_path).numerics_invariant
 
 

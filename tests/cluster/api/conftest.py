@@ -1,16 +1,15 @@
-"""A real uvicorn server on loopback, in front of real gRPC links; only the model is scripted."""
+"""The ingress's own HTTP server on loopback, in front of real gRPC links; only the model is scripted."""
 
 import asyncio
 import contextlib
-import socket
 from dataclasses import dataclass
 
 import httpx
 import pytest
-import uvicorn
 from openai import AsyncOpenAI
 
 from cluster.api.app import build_app
+from cluster.api.listener import HttpListener
 from cluster.api.settings import ApiSettings
 from cluster.links.generation.router import Router
 from cluster.links.generation.server import GenerationServer
@@ -59,18 +58,13 @@ async def running_api(tokenizer: Tokenizer, settings: ApiSettings | None = None,
     router.set_targets([await target.start("127.0.0.1")])
     await router.wait_ready(5)
     app = build_app(router, tokenizer, settings or ApiSettings())
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        while not server.started:
-            await asyncio.sleep(0.005)
-        async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=20) as http:
-            client = AsyncOpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=20)
-            async with client:
-                yield Api(url, engine, router, target, tokenizer, http, client)
-        server.should_exit = True
-        await serving
+    listener = HttpListener(app, "127.0.0.1", 0)
+    await listener.start()
+    async with httpx.AsyncClient(base_url=listener.url, trust_env=False, timeout=20) as http:
+        client = AsyncOpenAI(base_url=f"{listener.url}/v1", api_key="none", max_retries=0, timeout=20)
+        async with client:
+            yield Api(listener.url, engine, router, target, tokenizer, http, client)
+    await listener.stop()
     await router.stop()
     await target.stop()
     engine.stop()

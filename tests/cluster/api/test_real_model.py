@@ -1,14 +1,11 @@
 """The API in front of a real engine: what HTTP delivers is what the router delivers, speculation on or off."""
 
-import asyncio
-import socket
-
 import pytest
 import torch
-import uvicorn
 from openai import AsyncOpenAI
 
 from cluster.api.app import build_app
+from cluster.api.listener import HttpListener
 from cluster.api.settings import ApiSettings
 from cluster.local import LocalCluster
 from tests.support.tiny_models import make_tiny
@@ -36,18 +33,15 @@ async def test_http_delivers_what_the_engine_computes(folder):
         steps = await cluster.generate(request)
         direct = tokenizer.decode([token for step in steps for token in step.tokens])
         app = build_app(cluster.router, tokenizer, ApiSettings(served_model_names=("served",)))
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-            async with AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
-                ask = {"model": "served", "prompt": PROMPT, "temperature": 0.8, "seed": 5, "max_tokens": 48}
-                for speculation in ({"enabled": False}, {"max_draft_tokens": 4}, None):
-                    extra = {"ignore_eos": True, "speculation": speculation}
-                    answer = await client.completions.create(**ask, extra_body=extra)
-                    assert answer.choices[0].text == direct
-                    assert answer.usage.completion_tokens == 48
-                    stream = await client.completions.create(**ask, stream=True, extra_body=extra)
-                    assert "".join([chunk.choices[0].text async for chunk in stream]) == direct
-            server.should_exit = True
-            await serving
+        listener = HttpListener(app, "127.0.0.1", 0)
+        await listener.start()
+        async with AsyncOpenAI(base_url=f"{listener.url}/v1", api_key="none", max_retries=0) as client:
+            ask = {"model": "served", "prompt": PROMPT, "temperature": 0.8, "seed": 5, "max_tokens": 48}
+            for speculation in ({"enabled": False}, {"max_draft_tokens": 4}, None):
+                extra = {"ignore_eos": True, "speculation": speculation}
+                answer = await client.completions.create(**ask, extra_body=extra)
+                assert answer.choices[0].text == direct
+                assert answer.usage.completion_tokens == 48
+                stream = await client.completions.create(**ask, stream=True, extra_body=extra)
+                assert "".join([chunk.choices[0].text async for chunk in stream]) == direct
+        await listener.stop()
