@@ -168,7 +168,7 @@ class Engine:
         self._failed_steps = 0
         now = self._clock()
         self._planner.counters.busy_seconds += now - started
-        return self._planner.commit(plan, output, now)
+        return self._planner.commit(plan, output, started, now)
 
     def _abandon(self) -> None:
         """Tell everybody who still waits that the engine has given up."""

@@ -11,6 +11,8 @@ from workers.contract.errors import ConfigurationError
 KEEP_ALIVE_S = 90
 """How long a connection may be idle between two requests: as long as Ray Serve's own proxy keeps it."""
 BACKLOG = 2048
+LEAST_GRACE_S = 0.2
+"""What it takes to close idle connections in an orderly way."""
 
 
 class HttpListener:
@@ -52,7 +54,8 @@ class HttpListener:
         """Accept nothing more, and give answers under way ``grace_s`` seconds to finish."""
         if self._task is None:
             return
-        self._server.config.timeout_graceful_shutdown = grace_s  # type: ignore[assignment]  # any number will do
+        grace = max(grace_s, LEAST_GRACE_S)
+        self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]  # any number will do
         self._server.should_exit = True
         await asyncio.wait([self._task])
 

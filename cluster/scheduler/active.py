@@ -3,6 +3,8 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+from cluster.scheduler.acceptance import Acceptance, Guess
+from workers.contract.draft import DraftSource, Outcome
 from workers.contract.prefix_hash import extend, prefix_hash
 from workers.contract.request import FinishReason, GenerationRequest
 from workers.contract.sequence import Sequence
@@ -11,6 +13,20 @@ from workers.drafting.outcome_cache import OutcomeCache
 
 LOOKUP_MAX, LOOKUP_MIN = 4, 2
 """Suffix lengths of the target's own n-gram guess: long enough to be worth a verification slot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A draft block on its way."""
+
+    at: float
+    """When it was asked for."""
+    length: int
+    """K."""
+    sequences: int
+    """How many sequences were asked for at the same time."""
+    first: bool
+    """The drafter had to read the whole text first."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,8 +40,14 @@ class ActiveRequest:
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     draft_open: bool = False
-    asks: dict[int, float] = field(default_factory=dict)
-    """Blocks on their way: length of the sequence when one was asked for -> when that was."""
+    drafter_len: int = 0
+    """Tokens that the drafter has been told of."""
+    asks: dict[int, Ask] = field(default_factory=dict)
+    """Blocks on their way, by the length of the sequence when they were asked for."""
+    acceptance: dict[DraftSource, Acceptance] = field(default_factory=dict)
+    """How often guesses about this request are right, by who makes them."""
+    guesses: list[tuple[DraftSource, Guess]] = field(default_factory=list)
+    """Guesses that the text has not borne out or refuted in full."""
     missed_blocks: int = 0
     """Blocks in a row that were waited for and did not come in time."""
     gave_up_at: int = -1
@@ -52,6 +74,21 @@ class ActiveRequest:
     def remaining(self) -> int:
         """Tokens that may still be emitted."""
         return self.request.stopping.max_tokens - self.num_emitted
+
+    def drafted(self) -> tuple[int, ...]:
+        """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""
+        return self.outcomes.draft(self.sequence.tokens, self.sequence.prompt_len, self.hashes)
+
+    def bears_out(self, outcome: Outcome) -> bool:
+        """True where an outcome is about this very text, up to its base."""
+        known = outcome.base_len - self.sequence.prompt_len
+        return 0 <= known < len(self.hashes) and self.hashes[known] == outcome.base_hash
+
+    def settle_asks(self, base_len: int) -> Ask | None:
+        """Forget the asks that a block for ``base_len`` answers, and return its own."""
+        answered = self.asks.get(base_len)
+        self.asks = {length: ask for length, ask in self.asks.items() if length > base_len}
+        return answered
 
     def append(self, tokens: Seq[int]) -> None:
         """Take tokens that the target has decided."""

@@ -1,9 +1,7 @@
-"""What the drafters are to be told: one open, then one commit per verification, then a close."""
+"""What the drafters are to be told: an open when one is first asked, a commit with each later ask, then a close."""
 
-from collections.abc import Sequence as Seq
-
-from cluster.scheduler.active import ActiveRequest
-from cluster.scheduler.speculation import FixedSpeculation
+from cluster.scheduler.active import ActiveRequest, Ask
+from cluster.scheduler.speculation import Asks
 from workers.contract.draft import CloseDraft, CommitDraft, DraftOp, OpenDraft
 
 MAX_ASKS = 8
@@ -11,33 +9,30 @@ MAX_ASKS = 8
 
 
 class DraftOrders:
-    """Collects the orders of a step; the engine hands them to the links in one go."""
+    """Collects the orders of a step; the engine hands them to the links in one go.
 
-    def __init__(self, speculation: FixedSpeculation) -> None:
-        self._speculation = speculation
+    A drafter that is not asked is told nothing: what was decided meanwhile goes out with the next ask.
+    """
+
+    def __init__(self) -> None:
         self._ops: list[DraftOp] = []
-        self.drafters_connected = 0
 
-    def open(self, active: ActiveRequest, now: float) -> None:
-        """Ask for drafts of a request from now on, unless it does not speculate or is open already."""
-        length = self._speculation.draft_length(active)
-        if active.draft_open or length == 0:
-            return
-        sequence = active.sequence
-        self._ops.append(OpenDraft(sequence.seq_id, tuple(sequence.tokens), sequence.params, length, sequence.salt))
-        active.draft_open = True
-        _note_ask(active, now)
-
-    def commit(self, active: ActiveRequest, tokens: Seq[int], now: float) -> None:
-        """Tell the drafter what was decided and ask for the next block."""
-        if not active.draft_open:
-            return
-        sequence = active.sequence
-        length = self._speculation.draft_length(active)
-        base_len = len(sequence) - len(tokens)
-        self._ops.append(CommitDraft(sequence.seq_id, base_len, tuple(tokens), length))
-        if length:
-            _note_ask(active, now)
+    def ask(self, asks: Asks, now: float) -> None:
+        """Bring drafters up to date with the requests that they are asked for."""
+        for active, length in asks.items():
+            sequence = active.sequence
+            first = not active.draft_open
+            if first:
+                op = OpenDraft(sequence.seq_id, tuple(sequence.tokens), sequence.params, length, sequence.salt)
+                self._ops.append(op)
+            else:
+                news = tuple(sequence.tokens[active.drafter_len :])
+                self._ops.append(CommitDraft(sequence.seq_id, active.drafter_len, news, length))
+            active.draft_open = True
+            active.drafter_len = len(sequence)
+            active.asks[len(sequence)] = Ask(now, length, len(asks), first)
+            if len(active.asks) > MAX_ASKS:
+                del active.asks[min(active.asks)]
 
     def close(self, active: ActiveRequest) -> None:
         """Let the drafter forget the request."""
@@ -49,9 +44,3 @@ class DraftOrders:
         """Return the orders collected since the last call."""
         ops, self._ops = self._ops, []
         return ops
-
-
-def _note_ask(active: ActiveRequest, now: float) -> None:
-    active.asks[len(active.sequence)] = now
-    if len(active.asks) > MAX_ASKS:
-        del active.asks[min(active.asks)]

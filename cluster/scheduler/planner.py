@@ -9,11 +9,13 @@ from collections import deque
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.adaptive import AdaptiveSpeculation
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
+from cluster.scheduler.fixed import FixedSpeculation
 from cluster.scheduler.load import Counters, EngineLoad
-from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation import Draft, FixedSpeculation
+from cluster.scheduler.settings import Policy, SchedulerSettings
+from cluster.scheduler.speculation import Draft, Speculation
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
 from workers.contract.request import FinishReason, Progress
 from workers.contract.step import Row, StepOutput, StepPlan, verify
@@ -27,8 +29,9 @@ class Planner:
         self._settings = settings
         self._pool = pool
         self._max_model_len = max_model_len
-        self._speculation = FixedSpeculation(settings)
-        self._orders = DraftOrders(self._speculation)
+        fixed = settings.policy is Policy.FIXED
+        self._speculation: Speculation = FixedSpeculation(settings) if fixed else AdaptiveSpeculation(settings)
+        self._orders = DraftOrders()
         self._waiting: deque[ActiveRequest] = deque()
         self._running: list[ActiveRequest] = []  # oldest first
         self._by_request: dict[str, ActiveRequest] = {}
@@ -48,29 +51,34 @@ class Planner:
             for block in event.blocks:
                 self._take_block(block, event.at)
         elif isinstance(event, DraftersConnected):
-            self._orders.drafters_connected = event.count
+            self._speculation.drafters_connected = event.count
 
     def plan(self, now: float) -> StepPlan | Wait:
         """Choose the rows of the next step, or say how long nothing is worth running."""
         self._admit(now)
         if not self._running:
             return Wait(None)
-        held_until = [until for active in self._running if (until := self._held_until(active, now)) is not None]
-        if held_until:
-            return Wait(min(held_until))
-        rows = self._rows(now)
+        until = self._speculation.hold(self._running, now)
+        if until is not None:
+            return Wait(until)
+        rows = self._rows()
         return StepPlan(tuple(rows)) if rows else Wait(None)
 
-    def commit(self, plan: StepPlan, output: StepOutput, now: float) -> list[Progress]:
-        """Turn the target's choices into emitted tokens; finished requests give their blocks back."""
+    def commit(self, plan: StepPlan, output: StepOutput, started: float, now: float) -> list[Progress]:
+        """Turn the target's choices into emitted tokens; finished requests give their blocks back.
+
+        ``started`` is when the model began with the plan, ``now`` when its choices were there.
+        """
         self.counters.steps += 1
+        self._speculation.note_step(plan, self._running, started, now)
         progress = []
         for row, sampled in zip(plan.rows, output.sampled, strict=True):
             active = self._by_sequence.get(row.seq_id)
             if active is not None:
-                step = self._advance(active, row, sampled, now)
+                step = self._advance(active, row, sampled)
                 if step is not None:
                     progress.append(step)
+        self._ask(now)
         return progress
 
     def fail(self, plan: StepPlan, message: str) -> list[Progress]:
@@ -94,7 +102,7 @@ class Planner:
             running=len(self._running),
             waiting=len(self._waiting),
             kv_usage=self._pool.usage,
-            drafters_connected=self._orders.drafters_connected,
+            drafters_connected=self._speculation.drafters_connected,
         )
 
     def _arrive(self, event: Arrived) -> None:
@@ -114,11 +122,17 @@ class Planner:
             if outcome.continuation:
                 active.outcomes.add(outcome)
         self._speculation.note_block(active, block, at)
+        active.settle_asks(max((outcome.base_len for outcome in block.outcomes), default=-1))
 
-    def _held_until(self, active: ActiveRequest, now: float) -> float | None:
-        if active.sequence.num_pending > 1 or self._orders.drafters_connected == 0:
-            return None
-        return self._speculation.held_until(active, now)
+    def _ask(self, now: float) -> None:
+        """Ask drafters for the sequences that decode and have not been asked for at their present length."""
+        decoding = [
+            active
+            for active in self._running
+            if active.sequence.num_pending == 1 and len(active.sequence) not in active.asks
+        ]
+        if decoding:
+            self._orders.ask(self._speculation.asks(decoding, now), now)
 
     def _admit(self, now: float) -> None:
         """Move waiting requests to the running ones while places and KV blocks last, in order of arrival."""
@@ -135,12 +149,12 @@ class Planner:
                 active.cached_prompt_tokens = min(cached, sequence.prompt_len)
                 self.counters.prompt_tokens += sequence.prompt_len
                 self.counters.cached_prompt_tokens += active.cached_prompt_tokens
-            self._orders.open(active, now)
+            if not active.draft_open and (length := self._speculation.admitted(active)):
+                self._orders.ask({active: length}, now)
 
-    def _rows(self, now: float) -> list[Row]:
+    def _rows(self) -> list[Row]:
         """Give each running sequence its row, oldest first, within the step's budget of positions."""
         budget = self._settings.max_tokens_per_step
-        limit = self._speculation.share(len(self._running))
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
         for active in decoding_first:
@@ -148,19 +162,19 @@ class Planner:
                 break
             if active not in self._running:  # preempted for an older one
                 continue
-            row = self._row(active, budget, limit)
+            row = self._row(active, budget)
             if row is not None:
                 rows.append(row)
                 budget -= len(row.tokens)
         return rows
 
-    def _row(self, active: ActiveRequest, budget: int, limit: int) -> Row | None:
+    def _row(self, active: ActiveRequest, budget: int) -> Row | None:
         sequence = active.sequence
         start, end = sequence.computed, len(sequence)
         if end - start > budget:
             tokens = sequence.tokens[start : start + budget]
             return Row(sequence.seq_id, tokens, start, sequence.block_ids, 0, sequence.params)
-        room = min(limit, budget - (end - start), self._max_model_len - end)
+        room = min(budget - (end - start), self._max_model_len - end)
         draft = self._speculation.choose(active, room)
         if draft.tokens and not self._pool.reserve(sequence, end + len(draft.tokens)):
             draft = Draft()
@@ -186,7 +200,7 @@ class Planner:
         self._pool.release(active.sequence)
         self._waiting.appendleft(active)
 
-    def _advance(self, active: ActiveRequest, row: Row, sampled: Seq[int], now: float) -> Progress | None:
+    def _advance(self, active: ActiveRequest, row: Row, sampled: Seq[int]) -> Progress | None:
         sequence = active.sequence
         if row.num_samples == 0:
             sequence.computed = row.start + len(row.tokens)
@@ -201,14 +215,13 @@ class Planner:
         offset = active.num_emitted
         tokens, finish = active.cut_at_stop(emitted)
         active.append(tokens)
+        self._speculation.note_tokens(active)
         self.counters.generated_tokens += len(tokens)
         if finish is None and len(sequence) >= self._max_model_len:
             finish = FinishReason.LENGTH
         sequence.computed = min(sequence.computed, len(sequence))
         self._pool.publish(sequence)
-        if finish is None:
-            self._orders.commit(active, tokens, now)
-        else:
+        if finish is not None:
             self._remove(active)
         sources = [row.draft_source if i < num_accepted else DraftSource.NONE for i in range(len(tokens))]
         return Progress(

@@ -1,20 +1,34 @@
 """What an operator may tell the scheduler."""
 
+from enum import StrEnum
+
 from pydantic import Field
 
 from workers.contract.draft import MAX_DRAFT_LENGTH
 from workers.settings import Settings
 
 
-class SchedulerSettings(Settings):
-    """Limits and the fixed draft length of one target's scheduler."""
+class Policy(StrEnum):
+    """How it is decided what is drafted and verified."""
 
+    ADAPTIVE = "adaptive"
+    """By measured costs and acceptance: only where it pays."""
+    FIXED = "fixed"
+    """Always, with the same draft length: for comparison and for tests."""
+
+
+class SchedulerSettings(Settings):
+    """Limits of one target's scheduler."""
+
+    policy: Policy = Policy.ADAPTIVE
     draft_length: int = Field(default=4, ge=0, le=MAX_DRAFT_LENGTH)
-    """Draft tokens (K) asked for per verification; 0 turns speculation off."""
-    draft_wait_ms: float = Field(default=4.0, ge=0, le=10_000)
-    """How long a sequence may be held back for a block that is on its way, counted from the request for it."""
+    """Most draft tokens (K) per sequence and verification; with policy fixed, always so many. 0 turns
+    speculation off."""
+    draft_wait_ms: float = Field(default=50.0, ge=0, le=10_000)
+    """How long a sequence may be held back for a block that is on its way, counted from the request for it.
+    Policy adaptive waits only where it pays; fixed waits always, so that a few milliseconds are enough there."""
     max_draft_tokens_per_step: int = Field(default=32, ge=0)
-    """Draft tokens verified per step over all sequences: more sequences get shorter drafts each."""
+    """Policy fixed: draft tokens verified per step over all sequences; more sequences get shorter drafts each."""
     lookup: bool = True
     """Guess from the sequence's own text (n-gram lookup) where no draft block came in time."""
     max_tokens_per_step: int = Field(default=512, ge=2)

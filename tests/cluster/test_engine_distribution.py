@@ -106,7 +106,7 @@ def emitted_sequences(mix: dict[str, float], drafter: Drafter | None) -> tuple[d
     target = TableTarget(table(1))
     engine = Engine(
         target,
-        SchedulerSettings(lookup=False, max_waiting=REQUESTS, max_draft_tokens_per_step=1000),
+        SchedulerSettings(policy="fixed", lookup=False, max_waiting=REQUESTS, max_draft_tokens_per_step=1000),
         drafter.post if drafter else None,
     )
     if drafter:

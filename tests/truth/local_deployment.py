@@ -10,7 +10,7 @@ from cluster.api.listener import HttpListener
 from cluster.api.settings import ApiSettings
 from cluster.local import LocalCluster
 from cluster.scheduler.load import EngineLoad
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.settings import Policy, SchedulerSettings
 from tests.truth.clients import GrpcClient, HttpClient
 from tests.truth.deployment import Client, Speculation
 from workers.model_runner import ModelRunner
@@ -38,6 +38,7 @@ async def deploy(runner: ModelRunner, tokenizer: Tokenizer, speculation: Specula
     """Start a deployment around a loaded target; end it with all its processes."""
     drafters = [speculation.drafter] if speculation.drafter else []
     scheduler = SchedulerSettings(
+        policy=Policy.FIXED,
         draft_length=speculation.draft_length,
         draft_wait_ms=PATIENT_MS,
         lookup=speculation.lookup,

@@ -105,7 +105,7 @@ def test_under_ray_serve(
     config = {
         "target": {"runner": {"kv_cache_bytes": KV_BYTES}},
         "drafters": settings.model_dump(exclude_unset=True) | {"replicas": 2},
-        "scheduler": {"draft_length": DRAFT_LENGTH, "draft_wait_ms": PATIENT_MS},
+        "scheduler": {"policy": "fixed", "draft_length": DRAFT_LENGTH, "draft_wait_ms": PATIENT_MS},
     }
 
     async def ask(url: str) -> tuple[dict[str, Answer], int]:

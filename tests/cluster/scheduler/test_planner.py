@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Wait
+from cluster.scheduler.fixed import PATIENCE
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation import PATIENCE
 from tests.support.toy_target import VOCAB, ToyTarget, plain_text
 from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, DraftSource, OpenDraft, Outcome
 from workers.contract.prefix_hash import prefix_hash
@@ -17,6 +17,9 @@ from workers.contract.request import FinishReason, GenerationRequest, Progress, 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import StepPlan
 from workers.kv.block_pool import BlockPool
+
+STEP_S = 1e-9
+"""What a step takes here: more than nothing, for the policy that measures it."""
 
 
 def request(name: str, prompt: list[int], n: int = 10, seed: int = 0, **kwargs) -> GenerationRequest:
@@ -30,6 +33,7 @@ class Rig:
     def __init__(self, target: ToyTarget | None = None, **settings_) -> None:
         self.target = target or ToyTarget()
         self.pool = BlockPool(self.target.num_blocks, self.target.block_size)
+        settings_ = {"policy": "fixed", "draft_wait_ms": 4.0, **settings_}
         self.planner = Planner(SchedulerSettings(**settings_), self.pool, self.target.max_model_len)
         self.now = 0.0
         self.text: dict[str, list[int]] = {}
@@ -47,7 +51,8 @@ class Rig:
     def step(self) -> StepPlan | Wait:
         plan = self.planner.plan(self.now)
         if isinstance(plan, StepPlan):
-            for item in self.planner.commit(plan, self.target.execute(plan), self.now):
+            started, self.now = self.now, self.now + STEP_S
+            for item in self.planner.commit(plan, self.target.execute(plan), started, self.now):
                 self.note(item)
         return plan
 
@@ -237,11 +242,15 @@ def test_a_failed_step_ends_its_own_requests_only():
     num_blocks=st.integers(9, 40),
     budget=st.integers(2, 40),
     wait=st.sampled_from([0, 5]),
+    policy=st.sampled_from(["fixed", "adaptive"]),
 )
-def test_any_mix_of_requests_drafts_and_cancellations_gives_plain_decodings_text(seed, num_blocks, budget, wait):
+def test_any_mix_of_requests_drafts_and_cancellations_gives_plain_decodings_text(
+    seed, num_blocks, budget, wait, policy
+):
     rng = random.Random(seed)
     target = ToyTarget(num_blocks, block_size=4, max_model_len=36)
-    rig = Rig(target, max_tokens_per_step=budget, draft_wait_ms=wait, max_running=5, max_draft_tokens_per_step=12)
+    limits = {"max_tokens_per_step": budget, "max_running": 5, "max_draft_tokens_per_step": 12}
+    rig = Rig(target, policy=policy, draft_wait_ms=wait, **limits)
     rig.planner.observe(DraftersConnected(1))
     prompts = {f"r{i}": [rng.randrange(3)] * rng.randint(1, 18) for i in range(8)}
     lengths = {name: rng.randint(1, 36 - len(p)) for name, p in prompts.items()}

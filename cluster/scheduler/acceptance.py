@@ -1,0 +1,129 @@
+"""How often drafts are right: counted per request and position, with everybody's counts as the prior.
+
+A guess is judged against the text as it grows, whether or not it was ever verified. So the estimate stays
+fresh where drafts are too late to be used, or are not used because they do not pay, and costs the target
+nothing.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from workers.contract.draft import MAX_DRAFT_LENGTH
+
+PRIOR_WEIGHT = 6.0
+"""A request's own counts outweigh everybody's after so many guesses at a position."""
+REQUEST_DECAY = 0.97
+GLOBAL_DECAY = 0.995
+FIRST_GUESS = 0.5
+"""Acceptance assumed where nothing was ever counted, ..."""
+FIRST_WEIGHT = 2.0
+"""... and its weight in counts."""
+READ_EVERY = 32
+"""Everybody's record is read anew after so many counts: it moves slowly."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """Decayed counts: how many times something was tried, and how many of those it came true."""
+
+    tried: float = 0.0
+    right: float = 0.0
+
+    def add(self, right: bool, decay: float) -> None:
+        """Count one more."""
+        self.tried = self.tried * decay + 1.0
+        self.right = self.right * decay + right
+
+    def rate(self, prior: float, weight: float) -> float:
+        """Return the share that came true, with a prior worth ``weight`` counts."""
+        return (self.right + weight * prior) / (self.tried + weight)
+
+
+class Acceptance:
+    """The record of one kind of guess (drafters' blocks, or look-ups) for one request."""
+
+    def __init__(self, everybody: "Acceptance | None" = None) -> None:
+        """Count for one request and for ``everybody``, whose record is the prior; None makes a record of all."""
+        self._everybody = everybody
+        self._decay = GLOBAL_DECAY if everybody is None else REQUEST_DECAY
+        self._proposed = Tally()
+        self._positions: list[Tally] = []
+        self._unread = 0
+        self._rates: list[float] = []
+        self._survival: list[float] = []
+
+    def note_proposal(self, proposed: bool) -> None:
+        """Count whether there was a guess when one was wanted."""
+        self._proposed.add(proposed, self._decay)
+        if self._everybody is not None:
+            self._everybody.note_proposal(proposed)
+
+    def note(self, position: int, right: bool) -> None:
+        """Count one token of a guess whose earlier tokens (``position`` of them) were all right."""
+        while len(self._positions) <= position:
+            self._positions.append(Tally())
+        self._positions[position].add(right, self._decay)
+        self._unread += 1
+        if self._everybody is not None:
+            self._everybody.note(position, right)
+            self._survival = []
+        elif self._unread >= READ_EVERY or len(self._rates) <= position:
+            self._unread, self._rates = 0, []
+
+    @property
+    def proposal_rate(self) -> float:
+        """Probability that there is a guess where one is wanted."""
+        if self._everybody is None:
+            return self._proposed.rate(1.0, FIRST_WEIGHT)
+        return self._proposed.rate(self._everybody.proposal_rate, PRIOR_WEIGHT)
+
+    def conditional(self, position: int) -> float:
+        """Probability that a guess is right at a position where it was right before."""
+        if self._everybody is None:
+            return self._everybodys_rates()[min(position, MAX_DRAFT_LENGTH - 1)]
+        prior = self._everybody.conditional(position)
+        return self._positions[position].rate(prior, PRIOR_WEIGHT) if position < len(self._positions) else prior
+
+    def survival(self, length: int) -> list[float]:
+        """Return for each of ``length`` positions the probability that a guess is right up to and including it.
+
+        A request's own record counts at once, everybody's when its own has changed.
+        """
+        if len(self._survival) < length:
+            left, self._survival = 1.0, []
+            for position in range(min(length, MAX_DRAFT_LENGTH)):
+                left *= self.conditional(position)
+                self._survival.append(left)
+        return self._survival[:length]
+
+    def _everybodys_rates(self) -> list[float]:
+        """Return the rates of all positions; one that was never reached is taken to be like the one before it."""
+        if not self._rates:
+            rate = FIRST_GUESS
+            for position in range(MAX_DRAFT_LENGTH):
+                if position < len(self._positions):
+                    rate = self._positions[position].rate(rate, FIRST_WEIGHT)
+                self._rates.append(rate)
+        return self._rates
+
+
+@dataclass(slots=True)
+class Guess:
+    """Tokens that were proposed after the first ``base_len`` of a text, and how many the text has borne out."""
+
+    base_len: int
+    tokens: Seq[int]
+    judged: int = 0
+
+    def judge(self, text: Seq[int], acceptance: Acceptance) -> bool:
+        """Count what the text says by now; False when nothing more can be learned from this guess."""
+        while self.judged < len(self.tokens):
+            position = self.base_len + self.judged
+            if position >= len(text):
+                return True
+            right = text[position] == self.tokens[self.judged]
+            acceptance.note(self.judged, right)
+            self.judged += 1
+            if not right:
+                return False
+        return False

@@ -1,0 +1,107 @@
+"""What a verification step and a draft block cost, learned from those that were measured.
+
+A step's time is fitted as ``c0 + c1 * positions + c2 * context``: a pass over the weights, work per position,
+attention over what the rows can see. Kernels do not follow straight lines, so a factor per size of step corrects
+the fit where steps of that size were measured. Drafters that work at the same time may take something from the
+target (nothing on hardware of their own, half of it on a shared core): another factor, so that the price of a
+plain step is that of one with the machine to itself.
+(The linear form: TurboSpec, arXiv 2406.14066.)
+"""
+
+from bisect import bisect_left
+from math import log2
+
+from cluster.scheduler.fit import DecayedFit
+
+STEP_DECAY = 0.998
+"""Half of a sample's weight is gone after 350 steps: some seconds."""
+DRAFT_DECAY = 0.99
+FACTOR_GAIN = 0.1
+MOST_BESIDE = 10.0
+"""No drafter makes a step this many times slower; what looks so is an accident."""
+SIZES_PER_DOUBLING = 2
+POINTS_PER_DOUBLING = 16
+"""A curve over many sizes is computed at so many per doubling and straight between them."""
+
+
+class CostModel:
+    """Times in seconds, as they were of late."""
+
+    def __init__(self) -> None:
+        self._step = DecayedFit(3, STEP_DECAY)
+        self._draft = DecayedFit(3, DRAFT_DECAY)
+        self._corrections: dict[int, float] = {}
+        self._sizes: list[int] = []
+        self._beside = 1.0
+        self._blocks: dict[tuple[int, int], float] = {}
+
+    @property
+    def measured_steps(self) -> int:
+        """Steps without drafters at work beside them that the fit has seen."""
+        return self._step.count
+
+    @property
+    def measured_blocks(self) -> int:
+        """Draft blocks whose time the fit has seen."""
+        return self._draft.count
+
+    def observe_step(self, positions: int, context: int, drafting: bool, seconds: float) -> None:
+        """Learn from a step: positions computed, the sum of its rows' contexts, whether drafters were at work."""
+        if drafting:
+            alone = self.step_s(positions, context)
+            if 0 < seconds < MOST_BESIDE * alone:
+                self._beside += FACTOR_GAIN * (seconds / alone - self._beside)
+            return
+        x = (1.0, float(positions), float(context))
+        if not self._step.add(x, seconds):
+            return
+        expected = self._step.predict(x)
+        if expected > 0:
+            size = round(_size(positions))
+            if size not in self._corrections:
+                self._sizes.insert(bisect_left(self._sizes, size), size)
+                self._corrections[size] = seconds / expected
+            self._corrections[size] += FACTOR_GAIN * (seconds / expected - self._corrections[size])
+
+    def step_s(self, positions: int, context: int, drafting: bool = False) -> float:
+        """Return how long such a step would take; 0 before the first was measured."""
+        alone = self._step.predict((1.0, float(positions), float(context))) * self._correction(_size(positions))
+        return alone * max(self._beside, 1.0) if drafting else alone
+
+    def step_curve(self, positions: int, context: int, more: int) -> list[float]:
+        """Return ``step_s`` for ``positions`` and up to ``more`` further ones: more + 1 times, none falling."""
+        fixed, each, per_context = self._step.coefficients()
+        fixed += per_context * context
+        curve: list[float] = []
+        n, highest = positions, 0.0
+        while len(curve) <= more:
+            highest = max(highest, (fixed + each * n) * self._correction(_size(n)))
+            before, count = (curve[-1] if curve else highest), n - positions + 1 - len(curve)
+            curve += [before + (highest - before) * (i + 1) / count for i in range(count)]
+            n += max(n // POINTS_PER_DOUBLING, 1)
+        return curve[: more + 1]
+
+    def _correction(self, size: float) -> float:
+        """Interpolate between the nearest sizes that were measured."""
+        above = bisect_left(self._sizes, size)
+        near = self._sizes[max(above - 1, 0) : above + 1]
+        if len(near) < 2 or near[0] > size:
+            return self._corrections[near[0]] if near else 1.0
+        share = (size - near[0]) / (near[1] - near[0])
+        return self._corrections[near[0]] * (1 - share) + self._corrections[near[1]] * share
+
+    def observe_block(self, draft_length: int, sequences: int, seconds: float) -> None:
+        """Learn from a draft block: K, how many sequences were asked for at once, from the order to its arrival."""
+        self._draft.add((1.0, draft_length, draft_length * sequences), seconds)
+        self._blocks.clear()
+
+    def block_s(self, draft_length: int, sequences: int) -> float:
+        """Return how long after the order a block would be there; 0 before the first was measured."""
+        asked = (draft_length, sequences)
+        if asked not in self._blocks:
+            self._blocks[asked] = self._draft.predict((1.0, draft_length, draft_length * sequences))
+        return self._blocks[asked]
+
+
+def _size(positions: int) -> float:
+    return SIZES_PER_DOUBLING * log2(max(positions, 1))

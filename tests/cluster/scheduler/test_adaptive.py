@@ -1,0 +1,128 @@
+"""The adaptive policy on simulated hardware: never slower than plain decoding, close to the best fixed way where
+speculation pays, and the same text everywhere. Time is simulated, so every figure here is the same on every run."""
+
+import itertools
+
+import pytest
+
+from cluster.scheduler.events import DraftersConnected
+from cluster.scheduler.settings import SchedulerSettings
+from cluster.simulator.hardware import Hardware, token
+from cluster.simulator.simulation import Load, Report, Simulation
+
+FIXED = {"policy": "fixed", "max_draft_tokens_per_step": 10**6}
+
+
+def two_cores(positions: int, context: int) -> float:
+    return 0.016 + 0.0009 * positions
+
+
+def large_gpu(positions: int, context: int) -> float:
+    return max(0.02, 0.02 * positions / 160) + 1e-8 * context
+
+
+def run(step, draft_share: float, rate: float, concurrency: int, rounds: int = 3, **settings) -> Report:
+    """Serve with drafters whose block of 4 takes ``draft_share`` of a plain step and is right at ``rate``."""
+    plain_step = step(concurrency, concurrency * 100)
+    hardware = Hardware(step, lambda k, n: draft_share * plain_step * (0.3 + 0.175 * k), interference=0.05, jitter=0.1)
+    settings = {"draft_wait_ms": 1000, "lookup": False, **settings}
+    load = Load(concurrency, rounds * concurrency)
+    return Simulation(hardware, [rate], load, SchedulerSettings(**settings)).run()
+
+
+def quick_drafters(rate: float, requests: int) -> Simulation:
+    """One sequence at a time, with drafts that take a twentieth of a step per token."""
+    settings = SchedulerSettings(draft_wait_ms=1000, lookup=False)
+    return Simulation(Hardware(large_gpu, lambda k, n: 0.001 * k), [rate], Load(1, requests), settings)
+
+
+@pytest.mark.parametrize("step", [two_cores, large_gpu])
+@pytest.mark.parametrize("concurrency", [1, 8, 64])
+@pytest.mark.parametrize("rate", [0.05, 0.5, 0.9])
+@pytest.mark.parametrize("draft_share", [0.1, 1.0, 3.0])
+def test_never_slower_than_plain_decoding(step, draft_share, rate, concurrency):
+    plain = run(step, draft_share, rate, concurrency, draft_length=0)
+    adaptive = run(step, draft_share, rate, concurrency)
+    assert adaptive.goodput >= 0.97 * plain.goodput
+
+
+@pytest.mark.parametrize("concurrency", [128, 512])
+@pytest.mark.parametrize("rate", [0.05, 0.7])
+def test_never_slower_on_a_crowded_gpu(rate, concurrency):
+    options = {"max_running": concurrency, "max_tokens_per_step": 4096, "rounds": 1}
+    plain = run(large_gpu, 0.3, rate, concurrency, draft_length=0, **options)
+    adaptive = run(large_gpu, 0.3, rate, concurrency, **options)
+    assert adaptive.goodput >= 0.97 * plain.goodput
+
+
+@pytest.mark.parametrize(
+    ("step", "concurrency", "rate", "draft_share"),
+    [
+        (two_cores, 1, 0.9, 0.1),
+        (two_cores, 8, 0.8, 0.3),
+        *itertools.product([large_gpu], [1, 16], [0.7, 0.9], [0.3, 1.0]),
+    ],
+)
+def test_where_speculation_pays_it_is_about_as_fast_as_the_best_fixed_way(step, concurrency, rate, draft_share):
+    fixed = max(run(step, draft_share, rate, concurrency, draft_wait_ms=wait, **FIXED).goodput for wait in (0, 1000))
+    assert run(step, draft_share, rate, concurrency).goodput >= 0.92 * fixed
+
+
+def test_texts_do_not_depend_on_any_of_it():
+    for rate, share in ((0.0, 0.1), (0.7, 0.3), (1.0, 1.0)):
+        report = run(two_cores, share, rate, 4)
+        assert len(report.texts) == 12
+        for name, text in report.texts.items():
+            assert text == [token(int(name), 16 + i) for i in range(200)]
+
+
+def test_a_drafter_that_does_not_help_is_hardly_asked():
+    report = run(two_cores, 0.1, 0.02, 1, rounds=10)
+    assert report.asked < 0.04 * report.tokens
+
+
+def test_a_drafter_that_becomes_good_is_noticed():
+    simulation = quick_drafters(0.0, 12)
+    take = simulation.submit
+    learned = []
+
+    def submit() -> bool:
+        if simulation.left == 6:
+            simulation.acceptance.rates = [0.9]
+        learned.append(simulation.planner._speculation.asking)
+        return take()
+
+    simulation.submit = submit
+    simulation.run()
+    assert not any(learned[:6])
+    assert learned[-1]
+
+
+def test_drafters_that_go_away_are_not_waited_for():
+    simulation = quick_drafters(0.9, 8)
+    take = simulation.submit
+
+    def submit() -> bool:
+        if simulation.left == 4:
+            simulation.planner.observe(DraftersConnected(0))
+            simulation.hardware.block_s = lambda length, asked: pytest.fail("nobody is there to be asked")
+        return take()
+
+    simulation.submit = submit
+    report = simulation.run()
+    assert report.tokens == 8 * 200
+
+
+def test_a_lost_block_holds_nobody_for_long():
+    """Blocks that never come: the drafter hangs, its connection does not."""
+    plain = run(large_gpu, 0.1, 0.9, 1, draft_length=0, rounds=6)
+    simulation = quick_drafters(0.9, 6)
+    take = simulation.submit
+
+    def submit() -> bool:
+        if simulation.left == 3:
+            simulation.hardware.block_s = lambda length, asked: 1e9
+        return take()
+
+    simulation.submit = submit
+    assert simulation.run().seconds < plain.seconds

@@ -1,0 +1,64 @@
+"""Measured costs: a kinked curve is followed where it was measured, and drafters on shared cores have a price."""
+
+import pytest
+
+from cluster.scheduler.cost_model import CostModel
+
+
+def gpu_step(positions: int) -> float:
+    """Flat while the weights' transfer takes longest, then proportional."""
+    return max(0.02, 0.02 * positions / 160)
+
+
+def learned(step, sizes, rounds=60) -> CostModel:
+    costs = CostModel()
+    for _ in range(rounds):
+        for positions in sizes:
+            costs.observe_step(positions, 100 * positions, False, step(positions))
+    return costs
+
+
+def test_a_kink_is_followed_where_it_was_measured():
+    costs = learned(gpu_step, (1, 64, 128, 160, 320, 512))
+    for positions in (1, 64, 128, 320, 512):
+        assert costs.step_s(positions, 100 * positions) == pytest.approx(gpu_step(positions), rel=0.1)
+    assert costs.step_s(90, 9000) == pytest.approx(0.02, rel=0.1)
+
+
+def test_sizes_that_were_never_measured_follow_their_nearest_neighbour():
+    costs = learned(lambda n: 0.01 + 0.001 * n, (8, 16))
+    assert costs.step_s(64, 6400) == pytest.approx(0.074, rel=0.15)
+    assert costs.step_s(1, 100) == pytest.approx(0.011, rel=0.15)
+
+
+def test_a_step_beside_drafters_at_work_is_priced_apart():
+    costs = CostModel()
+    for i in range(400):
+        drafting = i % 4 != 0
+        costs.observe_step(4, 400, drafting, 0.02 * (1.5 if drafting else 1.0))
+    assert costs.step_s(4, 400, drafting=False) == pytest.approx(0.02, rel=0.1)
+    assert costs.step_s(4, 400, drafting=True) == pytest.approx(0.03, rel=0.1)
+
+
+def test_blocks_cost_by_length_and_number():
+    costs = CostModel()
+    for _ in range(30):
+        for length, sequences in ((1, 1), (4, 1), (4, 16), (1, 16)):
+            costs.observe_block(length, sequences, 0.002 + 0.003 * length + 0.0001 * length * sequences)
+    assert costs.block_s(4, 64) == pytest.approx(0.002 + 0.012 + 0.0256, rel=0.1)
+
+
+def test_nothing_measured_is_told_from_nothing_spent():
+    costs = CostModel()
+    assert (costs.measured_steps, costs.measured_blocks) == (0, 0)
+    assert costs.step_s(10, 10) == costs.block_s(4, 1) == 0.0
+
+
+def test_a_curve_is_the_single_times_but_never_falls():
+    costs = learned(gpu_step, (1, 8, 64, 128, 160, 320, 512))
+    curve = costs.step_curve(40, 4000, 400)
+    assert len(curve) == 401
+    assert curve == sorted(curve)
+    for more in (0, 1, 24, 88, 280, 400):
+        assert curve[more] == pytest.approx(max(costs.step_s(n, 4000) for n in range(40, 41 + more)), rel=0.05)
+    assert costs.step_curve(1, 10, 0) == [costs.step_s(1, 10)]
