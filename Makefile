@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*  ## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 serve: $(VENV)/.serve  ## Serve the default model; ARGS go to `outrider serve`
 	@exec $(BIN)/outrider serve $(ARGS)
@@ -34,6 +34,12 @@ test-faults: $(VENV)/.dev  ## Kill drafters in mid-stream; every stream must end
 
 bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one interleaved run
 	$(BIN)/python -m cluster.bench.versus_hf $(ARGS)
+
+bench-speculation: $(VENV)/.dev  ## Is speculation ever slower than none? Drafters of three kinds against none
+	$(BIN)/python -m cluster.bench.never_slower $(ARGS)
+
+bench-overhead: $(VENV)/.dev  ## What scheduling a step costs, without a model, and where it goes
+	$(BIN)/python -m cluster.bench.step_overhead $(ARGS)
 
 check: lint types imports stubs-check  ## Everything but the tests
 
@@ -77,4 +83,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults bench check lint types imports stubs stubs-check dev clean
+.PHONY: help serve test test-truth test-faults bench bench-speculation bench-overhead check lint types imports stubs stubs-check dev clean

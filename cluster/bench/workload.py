@@ -49,11 +49,31 @@ class Workload:
 
 
 @dataclass(frozen=True, slots=True)
+class Answer:
+    """What a target has answered: token ids."""
+
+    seed: int
+    prompt: list[int]
+    tokens: list[int]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Answer":
+        """Undo `to_json`."""
+        return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """One run of a workload: seconds from the first submission to the last token, prefill included."""
 
     num_tokens: int
     seconds: float
+    drafter_cpu_s: float = 0.0
+    """Processor time of the drafters meanwhile."""
 
     @property
     def tokens_per_second(self) -> float:

@@ -1,0 +1,113 @@
+"""Our engine behind its gRPC service, with a recorded drafter or none. Run as a child by `never_slower`."""
+
+import argparse
+import asyncio
+import itertools
+import json
+import os
+import sys
+import threading
+import time
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
+from pathlib import Path
+
+from cluster.bench.worker import serve_workloads
+from cluster.bench.workload import Answer, Measurement, Workload
+from cluster.local import LocalCluster
+from workers.contract.request import GenerationRequest, Stopping
+from workers.contract.sampling_params import SamplingParams
+from workers.model_runner import ModelRunner
+from workers.settings import RunnerSettings
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class DraftedEngine:
+    """A target and perhaps a drafter, started on an event loop that another thread runs."""
+
+    def __init__(self, runner: ModelRunner, answers: Path, drafter: list[str]) -> None:
+        """Serve a loaded model. ``drafter``: arguments of recorded_drafter; none records the answers instead."""
+        self._cluster = LocalCluster(runner)
+        self._answers = answers
+        self._arguments = drafter
+        self._drafter: Process | None = None
+        self._ids = itertools.count()
+        self._recorded: set[tuple[int, ...]] = set()
+
+    async def start(self) -> None:
+        """Start everything and wait until the drafter, if any, is connected."""
+        await self._cluster.__aenter__()
+        if not self._arguments:
+            self._answers.touch()
+            return
+        command = ["-m", "cluster.bench.recorded_drafter", "--answers", str(self._answers), *self._arguments]
+        self._drafter = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE)
+        assert self._drafter.stdout is not None
+        ready = await self._drafter.stdout.readline()
+        self._cluster.target.set_drafters([ready.decode().removeprefix("ready ").strip()])
+        while not self._cluster.target.engine.load().drafters_connected:
+            await asyncio.sleep(0.02)
+
+    async def run(self, workload: Workload) -> Measurement:
+        """Answer all prompts at once."""
+        cpu, started = self._drafter_cpu_s(), time.perf_counter()
+        answers = await asyncio.gather(*(self._answer(workload, i) for i in range(len(workload.prompts))))
+        seconds = time.perf_counter() - started
+        if not self._arguments:
+            self._record(answers)
+        tokens = sum(len(answer.tokens) for answer in answers)
+        return Measurement(tokens, seconds, self._drafter_cpu_s() - cpu)
+
+    async def stop(self) -> None:
+        """End everything."""
+        await self._cluster.stop()
+        if self._drafter is not None:
+            self._drafter.terminate()
+            await self._drafter.wait()
+
+    async def _answer(self, workload: Workload, index: int) -> Answer:
+        prompt = list(workload.prompts[index])
+        params = SamplingParams(workload.sampling.temperature, top_p=workload.sampling.top_p, seed=index)
+        stopping = Stopping(workload.new_tokens)
+        steps = await self._cluster.generate(GenerationRequest(f"bench-{next(self._ids)}", prompt, params, stopping))
+        return Answer(index, prompt, [token for step in steps for token in step.tokens])
+
+    def _record(self, answers: list[Answer]) -> None:
+        with self._answers.open("a") as file:
+            for answer in answers:
+                if (key := (answer.seed, *answer.prompt)) not in self._recorded:
+                    self._recorded.add(key)
+                    file.write(json.dumps(answer.to_json()) + "\n")
+
+    def _drafter_cpu_s(self) -> float:
+        if self._drafter is None:
+            return 0.0
+        fields = Path(f"/proc/{self._drafter.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
+
+
+def main() -> None:
+    """Read workloads from stdin until it ends."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--settings", required=True, help="RunnerSettings as JSON")
+    parser.add_argument("--answers", type=Path, required=True, help="file that answers are recorded in")
+    parser.add_argument("--drafter", default="", help="arguments of the recorded drafter")
+    arguments = parser.parse_args()
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    settings = RunnerSettings.model_validate_json(arguments.settings)
+    engine = DraftedEngine(ModelRunner.from_settings(settings), arguments.answers, arguments.drafter.split())
+
+    def load() -> Callable[[Workload], Measurement]:
+        asyncio.run_coroutine_threadsafe(engine.start(), loop).result()
+        return lambda workload: asyncio.run_coroutine_threadsafe(engine.run(workload), loop).result()
+
+    try:
+        serve_workloads(load)
+    finally:
+        asyncio.run_coroutine_threadsafe(engine.stop(), loop).result()
+
+
+if __name__ == "__main__":
+    main()
