@@ -19,7 +19,7 @@ PURE = (
     "workers/kv/block_pool.py",
     "workers/drafting/ngram.py",
     "workers/drafting/outcome_cache.py",
-    "cluster/scheduler/*.py",
+    "cluster/scheduler/**/*.py",
 )
 HEAVY = ("torch", "numpy", "transformers", "ray", "grpc")
 

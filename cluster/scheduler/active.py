@@ -3,7 +3,7 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
-from cluster.scheduler.acceptance import Acceptance, Guess
+from cluster.scheduler.estimates.acceptance import Acceptance, Guess
 from workers.contract.draft import DraftSource, Outcome
 from workers.contract.prefix_hash import extend, prefix_hash
 from workers.contract.request import FinishReason, GenerationRequest

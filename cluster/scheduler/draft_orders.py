@@ -1,7 +1,7 @@
 """What the drafters are to be told: an open when one is first asked, a commit with each later ask, then a close."""
 
 from cluster.scheduler.active import ActiveRequest, Ask
-from cluster.scheduler.speculation import Asks
+from cluster.scheduler.speculation.policy import Asks
 from workers.contract.draft import CloseDraft, CommitDraft, DraftOp, OpenDraft
 
 MAX_ASKS = 8

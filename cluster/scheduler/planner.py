@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
-from cluster.scheduler.adaptive import AdaptiveSpeculation
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
-from cluster.scheduler.fixed import FixedSpeculation
 from cluster.scheduler.load import Counters, EngineLoad
 from cluster.scheduler.settings import Policy, SchedulerSettings
-from cluster.scheduler.speculation import Draft, Speculation
+from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
+from cluster.scheduler.speculation.fixed import FixedSpeculation
+from cluster.scheduler.speculation.policy import Draft, Speculation
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
 from workers.contract.request import FinishReason, Progress
 from workers.contract.step import Row, StepOutput, StepPlan, verify

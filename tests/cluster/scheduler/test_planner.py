@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Wait
-from cluster.scheduler.fixed import PATIENCE
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.speculation.fixed import PATIENCE
 from tests.support.toy_target import VOCAB, ToyTarget, plain_text
 from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, DraftSource, OpenDraft, Outcome
 from workers.contract.prefix_hash import prefix_hash

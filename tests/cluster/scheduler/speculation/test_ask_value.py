@@ -2,8 +2,8 @@
 
 import pytest
 
-from cluster.scheduler.ask_value import Prospect, ask_value
-from cluster.scheduler.cost_model import CostModel
+from cluster.scheduler.estimates.cost_model import CostModel
+from cluster.scheduler.speculation.ask_value import Prospect, ask_value
 
 NOTHING = Prospect(1.0, [])
 

@@ -11,7 +11,7 @@ plain step is that of one with the machine to itself.
 from bisect import bisect_left
 from math import log2
 
-from cluster.scheduler.fit import DecayedFit
+from cluster.scheduler.estimates.fit import DecayedFit
 
 STEP_DECAY = 0.998
 """Half of a sample's weight is gone after 350 steps: some seconds."""

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from cluster.scheduler.acceptance import FIRST_GUESS, Acceptance, Guess
+from cluster.scheduler.estimates.acceptance import FIRST_GUESS, Acceptance, Guess
 
 
 def feed(acceptance: Acceptance, rates: list[float], guesses: int, seed: int = 1) -> None:

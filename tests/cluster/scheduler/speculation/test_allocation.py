@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scheduler.allocation import allocate
+from cluster.scheduler.speculation.allocation import allocate
 
 RATES = st.lists(st.lists(st.floats(0.0, 1.0), max_size=3), max_size=4)
 

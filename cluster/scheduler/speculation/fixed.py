@@ -9,7 +9,7 @@ from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation import Asks, Draft, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Draft, draft_limit
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 

@@ -17,14 +17,14 @@ for the answer, and the text itself shows what it would have been worth (`probin
 
 from collections.abc import Sequence as Seq
 
-from cluster.scheduler.acceptance import Acceptance, Guess
 from cluster.scheduler.active import ActiveRequest
-from cluster.scheduler.allocation import allocate
-from cluster.scheduler.ask_value import AskValue, Prospect, ask_value
-from cluster.scheduler.cost_model import CostModel
-from cluster.scheduler.probing import Probing
+from cluster.scheduler.estimates.acceptance import Acceptance, Guess
+from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation import Asks, Draft, draft_limit
+from cluster.scheduler.speculation.allocation import allocate
+from cluster.scheduler.speculation.ask_value import AskValue, Prospect, ask_value
+from cluster.scheduler.speculation.policy import Asks, Draft, draft_limit
+from cluster.scheduler.speculation.probing import Probing
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scheduler.fit import MOST_OUTLIERS, DecayedFit
+from cluster.scheduler.estimates.fit import MOST_OUTLIERS, DecayedFit
 
 
 def fitted(samples, size=2, decay=1.0):

@@ -2,7 +2,7 @@
 
 from itertools import islice
 
-from cluster.scheduler.speculation import Asks
+from cluster.scheduler.speculation.policy import Asks
 
 PERIOD = 128
 ABSTAINED = 4

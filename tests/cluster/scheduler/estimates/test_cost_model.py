@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.scheduler.cost_model import CostModel
+from cluster.scheduler.estimates.cost_model import CostModel
 
 
 def gpu_step(positions: int) -> float:

@@ -14,7 +14,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from itertools import accumulate
 
-from cluster.scheduler.cost_model import CostModel
+from cluster.scheduler.estimates.cost_model import CostModel
 
 PRICED_POSITIONS = 8
 """The price of a position is that of so many, divided: single ones drown in the noise of measurement."""
