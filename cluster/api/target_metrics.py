@@ -17,6 +17,8 @@ GAUGES = (
     ("requests_waiting", "Requests that wait at the targets.", "waiting"),
     ("kv_cache_usage_ratio", "KV blocks in use at the fullest target, 0 to 1.", "kv_usage"),
     ("drafters_connected", "Drafters of the best connected target.", "drafters_connected"),
+    ("expected_goodput_plain", "Tokens per second that schedulers expect without drafters.", "goodput_plain"),
+    ("expected_goodput_drafted", "The same with drafters: asked where it is more by 3 %.", "goodput_drafted"),
 )
 COUNTERS = (
     ("target_steps", "Model steps of the targets.", "steps"),
@@ -28,6 +30,8 @@ COUNTERS = (
     ("spec_rounds", "Verified drafts, one per sequence and step.", "num_drafts"),
     ("spec_draft_tokens", "Draft tokens verified.", "draft_tokens"),
     ("spec_accepted_tokens", "Draft tokens accepted.", "accepted_tokens"),
+    ("draft_blocks_asked", "Draft blocks that drafters were asked for.", "draft_blocks_asked"),
+    ("draft_wait_seconds", "Time in which steps were held back for draft blocks.", "draft_wait_seconds"),
     ("draft_blocks_received", "Draft blocks that came from drafters.", "draft_blocks_received"),
     ("draft_outcomes_stale", "Draft outcomes that came too late to be used.", "draft_outcomes_stale"),
 )

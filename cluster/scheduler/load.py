@@ -31,6 +31,13 @@ class EngineLoad:
     preemptions: int = 0
     busy_seconds: float = 0.0
     """Time spent in model steps."""
+    draft_blocks_asked: int = 0
+    draft_wait_seconds: float = 0.0
+    """Time in which steps were held back for blocks on their way."""
+    goodput_plain: float = 0.0
+    """Tokens per second that are expected of the running sequences without drafters; 0 where nothing was weighed."""
+    goodput_drafted: float = 0.0
+    """The same with drafters, which are asked where this is the larger by a margin."""
 
 
 @dataclass(slots=True)
@@ -46,6 +53,8 @@ class Counters:
     draft_outcomes_stale: int = 0
     preemptions: int = 0
     busy_seconds: float = 0.0
+    draft_blocks_asked: int = 0
+    draft_wait_seconds: float = 0.0
     accepted_per_position: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT_LENGTH)
     draft_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
     accepted_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
@@ -58,13 +67,26 @@ class Counters:
         for position in range(num_accepted):
             self.accepted_per_position[position] += 1
 
-    def snapshot(self, *, running: int, waiting: int, kv_usage: float, drafters_connected: int) -> EngineLoad:
+    def snapshot(
+        self,
+        *,
+        running: int,
+        waiting: int,
+        kv_usage: float,
+        drafters_connected: int,
+        goodput_plain: float,
+        goodput_drafted: float,
+    ) -> EngineLoad:
         """Freeze the counters together with the present load."""
         return EngineLoad(
             running=running,
             waiting=waiting,
             kv_usage=kv_usage,
             drafters_connected=drafters_connected,
+            goodput_plain=goodput_plain,
+            goodput_drafted=goodput_drafted,
+            draft_blocks_asked=self.draft_blocks_asked,
+            draft_wait_seconds=self.draft_wait_seconds,
             steps=self.steps,
             generated_tokens=self.generated_tokens,
             prompt_tokens=self.prompt_tokens,

@@ -15,7 +15,7 @@ from cluster.scheduler.load import Counters, EngineLoad
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
-from cluster.scheduler.speculation.policy import Draft, Speculation
+from cluster.scheduler.speculation.policy import Asks, Draft, Speculation
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
 from workers.contract.request import FinishReason, Progress
 from workers.contract.step import Row, StepOutput, StepPlan, verify
@@ -37,6 +37,7 @@ class Planner:
         self._by_request: dict[str, ActiveRequest] = {}
         self._by_sequence: dict[int, ActiveRequest] = {}
         self._next_seq_id = 1
+        self._held_since: float | None = None
         self.counters = Counters()
 
     def observe(self, event: Event) -> None:
@@ -57,10 +58,15 @@ class Planner:
         """Choose the rows of the next step, or say how long nothing is worth running."""
         self._admit(now)
         if not self._running:
+            self._held_since = None
             return Wait(None)
         until = self._speculation.hold(self._running, now)
         if until is not None:
+            self._held_since = now if self._held_since is None else self._held_since
             return Wait(until)
+        if self._held_since is not None:
+            self.counters.draft_wait_seconds += now - self._held_since
+            self._held_since = None
         rows = self._rows()
         return StepPlan(tuple(rows)) if rows else Wait(None)
 
@@ -103,6 +109,8 @@ class Planner:
             waiting=len(self._waiting),
             kv_usage=self._pool.usage,
             drafters_connected=self._speculation.drafters_connected,
+            goodput_plain=self._speculation.value.plain,
+            goodput_drafted=self._speculation.value.asked,
         )
 
     def _arrive(self, event: Arrived) -> None:
@@ -132,7 +140,11 @@ class Planner:
             if active.sequence.num_pending == 1 and len(active.sequence) not in active.asks
         ]
         if decoding:
-            self._orders.ask(self._speculation.asks(decoding, now), now)
+            self._order(self._speculation.asks(decoding, now), now)
+
+    def _order(self, asks: Asks, now: float) -> None:
+        self.counters.draft_blocks_asked += len(asks)
+        self._orders.ask(asks, now)
 
     def _admit(self, now: float) -> None:
         """Move waiting requests to the running ones while places and KV blocks last, in order of arrival."""
@@ -150,7 +162,7 @@ class Planner:
                 self.counters.prompt_tokens += sequence.prompt_len
                 self.counters.cached_prompt_tokens += active.cached_prompt_tokens
             if not active.draft_open and (length := self._speculation.admitted(active)):
-                self._orders.ask({active: length}, now)
+                self._order({active: length}, now)
 
     def _rows(self) -> list[Row]:
         """Give each running sequence its row, oldest first, within the step's budget of positions."""

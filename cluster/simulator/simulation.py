@@ -102,7 +102,8 @@ class Simulation:
                 self._take_orders()
             elif not self._sleep(plan):
                 break
-        self.report.drafts = self.planner.counters.num_drafts
+        counters = self.planner.counters
+        self.report.asked, self.report.drafts = counters.draft_blocks_asked, counters.num_drafts
         return self.report
 
     def submit(self) -> bool:
@@ -162,7 +163,6 @@ class Simulation:
             wanted.append((op.seq_id, op.draft_length))
         if not wanted:
             return
-        self.report.asked += len(wanted)
         work = self.hardware.block_s(max(length for _, length in wanted), len(wanted))
         self._drafters_free_at = max(self._drafters_free_at, self.now) + self._vary(work)
         at = self._drafters_free_at + self.hardware.round_trip_s

@@ -14,8 +14,9 @@ from workers.rpc.stubs import generation_pb2 as pb
 MAX_LIST = 64
 """Longest per-position or per-source list that a peer may send."""
 
-GAUGES = ("running", "waiting", "kv_usage", "drafters_connected")
-"""Fields that tell the present; all others only grow while a process lives."""
+GAUGES = ("running", "waiting", "kv_usage", "drafters_connected", "goodput_plain", "goodput_drafted")
+SUMMED = ("running", "waiting", "goodput_plain", "goodput_drafted")
+"""Fields that tell the present, and those of them that add up; all others only grow while a process lives."""
 
 
 def load_to_proto(load: EngineLoad) -> pb.TargetLoad:
@@ -38,7 +39,7 @@ def load_from_proto(message: pb.TargetLoad) -> EngineLoad:
 
 
 def sum_loads(live: Iterable[EngineLoad], gone: Iterable[EngineLoad]) -> EngineLoad:
-    """Add up loads: counters of all, sizes of queues of the living.
+    """Add up loads: counters of all, queues and expectations of the living.
 
     KV usage and the number of drafters are those of the fullest and the best connected living target,
     because a sum of either would mean nothing.
@@ -52,8 +53,7 @@ def sum_loads(live: Iterable[EngineLoad], gone: Iterable[EngineLoad]) -> EngineL
     return EngineLoad(
         **{
             **total,
-            "running": sum(load.running for load in living),
-            "waiting": sum(load.waiting for load in living),
+            **{name: sum(getattr(load, name) for load in living) for name in SUMMED},
             "kv_usage": max((load.kv_usage for load in living), default=0.0),
             "drafters_connected": max((load.drafters_connected for load in living), default=0),
         }

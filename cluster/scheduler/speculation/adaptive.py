@@ -57,6 +57,7 @@ class AdaptiveSpeculation:
         self._connected = 0
         self._unanswered = 0
         self._unanswered_since = 0.0
+        self.value = AskValue()
         self.asking = False
         """Whether drafters are asked at present because it pays."""
         self.costs = CostModel()
@@ -82,10 +83,11 @@ class AdaptiveSpeculation:
         able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
         if not able or not self._connected:
             self.asking = False
+            self.value = self.value if self._connected else AskValue()
             return {}
         self._probing.step()
-        silent = self._is_silent(now)
-        value = self._value(able, running) if self._learned and not silent else AskValue(1.0, 0.0, [])
+        value = self._value(able, running) if self._learned and not self._is_silent(now) else AskValue()
+        self.value = value
         self.asking = value.asked > value.plain * MARGIN
         if not self.asking:
             asks = self._probing.probe(able) if self.costs.measured_steps >= LEARNING_STEPS else {}

@@ -39,9 +39,9 @@ class Prospect:
 class AskValue:
     """Goodput (tokens per second) without drafters and with them, and the K of each sequence for the latter."""
 
-    plain: float
-    asked: float
-    lengths: list[int]
+    plain: float = 0.0
+    asked: float = 0.0
+    lengths: Seq[int] = ()
 
 
 def ask_value(costs: CostModel, drafters: Seq[Prospect], lookups: Seq[Prospect], rows: int, context: int) -> AskValue:

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.speculation.ask_value import AskValue
 from cluster.scheduler.speculation.policy import Asks, Draft, draft_limit
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
@@ -25,6 +26,7 @@ class FixedSpeculation:
         self._wait_s = settings.draft_wait_ms / 1000
         self._share = 0
         self.drafters_connected = 0
+        self.value = AskValue()
 
     def admitted(self, active: ActiveRequest) -> int:
         """See Speculation."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.speculation.ask_value import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
@@ -26,6 +27,8 @@ class Speculation(Protocol):
     """A policy. The planner calls it in one thread; it knows the time only as it is told."""
 
     drafters_connected: int
+    value: AskValue
+    """What asking drafters was last found to be worth; zeros where nothing was weighed."""
 
     def admitted(self, active: ActiveRequest) -> int:
         """Return K for a request that begins to run; 0 asks nobody. Its prompt is not computed yet."""

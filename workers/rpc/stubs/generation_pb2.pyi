@@ -314,6 +314,10 @@ class TargetLoad(_message.Message):
     DRAFT_OUTCOMES_STALE_FIELD_NUMBER: _builtins.int
     PREEMPTIONS_FIELD_NUMBER: _builtins.int
     BUSY_SECONDS_FIELD_NUMBER: _builtins.int
+    DRAFT_BLOCKS_ASKED_FIELD_NUMBER: _builtins.int
+    DRAFT_WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    GOODPUT_PLAIN_FIELD_NUMBER: _builtins.int
+    GOODPUT_DRAFTED_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
     kv_usage: _builtins.float
@@ -329,6 +333,12 @@ class TargetLoad(_message.Message):
     draft_outcomes_stale: _builtins.int
     preemptions: _builtins.int
     busy_seconds: _builtins.float
+    draft_blocks_asked: _builtins.int
+    draft_wait_seconds: _builtins.float
+    """Time in which steps were held back for blocks on their way."""
+    goodput_plain: _builtins.float
+    """Tokens per second that the scheduler expects of its running sequences without and with drafters."""
+    goodput_drafted: _builtins.float
     @_builtins.property
     def accepted_per_position(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Accepted tokens by position in the draft."""
@@ -360,10 +370,14 @@ class TargetLoad(_message.Message):
         draft_outcomes_stale: _builtins.int = ...,
         preemptions: _builtins.int = ...,
         busy_seconds: _builtins.float = ...,
+        draft_blocks_asked: _builtins.int = ...,
+        draft_wait_seconds: _builtins.float = ...,
+        goodput_plain: _builtins.float = ...,
+        goodput_drafted: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_per_position", b"accepted_per_position", "accepted_tokens", b"accepted_tokens", "accepted_tokens_by_source", b"accepted_tokens_by_source", "busy_seconds", b"busy_seconds", "cached_prompt_tokens", b"cached_prompt_tokens", "draft_blocks_received", b"draft_blocks_received", "draft_outcomes_stale", b"draft_outcomes_stale", "draft_tokens", b"draft_tokens", "draft_tokens_by_source", b"draft_tokens_by_source", "drafters_connected", b"drafters_connected", "generated_tokens", b"generated_tokens", "kv_usage", b"kv_usage", "num_drafts", b"num_drafts", "preemptions", b"preemptions", "prompt_tokens", b"prompt_tokens", "running", b"running", "steps", b"steps", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_per_position", b"accepted_per_position", "accepted_tokens", b"accepted_tokens", "accepted_tokens_by_source", b"accepted_tokens_by_source", "busy_seconds", b"busy_seconds", "cached_prompt_tokens", b"cached_prompt_tokens", "draft_blocks_asked", b"draft_blocks_asked", "draft_blocks_received", b"draft_blocks_received", "draft_outcomes_stale", b"draft_outcomes_stale", "draft_tokens", b"draft_tokens", "draft_tokens_by_source", b"draft_tokens_by_source", "draft_wait_seconds", b"draft_wait_seconds", "drafters_connected", b"drafters_connected", "generated_tokens", b"generated_tokens", "goodput_drafted", b"goodput_drafted", "goodput_plain", b"goodput_plain", "kv_usage", b"kv_usage", "num_drafts", b"num_drafts", "preemptions", b"preemptions", "prompt_tokens", b"prompt_tokens", "running", b"running", "steps", b"steps", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -126,3 +126,14 @@ def test_a_lost_block_holds_nobody_for_long():
 
     simulation.submit = submit
     assert simulation.run().seconds < plain.seconds
+
+
+def test_the_load_shows_why_drafters_are_asked_or_not():
+    helpful, useless = quick_drafters(0.9, 4), quick_drafters(0.02, 4)
+    helpful.run()
+    useless.run()
+    good, bad = helpful.planner.load(), useless.planner.load()
+    assert good.goodput_drafted > 1.5 * good.goodput_plain > 0
+    assert 0 < bad.goodput_drafted < 1.03 * bad.goodput_plain
+    assert good.draft_wait_seconds > 0 == bad.draft_wait_seconds
+    assert good.draft_blocks_asked == helpful.report.asked > useless.report.asked > 0
