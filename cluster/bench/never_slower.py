@@ -38,6 +38,7 @@ KINDS = {
     "useless (5 % right)": "--acceptance 0.05",
     "late (80 % right, 200 ms)": "--acceptance 0.8 --delay-ms 200",
 }
+PLAIN = "none"
 LEAST = 0.95
 RESAMPLES = 4000
 KV_CACHE_BYTES = 512 * 2**20
@@ -115,21 +116,26 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
             worker = WorkerProcess(name, "cluster.bench.drafted_engine", *common, *more, threads=threads)
             return stack.enter_context(contextlib.closing(worker))
 
-        plain = start("plain")
-        drafted = {kind: start(kind, f"--drafter={options}") for kind, options in KINDS.items()}
+        deployments = {PLAIN: start(PLAIN)}
+        deployments |= {kind: start(kind, f"--drafter={options}") for kind, options in KINDS.items()}
         for number in range(arguments.pairs + 1):
             console.print("warm-up" if number == 0 else f"round {number} of {arguments.pairs}")
             for n in arguments.concurrency:
                 workload = Workload(prompts[:n], GREEDY, arguments.new_tokens)
-                reference = plain.run(workload).tokens_per_second
-                for kind, worker in drafted.items():
-                    got = worker.run(workload)
-                    if number:
-                        comparison = comparisons[kind, n]
-                        comparison.ratios.append(got.tokens_per_second / reference)
-                        comparison.plain.append(reference)
-                        comparison.drafter_cpu.append(got.drafter_cpu_s / got.seconds)
+                got = {kind: deployments[kind].run(workload) for kind in _rotated(list(deployments), number)}
+                reference = got[PLAIN].tokens_per_second
+                for kind in KINDS if number else ():
+                    comparison = comparisons[kind, n]
+                    comparison.ratios.append(got[kind].tokens_per_second / reference)
+                    comparison.plain.append(reference)
+                    comparison.drafter_cpu.append(got[kind].drafter_cpu_s / got[kind].seconds)
     return list(comparisons.values())
+
+
+def _rotated(names: list[str], round_number: int) -> list[str]:
+    """Return the order of a round: everybody is first, and last, equally often. In round 0 the first is first."""
+    start = round_number % len(names)
+    return names[start:] + names[:start]
 
 
 def main() -> None:

@@ -28,9 +28,10 @@ class NgramIndex:
         """Append tokens to the sequence."""
         for token in tokens:
             end = len(self._tokens)
+            window = tuple(self._tokens[max(end - self._sizes[0], 0) :])
             for n in self._sizes:
                 if n <= end:
-                    self._ends[self._key(end, n)] = end
+                    self._ends[hash(window[-n:])] = end
             self._tokens.append(token)
 
     def propose(self, k: int) -> list[int]:

@@ -7,6 +7,8 @@ nothing.
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import accumulate
+from operator import mul
 
 from workers.contract.draft import MAX_DRAFT_LENGTH
 
@@ -79,10 +81,7 @@ class Acceptance:
 
     def conditional(self, position: int) -> float:
         """Probability that a guess is right at a position where it was right before."""
-        if self._everybody is None:
-            return self._everybodys_rates()[min(position, MAX_DRAFT_LENGTH - 1)]
-        prior = self._everybody.conditional(position)
-        return self._positions[position].rate(prior, PRIOR_WEIGHT) if position < len(self._positions) else prior
+        return self._conditionals(position + 1)[-1]
 
     def survival(self, length: int) -> list[float]:
         """Return for each of ``length`` positions the probability that a guess is right up to and including it.
@@ -90,11 +89,18 @@ class Acceptance:
         A request's own record counts at once, everybody's when its own has changed.
         """
         if len(self._survival) < length:
-            left, self._survival = 1.0, []
-            for position in range(min(length, MAX_DRAFT_LENGTH)):
-                left *= self.conditional(position)
-                self._survival.append(left)
+            self._survival = list(accumulate(self._conditionals(min(length, MAX_DRAFT_LENGTH)), mul))
         return self._survival[:length]
+
+    def _conditionals(self, length: int) -> list[float]:
+        if self._everybody is None:
+            return self._everybodys_rates()[:length]
+        priors = self._everybody._everybodys_rates()[:length]
+        own = [
+            (tally.right + PRIOR_WEIGHT * prior) / (tally.tried + PRIOR_WEIGHT)
+            for tally, prior in zip(self._positions, priors, strict=False)
+        ]
+        return own + priors[len(own) :]
 
     def _everybodys_rates(self) -> list[float]:
         """Return the rates of all positions; one that was never reached is taken to be like the one before it."""

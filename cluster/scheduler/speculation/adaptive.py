@@ -15,6 +15,7 @@ the price of plain steps stays known; while they are not, a few sequences are as
 for the answer, and the text itself shows what it would have been worth (`probing`, `acceptance`).
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
@@ -39,6 +40,8 @@ SOON = 0.25
 """A late block is expected after another such share of the time that it has taken already."""
 SILENT_AFTER = 8
 """Asks in a row without any block, after which drafters are only asked to see whether they have come back."""
+WEIGHED_EVERY = 4
+"""Steps for which the worth of asking, and everybody's K, are taken to stay the same."""
 SLACK = 0.1
 """Who waits for a block lets it be late by this share of its time before going into the matter again."""
 INSTANTS = 3
@@ -57,6 +60,8 @@ class AdaptiveSpeculation:
         self._connected = 0
         self._unanswered = 0
         self._unanswered_since = 0.0
+        self._lengths: dict[ActiveRequest, int] = {}
+        self._weighed_steps_ago = 0
         self.value = AskValue()
         self.asking = False
         """Whether drafters are asked at present because it pays."""
@@ -86,15 +91,14 @@ class AdaptiveSpeculation:
             self.value = self.value if self._connected else AskValue()
             return {}
         self._probing.step()
-        value = self._value(able, running) if self._learned and not self._is_silent(now) else AskValue()
-        self.value = value
-        self.asking = value.asked > value.plain * MARGIN
+        self._weigh(able, running, now)
+        self.asking = self.value.asked > self.value.plain * MARGIN
         if not self.asking:
             asks = self._probing.probe(able) if self.costs.measured_steps >= LEARNING_STEPS else {}
         elif self._probing.abstain():
             asks = {}
         else:
-            asks = {active: length for active, length in zip(able, value.lengths, strict=True) if length}
+            asks = {active: k for active, limit in able.items() if (k := min(self._lengths[active], limit))}
         if asks:
             self._unanswered_since = self._unanswered_since if self._unanswered else now
             self._unanswered += 1
@@ -120,7 +124,7 @@ class AdaptiveSpeculation:
         curve = self.costs.step_curve(base, context, most_drafts)
         going = allocate(list(survivals.values()), len(decoding), curve)
         best, until = going.goodput * MARGIN, None
-        for count in _some_of(len(coming)):
+        for count in _instants([due for due, _ in coming]):
             moment = coming[count - 1][0]
             by_then = survivals | {active: hoped[active] for _, active in coming[:count]}
             waiting = allocate(list(by_then.values()), len(decoding), curve, moment - now)
@@ -169,13 +173,23 @@ class AdaptiveSpeculation:
             return False
         return now - self._unanswered_since > LATE * self.costs.block_s(self._settings.draft_length, 1)
 
-    def _value(self, able: dict[ActiveRequest, int], running: Seq[ActiveRequest]) -> AskValue:
+    def _weigh(self, able: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
+        """Find out what asking is worth; the answer holds for some steps, as long as nobody is new."""
+        if not self._learned or self._is_silent(now):
+            self.value, self._lengths = AskValue(), {}
+            return
+        self._weighed_steps_ago += 1
+        if self._weighed_steps_ago < WEIGHED_EVERY and self._lengths.keys() >= able.keys():
+            return
+        self._weighed_steps_ago = 0
         drafters = [_prospect(active, DraftSource.DRAFTER, limit) for active, limit in able.items()]
         lookups = [
             _prospect(active, DraftSource.LOOKUP, limit if self._settings.lookup else 0)
             for active, limit in able.items()
         ]
-        return ask_value(self.costs, drafters, lookups, len(running), sum(len(active.sequence) for active in running))
+        context = sum(len(active.sequence) for active in running)
+        self.value = ask_value(self.costs, drafters, lookups, len(running), context)
+        self._lengths = dict(zip(able, self.value.lengths, strict=True))
 
     def _at_hand(self, active: ActiveRequest) -> Draft:
         limit = draft_limit(self._settings, active)
@@ -231,6 +245,8 @@ def _prospect(active: ActiveRequest, source: DraftSource, limit: int) -> Prospec
     return Prospect(acceptance.proposal_rate, acceptance.survival(limit))
 
 
-def _some_of(count: int) -> list[int]:
-    """Return at most INSTANTS numbers from 1 to ``count``, evenly spread, the last one always among them."""
-    return sorted({-(-count * i // INSTANTS) for i in range(1, INSTANTS + 1)} - {0})
+def _instants(moments: Seq[float]) -> list[int]:
+    """Return how many of the rising ``moments`` have come at INSTANTS of them, evenly spread, the last one included."""
+    count = len(moments)
+    chosen = {moments[-(-count * i // INSTANTS) - 1] for i in range(1, INSTANTS + 1)} if count else set()
+    return [bisect_right(moments, moment) for moment in sorted(chosen)]
