@@ -80,7 +80,8 @@ class AdaptiveSpeculation:
 
     def admitted(self, active: ActiveRequest) -> int:
         """Let the drafter read the prompt while the target does, where drafters are being asked."""
-        active.acceptance = {source: Acceptance(everybody) for source, everybody in self._everybody.items()}
+        if not active.acceptance:  # it may come back after it was preempted
+            active.acceptance = {source: Acceptance(everybody) for source, everybody in self._everybody.items()}
         return draft_limit(self._settings, active) if self.asking and self._connected else 0
 
     def asks(self, running: Seq[ActiveRequest], now: float) -> Asks:
