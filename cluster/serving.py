@@ -4,13 +4,13 @@ import contextlib
 import json
 import logging
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
+from cluster.api.address import bind_http
 from cluster.config import ClusterConfig, HttpConfig, ServedBy
 from cluster.private_ray import private_ray, requested_resources
 from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
@@ -41,14 +41,7 @@ def require_same_tokenizer(target: Path, drafter: Path) -> None:
 
 def require_free_port(http: HttpConfig) -> None:
     """Raise ConfigurationError where HTTP cannot listen, before anything is started for nothing."""
-    try:
-        with socket.socket(socket.AF_INET6 if ":" in http.host else socket.AF_INET) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((http.host, http.port))
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {http.host}:{http.port} ({error.strerror}): choose another with --host and --port"
-        ) from None
+    bind_http(http.host, http.port).close()
 
 
 @contextlib.contextmanager

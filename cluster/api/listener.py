@@ -1,12 +1,11 @@
 """An ASGI application on an address of its own, for an ingress that answers without Ray Serve's proxy in between."""
 
 import asyncio
-import socket
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from workers.contract.errors import ConfigurationError
+from cluster.api.address import bind_http
 
 KEEP_ALIVE_S = 90
 """How long a connection may be idle between two requests: as long as Ray Serve's own proxy keeps it."""
@@ -23,7 +22,7 @@ class HttpListener:
     """
 
     def __init__(self, app: ASGIApp, host: str, port: int) -> None:
-        self._socket = _bind(host, port)
+        self._socket = bind_http(host, port, shared=True)
         bound = self._socket.getsockname()[1]
         self.url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
         """Where it listens; port 0 was replaced by a free one."""
@@ -58,22 +57,3 @@ class HttpListener:
         self._server.config.timeout_graceful_shutdown = grace  # type: ignore[assignment]  # any number will do
         self._server.should_exit = True
         await asyncio.wait([self._task])
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket.
-
-    Raises:
-        ConfigurationError: The address cannot be had.
-    """
-    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port} ({error.strerror}): choose another with --host and --port"
-        ) from None
-    return bound

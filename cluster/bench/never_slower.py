@@ -8,14 +8,11 @@ one and a late one are exactly that. Wins and losses are printed alike.
 
 import argparse
 import contextlib
-import json
 import os
 import random
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +23,7 @@ from rich.table import Table
 
 from cluster.bench.machine import describe_machine
 from cluster.bench.prompts import PROMPTS, conversation
+from cluster.bench.report import save_report
 from cluster.bench.worker import WorkerProcess
 from cluster.bench.workload import GREEDY, Workload
 from workers.checkpoint.source import resolve_model
@@ -153,14 +151,8 @@ def main() -> None:
     machine = describe_machine()
     comparisons = measure(arguments, console)
     console.print(table(comparisons))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", "cluster.bench.never_slower", *sys.argv[1:]]),
-        "machine": machine,
-        "comparisons": [item.to_json() for item in comparisons],
-    }
-    arguments.output.write_text(json.dumps(report, indent=2) + "\n")
+    figures = [item.to_json() for item in comparisons]
+    save_report(arguments.output, "cluster.bench.never_slower", machine, comparisons=figures)
     console.print(f"saved in {arguments.output}")
 
 

@@ -9,21 +9,16 @@ import argparse
 import asyncio
 import json
 import random
-import signal
 import time
 from collections.abc import Sequence as Seq
 from pathlib import Path
 
 from cluster.bench.workload import Answer
-from workers.contract.identity import ModelIdentity, new_incarnation
-from workers.drafting.batching import DraftBatcher
+from cluster.simulator.hardware import SyntheticAcceptance
+from workers.contract.identity import ModelIdentity
 from workers.drafting.drafter import Advance, DraftState
-from workers.drafting.service import DraftingService
-from workers.rpc.channel import RpcServer
-from workers.rpc.stubs import drafting_pb2_grpc
-
-SERVICE = "outrider.v1.DraftingService"
-MAX_SEQUENCES = 256
+from workers.drafting.server import DrafterServer, serve_until_told
+from workers.settings import DrafterSettings
 
 
 class RecordedDrafter:
@@ -33,9 +28,8 @@ class RecordedDrafter:
         """Be right at each position with probability ``acceptance``, and take ``delay_s`` for each step."""
         self.identity = ModelIdentity(name="recorded", vocab_size=0, tokenizer_fingerprint="")
         self._file = answers
-        self._acceptance = acceptance
+        self._acceptance = SyntheticAcceptance([acceptance], random.Random(0), wrong=0)
         self._delay_s = delay_s
-        self._rng = random.Random(0)
         self._known: dict[DraftState, list[int] | None] = {}
 
     def advance(self, wanting: Seq[DraftState]) -> Advance:
@@ -45,7 +39,7 @@ class RecordedDrafter:
             if state not in self._known:
                 self._known[state] = self._recall(state)
             text = self._known[state] or []
-            state.draft = self._spoil(text[len(state.tokens) : len(state.tokens) + state.wanted])
+            state.draft = list(self._acceptance.draft(text[len(state.tokens) : len(state.tokens) + state.wanted]))
         return Advance(finished=list(wanting))
 
     def forget(self, state: DraftState) -> None:
@@ -59,29 +53,6 @@ class RecordedDrafter:
                 return answer.prompt + answer.tokens
         return None
 
-    def _spoil(self, tokens: list[int]) -> list[int]:
-        right = True
-        draft = []
-        for token in tokens:
-            right = right and self._rng.random() < self._acceptance
-            draft.append(token if right else 0)
-        return draft
-
-
-async def _serve(drafter: RecordedDrafter) -> None:
-    batcher = DraftBatcher(drafter, MAX_SEQUENCES)
-    rpc = RpcServer(None)
-    drafting_pb2_grpc.add_DraftingServiceServicer_to_server(DraftingService(batcher, new_incarnation()), rpc.grpc)
-    address = await rpc.start("127.0.0.1", 0, [SERVICE])
-    batcher.start()
-    stopping = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    print(f"ready {address}", flush=True)
-    await stopping.wait()
-    await rpc.stop()
-    await asyncio.to_thread(batcher.stop)
-
 
 def main() -> None:
     """Run the drafter until SIGTERM."""
@@ -90,7 +61,9 @@ def main() -> None:
     parser.add_argument("--acceptance", type=float, required=True)
     parser.add_argument("--delay-ms", type=float, default=0.0)
     arguments = parser.parse_args()
-    asyncio.run(_serve(RecordedDrafter(arguments.answers, arguments.acceptance, arguments.delay_ms / 1000)))
+    drafter = RecordedDrafter(arguments.answers, arguments.acceptance, arguments.delay_ms / 1000)
+    server = DrafterServer(DrafterSettings(), make=lambda settings: drafter)
+    asyncio.run(serve_until_told(server, "127.0.0.1", 0))
 
 
 if __name__ == "__main__":

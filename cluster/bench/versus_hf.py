@@ -12,21 +12,18 @@ Face on a machine of its own. One more figure of Hugging Face beside the idle se
 
 import argparse
 import contextlib
-import json
 import os
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
 from cluster.bench.machine import describe_machine
 from cluster.bench.memory import TargetMemory, measure_target
 from cluster.bench.prompts import PROMPTS, conversation
+from cluster.bench.report import save_report
 from cluster.bench.results import HUGGING_FACE, HUGGING_FACE_DISTURBED, Cell, lines, table
 from cluster.bench.served import ServedCandidate, plain_config
 from cluster.bench.server_process import ServerProcess
@@ -137,19 +134,6 @@ def measure(plan: list[Job], rounds: int, source: ModelSource, console: Console)
     return rates
 
 
-def save(path: Path, machine: dict[str, Any], rates: dict[Cell, list[float]], memory: TargetMemory) -> None:
-    """Write everything that was measured, with when, how and on what."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", "cluster.bench.versus_hf", *sys.argv[1:]]),
-        "machine": machine,
-        "speed": [line.to_json() for line in lines(rates)],
-        "memory": memory.to_json(),
-    }
-    path.write_text(json.dumps(report, indent=2) + "\n")
-
-
 def main() -> None:
     """Measure, print the table and save the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -168,7 +152,8 @@ def main() -> None:
     rates, memory = measure_all(runner, arguments.rounds, source, console)
     console.print(table(rates))
     console.print(memory.sentence())
-    save(arguments.output, machine, rates, memory)
+    speed = [line.to_json() for line in lines(rates)]
+    save_report(arguments.output, "cluster.bench.versus_hf", machine, speed=speed, memory=memory.to_json())
     console.print(f"saved in {arguments.output}")
 
 

@@ -1,7 +1,7 @@
 """What simulated targets and drafters cost, and how often drafts are right."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -32,14 +32,16 @@ class SyntheticAcceptance:
     rates: Seq[float]
     """At each position, given that all before it were right; the last one holds for all later positions."""
     rng: random.Random
+    wrong: int
+    """A token that stands where a draft is not right."""
 
-    def draft(self, seed: int, start: int, length: int) -> tuple[int, ...]:
-        """Return a draft of the text of ``seed`` from position ``start`` on."""
+    def draft(self, text: Iterable[int]) -> tuple[int, ...]:
+        """Return a draft of what comes next, given what really does."""
         tokens = []
         right = True
-        for j in range(length):
+        for j, true in enumerate(text):
             right = right and self.rng.random() < self.rates[min(j, len(self.rates) - 1)]
-            tokens.append(token(seed, start + j) if right else VOCAB_SIZE)
+            tokens.append(true if right else self.wrong)
         return tuple(tokens)
 
 

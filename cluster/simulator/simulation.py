@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cluster.scheduler.events import Arrived, DraftersConnected, DraftsArrived, Wait
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.simulator.hardware import Hardware, SyntheticAcceptance, token
+from cluster.simulator.hardware import VOCAB_SIZE, Hardware, SyntheticAcceptance, token
 from workers.contract.draft import CloseDraft, DraftBlock, OpenDraft, Outcome
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.request import GenerationRequest, Stopping
@@ -72,7 +72,7 @@ class Simulation:
         """Prepare a run; ``acceptance`` are SyntheticAcceptance's rates."""
         self.hardware = hardware
         self.rng = random.Random(seed)
-        self.acceptance = SyntheticAcceptance(acceptance, self.rng)
+        self.acceptance = SyntheticAcceptance(acceptance, self.rng, wrong=VOCAB_SIZE)
         self.now = 0.0
         self.report = Report()
         self.left = load.requests
@@ -168,7 +168,7 @@ class Simulation:
         at = self._drafters_free_at + self.hardware.round_trip_s
         for seq_id, length in wanted:
             seed, tokens = self._texts[seq_id]
-            draft = self.acceptance.draft(seed, len(tokens), length)
+            draft = self.acceptance.draft(token(seed, len(tokens) + j) for j in range(length))
             block = DraftBlock(seq_id, (Outcome(len(tokens), prefix_hash(tokens), draft),))
             heapq.heappush(self._arrivals, (at, next(self._order), block))
 

@@ -28,7 +28,7 @@ class NgramIndex:
         """Append tokens to the sequence."""
         for token in tokens:
             end = len(self._tokens)
-            window = tuple(self._tokens[max(end - self._sizes[0], 0) :])
+            window = self._window(end)
             for n in self._sizes:
                 if n <= end:
                     self._ends[hash(window[-n:])] = end
@@ -41,15 +41,16 @@ class NgramIndex:
         goes on repeating it, so that it has ``k`` tokens all the same.
         """
         length = len(self._tokens)
+        window = self._window(length)
         for n in self._sizes:
             if n >= length:
                 continue
-            end = self._ends.get(self._key(length, n))
+            end = self._ends.get(hash(window[-n:]))
             if end is not None and self._tokens[end - n : end] == self._tokens[length - n :]:
                 period = length - end
                 return [self._tokens[end + i % period] for i in range(k)]
         return []
 
-    def _key(self, end: int, n: int) -> int:
-        """Hash of the ``n`` tokens before ``end``: smaller than their tuple; matches are compared."""
-        return hash(tuple(self._tokens[end - n : end]))
+    def _window(self, end: int) -> tuple[int, ...]:
+        """Return the longest n-gram before ``end``. Hashes of its tails are kept, not they; matches are compared."""
+        return tuple(self._tokens[max(end - self._sizes[0], 0) : end])

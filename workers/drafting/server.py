@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import signal
+from collections.abc import Callable
 
 import grpc
 
@@ -41,8 +42,14 @@ def make_drafter(settings: DrafterSettings) -> Drafter:
 class DrafterServer:
     """Serves one drafter to any number of targets."""
 
-    def __init__(self, settings: DrafterSettings, credentials: grpc.ServerCredentials | None = None) -> None:
-        """Prepare a server; nothing is loaded before ``start``."""
+    def __init__(
+        self,
+        settings: DrafterSettings,
+        credentials: grpc.ServerCredentials | None = None,
+        make: Callable[[DrafterSettings], Drafter] = make_drafter,
+    ) -> None:
+        """Prepare a server; nothing is loaded before ``start``, which calls ``make``."""
+        self._make = make
         self.incarnation = new_incarnation()
         self._settings = settings
         self._credentials = credentials
@@ -59,7 +66,7 @@ class DrafterServer:
 
         Raises ConfigurationError where the address cannot be bound, and what ``make_drafter`` raises.
         """
-        drafter = await asyncio.to_thread(make_drafter, self._settings)
+        drafter = await asyncio.to_thread(self._make, self._settings)
         batcher = DraftBatcher(drafter, self._settings.max_sequences)
         rpc = RpcServer(self._credentials)
         service = DraftingService(batcher, self.incarnation)
@@ -77,8 +84,8 @@ class DrafterServer:
             self._rpc = self._batcher = None
 
 
-async def _serve(settings: DrafterSettings, host: str, port: int) -> None:
-    server = DrafterServer(settings)
+async def serve_until_told(server: DrafterServer, host: str, port: int) -> None:
+    """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
     address = await server.start(host, port)
     # Not before: while a model loads, the signals' default is what ends the process at once.
     stopping = asyncio.Event()
@@ -97,7 +104,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    asyncio.run(_serve(DrafterSettings.model_validate_json(args.settings), args.host, args.port))
+    server = DrafterServer(DrafterSettings.model_validate_json(args.settings))
+    asyncio.run(serve_until_told(server, args.host, args.port))
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ class Acceptance:
             self._positions.append(Tally())
         self._positions[position].add(right, self._decay)
         self._unread += 1
+        self._survival = []
         if self._everybody is not None:
             self._everybody.note(position, right)
-            self._survival = []
         elif self._unread >= READ_EVERY or len(self._rates) <= position:
             self._unread, self._rates = 0, []
 
@@ -96,10 +96,7 @@ class Acceptance:
         if self._everybody is None:
             return self._everybodys_rates()[:length]
         priors = self._everybody._everybodys_rates()[:length]
-        own = [
-            (tally.right + PRIOR_WEIGHT * prior) / (tally.tried + PRIOR_WEIGHT)
-            for tally, prior in zip(self._positions, priors, strict=False)
-        ]
+        own = [tally.rate(prior, PRIOR_WEIGHT) for tally, prior in zip(self._positions, priors, strict=False)]
         return own + priors[len(own) :]
 
     def _everybodys_rates(self) -> list[float]:

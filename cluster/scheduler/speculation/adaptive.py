@@ -89,7 +89,8 @@ class AdaptiveSpeculation:
         able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
         if not able or not self._connected:
             self.asking = False
-            self.value = self.value if self._connected else AskValue()
+            if not self._connected:
+                self.value = AskValue()
             return {}
         self._probing.step()
         self._weigh(able, running, now)
