@@ -28,7 +28,7 @@ from workers.numerics import (
 )
 from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
-from workers.sampling.coupled import choose_local, choose_tokens
+from workers.sampling.coupled import choose_local, choose_tokens, rank_tokens
 from workers.settings import RunnerSettings
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
@@ -100,6 +100,19 @@ class ModelRunner:
         chosen = self._step(batch)
         ids = iter(chosen.tolist() if chosen is not None else ())
         return StepOutput([[next(ids) for _ in range(row.num_samples)] for row in plan.rows])
+
+    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
+        """Run a step and return, per row and sampled position, up to ``count`` tokens: the choice, then what came next.
+
+        For drafters, which live on one rank.
+        """
+        logits = self.logits(batch := self._pack(plan))
+        ranked = iter([] if logits is None else rank_tokens(logits, batch.sampling_batch(self._device), count))
+        return [[next(ranked) for _ in range(row.num_samples)] for row in plan.rows]
+
+    def copy_block(self, source: int, destination: int) -> None:
+        """Copy one block of keys and values."""
+        self._cache.copy_block(source, destination)
 
     def follow(self) -> None:
         """Run rank 0's steps on this rank until it calls ``close``."""

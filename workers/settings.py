@@ -41,6 +41,9 @@ class DrafterSettings(Settings):
     """Everything but the model's name, which stands above."""
     max_sequences: int = Field(default=256, ge=1)
     """Sequences open at once, over all targets; more are answered Busy."""
+    run_ahead_rows: int = Field(default=64, ge=0, le=4096)
+    """Guesses per forward step that prepare for what targets may say about drafts that were sent, over all
+    sequences: a busy drafter prepares less. 0: a drafter rests while its drafts are verified."""
     ngram_max: int = Field(default=4, ge=1, le=16)
     """Longest suffix that the n-gram lookup tries to find again in the context."""
     ngram_min: int = Field(default=2, ge=1, le=16)

@@ -24,6 +24,8 @@ from workers.settings import DrafterSettings
 class RecordedDrafter:
     """Drafts what is written in a file of answers, with mistakes."""
 
+    runs_ahead = False
+
     def __init__(self, answers: Path, acceptance: float, delay_s: float) -> None:
         """Be right at each position with probability ``acceptance``, and take ``delay_s`` for each step."""
         self.identity = ModelIdentity(name="recorded", vocab_size=0, tokenizer_fingerprint="")

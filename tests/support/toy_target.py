@@ -43,6 +43,16 @@ class ToyTarget:
                 self.slots[self._slot(row, row.start + i)] = token
         return StepOutput([self._choices(row) for row in plan.rows])
 
+    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
+        """The choices and what stands in for the next best: the ids after them."""
+        chosen = self.execute(plan).sampled
+        return [[[(token + r) % VOCAB for r in range(count)] for token in row] for row in chosen]
+
+    def copy_block(self, source: int, destination: int) -> None:
+        for offset in range(self.block_size):
+            if source * self.block_size + offset in self.slots:
+                self.slots[destination * self.block_size + offset] = self.slots[source * self.block_size + offset]
+
     def _slot(self, row: Row, position: int) -> int:
         return row.block_ids[position // self.block_size] * self.block_size + position % self.block_size
 

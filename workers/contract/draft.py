@@ -12,6 +12,8 @@ from workers.contract.sampling_params import SamplingParams
 
 MAX_DRAFT_LENGTH = 16
 """No draft is longer: a bound for messages and for one sequence's share of a verification step."""
+MAX_AHEAD = 32
+"""Most verdicts that a drafter is asked to prepare for at a time."""
 
 
 class DraftSource(IntEnum):
@@ -32,6 +34,8 @@ class OpenDraft:
     params: SamplingParams
     draft_length: int
     salt: str = ""
+    ahead: int = 0
+    """Run-ahead budget: once the block is sent, prepare for so many verdicts about it (0: rest)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class CommitDraft:
     base_len: int
     tokens: Seq[int]
     draft_length: int
+    ahead: int = 0
+    """As in OpenDraft."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +74,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class DraftBlock:
-    """Drafts for one sequence, for one or several possible verdicts of the verification under way."""
+    """Drafts for one sequence: the answer to an order, or what was prepared for verdicts that may come."""
 
     seq_id: int
     outcomes: tuple[Outcome, ...]
+    ahead_of: int = 0
+    """0: an answer. Else the length of the text for which the block was whose possible verdicts these follow."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import takewhile
 
 from workers.contract.sequence import Sequence
 from workers.drafting.drafter import DraftState
+from workers.drafting.lane import Lane
 from workers.kv.block_pool import BlockPool
 
 IDLE_S = 2.0
@@ -16,7 +17,7 @@ IDLE_S = 2.0
 
 @dataclass(slots=True, eq=False)
 class CachedDraft:
-    """The KV of one sequence: first that of ``kv.tokens[: kv.computed]``, then that of ``ahead``.
+    """The KV of one lane: first that of ``kv.tokens[: kv.computed]``, then that of ``ahead``.
 
     ``ahead`` holds guesses, and is empty until all decided tokens are computed. They are kept out of
     ``kv.tokens``, so that a block which holds a guess is never published as a prefix.
@@ -24,7 +25,6 @@ class CachedDraft:
 
     kv: Sequence
     ahead: list[int] = field(default_factory=list)
-    last_used: float = 0.0
 
     @property
     def valid(self) -> int:
@@ -46,26 +46,64 @@ class CachedDraft:
         self.ahead.extend(tokens[decided:])
 
 
+@dataclass(slots=True, eq=False)
+class _Holding:
+    """What one sequence holds: the KV of its lanes, and when it was last worked on."""
+
+    lanes: dict[Lane, CachedDraft]
+    last_used: float = 0.0
+
+
 class DraftKvCache:
     """Hands KV blocks to drafted sequences, and takes them from those that nobody asks about any more."""
 
-    def __init__(self, pool: BlockPool, clock: Callable[[], float] = time.monotonic) -> None:
-        """Own all blocks of ``pool``."""
+    def __init__(
+        self,
+        pool: BlockPool,
+        copy_block: Callable[[int, int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Own all blocks of ``pool``; ``copy_block(source, destination)`` copies keys and values."""
         self._pool = pool
+        self._copy_block = copy_block
         self._clock = clock
-        self._cached: dict[DraftState, CachedDraft] = {}  # least recently used first
+        self._holdings: dict[DraftState, _Holding] = {}  # least recently used first
         self._opened = 0
 
     def __len__(self) -> int:
-        return len(self._cached)
+        return len(self._holdings)
 
     def up_to_date(self, state: DraftState) -> CachedDraft:
-        """Return the record of a sequence, brought to its decided tokens; a new one starts with a known prefix."""
-        cached = self._cached.pop(state, None) or self._open(state)
+        """Return the record of a sequence's draft, brought to its decided tokens; a new one starts with a known prefix.
+
+        Lanes that the sequence no longer has give their blocks back.
+        """
+        holding = self._holdings.pop(state, None) or _Holding({state.lane: self._open(state)})
+        lanes = set(state.lanes)
+        for lane in [lane for lane in holding.lanes if lane not in lanes]:
+            self._pool.release(holding.lanes.pop(lane).kv)
+        cached = holding.lanes.get(state.lane) or holding.lanes.setdefault(state.lane, self._open(state))
         cached.commit(state.tokens[len(cached.kv.tokens) :])
-        cached.last_used = self._clock()
-        self._cached[state] = cached
+        holding.last_used = self._clock()
+        self._holdings[state] = holding
         return cached
+
+    def of_branch(self, state: DraftState, lane: Lane) -> CachedDraft | None:
+        """Return the record of a branch, forked from its parent's the first time; None where there is no room."""
+        lanes = self._holdings[state].lanes
+        if lane in lanes:
+            return lanes[lane]
+        parent = lanes[lane.parent] if lane.parent is not None else lanes[state.lane]
+        shared = min(lane.shared, len(parent.ahead))
+        self._opened += 1
+        forked = self._pool.fork(parent.kv, parent.kv.computed + shared, self._opened)
+        if forked is None:
+            return None
+        kv, copied = forked
+        if copied is not None:
+            self._copy_block(*copied)
+        lanes[lane] = CachedDraft(kv, parent.ahead[:shared])
+        return lanes[lane]
 
     def reserve(self, cached: CachedDraft, num_tokens: int) -> tuple[bool, list[DraftState]]:
         """Make room for ``num_tokens`` positions; return whether there is, and which idle sequences went for it."""
@@ -78,6 +116,10 @@ class DraftKvCache:
             evicted.append(victim)
         return True, evicted
 
+    def reserve_free(self, cached: CachedDraft, num_tokens: int) -> bool:
+        """Make room for ``num_tokens`` positions from what is free; nobody goes for it."""
+        return self._pool.reserve(cached.kv, num_tokens)
+
     def fed(self, cached: CachedDraft, tokens: Seq[int]) -> None:
         """Record that ``tokens`` were computed after the valid positions; decided ones can now be found."""
         cached.fed(tokens)
@@ -85,9 +127,10 @@ class DraftKvCache:
 
     def forget(self, state: DraftState) -> None:
         """Give a sequence's blocks back; what they hold may still be found as a prefix."""
-        cached = self._cached.pop(state, None)
-        if cached is not None:
-            self._pool.release(cached.kv)
+        holding = self._holdings.pop(state, None)
+        if holding is not None:
+            for cached in holding.lanes.values():
+                self._pool.release(cached.kv)
 
     def _open(self, state: DraftState) -> CachedDraft:
         self._opened += 1
@@ -97,5 +140,5 @@ class DraftKvCache:
 
     def _idle(self) -> DraftState | None:
         """Return the least recently used sequence, if that was long ago."""
-        state, cached = next(iter(self._cached.items()))
-        return state if self._clock() - cached.last_used >= IDLE_S else None
+        state, holding = next(iter(self._holdings.items()))
+        return state if self._clock() - holding.last_used >= IDLE_S else None

@@ -10,6 +10,8 @@ from workers.drafting.ngram import NgramIndex
 class NgramDrafter:
     """Drafts by look-up, for targets of any vocabulary: every id that it sends came from the target."""
 
+    runs_ahead = False
+
     def __init__(self, max_n: int, min_n: int) -> None:
         """Look for the latest ``max_n`` down to ``min_n`` tokens earlier in the same sequence."""
         self.identity = ModelIdentity(name="ngram", vocab_size=0, tokenizer_fingerprint="")

@@ -67,7 +67,7 @@ class DrafterServer:
         Raises ConfigurationError where the address cannot be bound, and what ``make_drafter`` raises.
         """
         drafter = await asyncio.to_thread(self._make, self._settings)
-        batcher = DraftBatcher(drafter, self._settings.max_sequences)
+        batcher = DraftBatcher(drafter, self._settings.max_sequences, self._settings.run_ahead_rows)
         rpc = RpcServer(self._credentials)
         service = DraftingService(batcher, self.incarnation)
         drafting_pb2_grpc.add_DraftingServiceServicer_to_server(service, rpc.grpc)

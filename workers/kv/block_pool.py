@@ -86,6 +86,33 @@ class BlockPool:
         seq.computed = len(seq.block_ids) * self.block_size
         return seq.computed
 
+    def fork(self, seq: Sequence, num_tokens: int, seq_id: int) -> tuple[Sequence, tuple[int, int] | None] | None:
+        """Return a copy of ``seq`` that shares the blocks which its first ``num_tokens`` positions fill.
+
+        With it comes the pair (from, to) of blocks to be copied where the last of these positions fill only a
+        part of one; None where they do not. None instead of both where no block is free for it. As long as
+        both exist, neither may write below ``num_tokens``. Raises ValueError where ``seq`` holds fewer
+        positions, or has published more.
+        """
+        whole, rest = divmod(num_tokens, self.block_size)
+        if not seq.published_blocks <= whole or self.blocks_for(num_tokens) > len(seq.block_ids):
+            raise ValueError(
+                f"sequence {seq.seq_id} with {len(seq.block_ids)} blocks, {seq.published_blocks} of them published, "
+                f"cannot be forked at {num_tokens}"
+            )
+        if rest and not self._free:
+            return None
+        blocks = seq.block_ids[:whole]
+        for block in blocks:
+            self._refs[block] += 1
+        copied = None
+        if rest:
+            blocks.append(self._take())
+            copied = (seq.block_ids[whole], blocks[-1])
+        fork = Sequence(seq_id, list(seq.tokens), seq.prompt_len, seq.params, seq.salt, min(seq.computed, num_tokens))
+        fork.block_ids, fork.published_blocks, fork.block_hash = blocks, seq.published_blocks, seq.block_hash
+        return fork, copied
+
     def reserve(self, seq: Sequence, num_tokens: int) -> bool:
         """Grow ``seq.block_ids`` to hold the positions below ``num_tokens``.
 

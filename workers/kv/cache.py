@@ -42,6 +42,11 @@ class PagedKVCache:
         self.keys[layer].flatten(0, 1).index_copy_(0, slots, key)
         self.values[layer].flatten(0, 1).index_copy_(0, slots, value)
 
+    def copy_block(self, source: int, destination: int) -> None:
+        """Copy one page of keys and values, in every layer."""
+        for pages in (*self.keys, *self.values):
+            pages[destination].copy_(pages[source])
+
     def gather(self, layer: int, blocks: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values of whole pages.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from workers.contract.draft import (
+    MAX_AHEAD,
     MAX_DRAFT_LENGTH,
     Busy,
     CloseDraft,
@@ -51,11 +52,13 @@ def request_message(ops: Iterable[DraftOp]) -> pb.DraftRequest:
     for op in ops:
         match op:
             case OpenDraft():
-                opened = message.opens.add(seq_id=op.seq_id, draft_length=op.draft_length, salt=op.salt)
+                opened = message.opens.add(seq_id=op.seq_id, draft_length=op.draft_length, salt=op.salt, ahead=op.ahead)
                 opened.tokens.extend(op.tokens)
                 opened.sampling.CopyFrom(sampling_message(op.params))
             case CommitDraft():
-                commit = message.commits.add(seq_id=op.seq_id, base_len=op.base_len, draft_length=op.draft_length)
+                commit = message.commits.add(
+                    seq_id=op.seq_id, base_len=op.base_len, draft_length=op.draft_length, ahead=op.ahead
+                )
                 commit.tokens.extend(op.tokens)
             case CloseDraft():
                 message.closes.append(op.seq_id)
@@ -78,7 +81,7 @@ def response_message(replies: Iterable[DraftReply]) -> pb.DraftResponse:
     for reply in replies:
         match reply:
             case DraftBlock():
-                block = message.blocks.add(seq_id=reply.seq_id)
+                block = message.blocks.add(seq_id=reply.seq_id, ahead_of=reply.ahead_of)
                 for outcome in reply.outcomes:
                     block.outcomes.add(
                         base_len=outcome.base_len,
@@ -98,10 +101,7 @@ def read_response(message: pb.DraftResponse, limits: Limits) -> list[DraftReply]
         raise ProtocolError("welcome: only the first message of a stream may carry one")
     replies: list[DraftReply] = [UnknownSequence(seq_id) for seq_id in message.unknown]
     replies += [Busy(seq_id) for seq_id in message.busy]
-    replies += [
-        DraftBlock(block.seq_id, tuple(_read_outcomes(block, f"blocks[{i}]", limits)))
-        for i, block in enumerate(message.blocks)
-    ]
+    replies += [_read_block(block, f"blocks[{i}]", limits) for i, block in enumerate(message.blocks)]
     return replies
 
 
@@ -109,12 +109,14 @@ def _read_open(message: pb.OpenSequence, where: str, limits: Limits) -> OpenDraf
     check_range(f"{where}.tokens", len(message.tokens), 1, limits.max_tokens, "tokens")
     check_range(f"{where}.salt", len(message.salt), 0, MAX_SALT_CHARS, "characters")
     check_range(f"{where}.draft_length", message.draft_length, 0, MAX_DRAFT_LENGTH)
+    check_range(f"{where}.ahead", message.ahead, 0, MAX_AHEAD)
     return OpenDraft(
         seq_id=message.seq_id,
         tokens=read_tokens(message.tokens, f"{where}.tokens", limits.vocab_size),
         params=read_sampling(message.sampling, f"{where}.sampling"),
         draft_length=message.draft_length,
         salt=message.salt,
+        ahead=message.ahead,
     )
 
 
@@ -122,12 +124,19 @@ def _read_commit(message: pb.CommitTokens, where: str, limits: Limits) -> Commit
     check_range(f"{where}.base_len", message.base_len, 1, limits.max_tokens)
     check_range(f"{where}.tokens", len(message.tokens), 0, limits.max_tokens - message.base_len, "tokens")
     check_range(f"{where}.draft_length", message.draft_length, 0, MAX_DRAFT_LENGTH)
+    check_range(f"{where}.ahead", message.ahead, 0, MAX_AHEAD)
     return CommitDraft(
         seq_id=message.seq_id,
         base_len=message.base_len,
         tokens=read_tokens(message.tokens, f"{where}.tokens", limits.vocab_size),
         draft_length=message.draft_length,
+        ahead=message.ahead,
     )
+
+
+def _read_block(message: pb.DraftBlock, where: str, limits: Limits) -> DraftBlock:
+    check_range(f"{where}.ahead_of", message.ahead_of, 0, limits.max_tokens)
+    return DraftBlock(message.seq_id, tuple(_read_outcomes(message, where, limits)), message.ahead_of)
 
 
 def _read_outcomes(block: pb.DraftBlock, where: str, limits: Limits) -> Iterator[Outcome]:

@@ -24,7 +24,7 @@ from workers.sampling.noise import GROUP, group_lead, gumbel, position_state
 from workers.sampling.processors import truncate
 from workers.sampling.support import Support, at_least, in_groups
 
-__all__ = ["SamplingBatch", "choose_local", "choose_tokens"]
+__all__ = ["SamplingBatch", "choose_local", "choose_tokens", "rank_tokens"]
 
 _LOGITS_AT_ONCE = 2**20
 """Rows are processed so many logits at a time: few enough that temporaries stay in a CPU's cache."""
@@ -41,6 +41,39 @@ def choose_tokens(logits: Tensor, batch: SamplingBatch) -> Tensor:
     numbers of rows differ.
     """
     return _choose(logits, batch, offset=0)[1]
+
+
+def rank_tokens(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[int]]:
+    """Return up to ``count`` tokens of each row, the one that choose_tokens chooses first, then the runners-up.
+
+    The score that decides the choice decides the order as well, noise included. Fewer are returned where
+    top-k, top-p or min-p leave fewer. ``logits`` and errors as for choose_tokens.
+    """
+    first = choose_tokens(logits, batch)
+    scores = torch.full((len(batch), count), -torch.inf, dtype=torch.float64, device=logits.device)
+    ids = torch.zeros((len(batch), count), dtype=torch.int64, device=logits.device)
+
+    def keep(rows: Tensor, values: Tensor, of: Tensor) -> None:
+        best = values.topk(min(count, values.shape[-1]), dim=-1)
+        scores[rows[:, None], torch.arange(best.values.shape[-1], device=rows.device)] = best.values.double()
+        ids[rows[:, None], torch.arange(best.values.shape[-1], device=rows.device)] = of.gather(-1, best.indices)
+
+    greedy, truncated = batch.greedy, batch.truncated
+    for rows, part in _portions(logits, greedy):
+        keep(rows, part, torch.arange(part.shape[-1], device=part.device).expand_as(part))
+    for rows, part in _portions(logits, truncated):
+        sampling = batch[rows]
+        for support in truncate(part, sampling):
+            keep(rows[support.rows], _scores(support, sampling[support.rows], 0), support.ids)
+    for rows, part in _portions(logits, ~(greedy | truncated)):
+        sampling = batch[rows]
+        support = _contenders(part, sampling, 0, count)
+        keep(rows, _scores(support, sampling, 0), support.ids)
+    ranked = zip(first.tolist(), ids.tolist(), (scores > -torch.inf).tolist(), strict=True)
+    return [
+        [best, *(other for other, real in zip(others, valid, strict=True) if real and other != best)][:count]
+        for best, others, valid in ranked
+    ]
 
 
 def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) -> tuple[Tensor, Tensor]:
@@ -97,12 +130,13 @@ def _finite(logits: Tensor) -> Tensor:
     return logits
 
 
-def _contenders(logits: Tensor, batch: SamplingBatch, offset: int) -> Support:
-    """Return the tokens of untruncated rows that may have the best score: about a hundred.
+def _contenders(logits: Tensor, batch: SamplingBatch, offset: int, count: int = 1) -> Support:
+    """Return the tokens of untruncated rows that may have one of the ``count`` best scores: about a hundred for one.
 
     A token can win only if it would score at least as well as the best of all groups' leaders, whose scores
-    are exact, were its E as small as its group's lead. Groups go by absolute ids: a shard that starts
-    within one sees some members of it only, for which the lead is still a bound.
+    are exact, were its E as small as its group's lead; it can be among several best only if it would score as
+    well as so many leaders do. Groups go by absolute ids: a shard that starts within one sees some members of
+    it only, for which the lead is still a bound.
     """
     first, before = divmod(offset, GROUP)
     grouped = in_groups(logits, before)
@@ -111,16 +145,20 @@ def _contenders(logits: Tensor, batch: SamplingBatch, offset: int) -> Support:
     lead, leader = group_lead(state, torch.arange(first, first + grouped.shape[1], device=logits.device))
     noise, temperature = -lead.log(), batch.temperature.double()[:, None]
     leaders = padded.gather(-1, leader - first * GROUP).double() / temperature + noise
-    best = leaders.amax(-1, keepdim=True).clamp(min=_LOWEST)
+    worst = leaders.amax(-1) if count == 1 else leaders.topk(min(count, leaders.shape[-1]), dim=-1).values[:, -1]
+    best = worst[:, None].clamp(min=_LOWEST)
     ids, valid = at_least(grouped, (best - noise - _SLACK * best.abs().clamp(min=1.0)) * temperature)
     support = Support.of(padded, torch.arange(len(batch), device=logits.device), ids, valid)
     return Support(support.rows, ids - before, support.logits)
 
 
 def _draw(support: Support, batch: SamplingBatch, offset: int) -> tuple[Tensor, Tensor]:
-    """Return the best score of each row, ``logit / temperature + noise`` in float64, and whose it is."""
-    ids = support.ids + offset
-    noise = gumbel(position_state(batch.seed, batch.position)[:, None], ids)
-    scores = support.logits.double() / batch.temperature.double()[:, None] + noise
-    best = scores.max(-1)
-    return best.values, ids.gather(-1, best.indices[:, None]).squeeze(-1)
+    """Return the best score of each row and whose it is."""
+    best = _scores(support, batch, offset).max(-1)
+    return best.values, (support.ids + offset).gather(-1, best.indices[:, None]).squeeze(-1)
+
+
+def _scores(support: Support, batch: SamplingBatch, offset: int) -> Tensor:
+    """Return ``logit / temperature + noise`` of each token in float64; -inf where it was cut."""
+    noise = gumbel(position_state(batch.seed, batch.position)[:, None], support.ids + offset)
+    return support.logits.double() / batch.temperature.double()[:, None] + noise

@@ -15,6 +15,7 @@ class _Growing:
     op: OpenDraft | CommitDraft
     tokens: list[int]
     draft_length: int
+    ahead: int
 
 
 class DraftOutbox:
@@ -34,14 +35,15 @@ class DraftOutbox:
         """Add an order."""
         match op:
             case OpenDraft():
-                self._orders[op.seq_id] = _Growing(op, list(op.tokens), op.draft_length)
+                self._orders[op.seq_id] = _Growing(op, list(op.tokens), op.draft_length, op.ahead)
             case CommitDraft():
                 pending = self._orders.get(op.seq_id)
                 if isinstance(pending, _Growing):
                     pending.tokens.extend(op.tokens)
                     pending.draft_length = op.draft_length
+                    pending.ahead = op.ahead
                 else:
-                    self._orders[op.seq_id] = _Growing(op, list(op.tokens), op.draft_length)
+                    self._orders[op.seq_id] = _Growing(op, list(op.tokens), op.draft_length, op.ahead)
             case CloseDraft():
                 self._orders[op.seq_id] = op
 
@@ -58,7 +60,8 @@ class DraftOutbox:
             room -= size
             del self._orders[seq_id]
             if isinstance(order, _Growing):
-                taken.append(replace(order.op, tokens=order.tokens, draft_length=order.draft_length))
+                op = replace(order.op, tokens=order.tokens)
+                taken.append(replace(op, draft_length=order.draft_length, ahead=order.ahead))
             else:
                 taken.append(order)
         return taken

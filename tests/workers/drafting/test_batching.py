@@ -27,6 +27,8 @@ PARAMS = SamplingParams(seed=3)
 class SteppedDrafter:
     """Guesses token 1 as often as it is stepped; a step waits for the test, and runs into what the test set."""
 
+    runs_ahead = False
+
     def __init__(self):
         self.identity = ModelIdentity("stepped", 0, "")
         self.entered, self.go = queue.Queue(), queue.Queue()

@@ -114,6 +114,10 @@ def test_misuse_is_refused():
     seq = computed(pool, range(4))
     with pytest.raises(ValueError, match="release it first"):
         pool.attach_prefix(seq)
+    with pytest.raises(ValueError, match="cannot be forked at 3"):
+        pool.fork(seq, 3, 1)
+    with pytest.raises(ValueError, match="cannot be forked at 5"):
+        pool.fork(seq, 5, 1)
     seq.computed = 3
     with pytest.raises(ValueError, match="published blocks"):
         pool.reserve(seq, 6)

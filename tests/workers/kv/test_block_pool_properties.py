@@ -65,6 +65,25 @@ class Pool(RuleBasedStateMachine):
         self.pool.release(seq)
         self.pool.attach_prefix(seq)
 
+    @rule(target=live, seq=live, data=st.data())
+    def fork(self, seq, data):
+        """Go on twice from one place; the last block that is shared in part is copied."""
+        count = data.draw(st.integers(seq.published_blocks * BLOCK_SIZE, seq.computed))
+        free = self.pool.num_free
+        forked = self.pool.fork(seq, count, len(self.sequences) + 1000)
+        if forked is None:
+            assert free == 0 and count % BLOCK_SIZE
+            twin = Sequence(0, list(seq.tokens), seq.prompt_len, seq.params, seq.salt)
+        else:
+            twin, copied = forked
+            assert (copied is not None) == (count % BLOCK_SIZE > 0) == (self.pool.num_free < free)
+            assert twin.computed == count
+            for offset in range(BLOCK_SIZE) if copied else ():
+                if (copied[0], offset) in self.memory:
+                    self.memory[copied[1], offset] = self.memory[copied[0], offset]
+        self.sequences.append(twin)
+        return twin
+
     @rule(seq=consumes(live))
     def finish(self, seq):
         self.pool.release(seq)

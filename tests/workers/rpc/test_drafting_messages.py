@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.contract.draft import (
+    MAX_AHEAD,
     MAX_DRAFT_LENGTH,
     Busy,
     CloseDraft,
@@ -34,15 +35,15 @@ params = st.builds(
 )
 ops = st.lists(
     st.one_of(
-        st.builds(OpenDraft, ids, token_lists, params, lengths, st.text(max_size=20)),
-        st.builds(CommitDraft, ids, st.integers(1, 16), token_lists, lengths),
+        st.builds(OpenDraft, ids, token_lists, params, lengths, st.text(max_size=20), st.integers(0, MAX_AHEAD)),
+        st.builds(CommitDraft, ids, st.integers(1, 16), token_lists, lengths, st.integers(0, MAX_AHEAD)),
         st.builds(CloseDraft, ids),
     )
 )
 outcomes = st.builds(Outcome, st.integers(1, 32), ids, token_lists.map(tuple))
 replies = st.lists(
     st.one_of(
-        st.builds(DraftBlock, ids, st.lists(outcomes, max_size=4).map(tuple)),
+        st.builds(DraftBlock, ids, st.lists(outcomes, max_size=4).map(tuple), st.integers(0, 32)),
         st.builds(UnknownSequence, ids),
         st.builds(Busy, ids),
     )
@@ -81,6 +82,7 @@ def committed(**changes):
         (opened(tokens=[1] * 33), "opens[1].tokens"),
         (opened(tokens=[1, 100, 2]), "opens[1].tokens[1]"),
         (opened(draft_length=MAX_DRAFT_LENGTH + 1), "opens[1].draft_length"),
+        (opened(ahead=MAX_AHEAD + 1), "opens[1].ahead"),
         (opened(salt="x" * (wire.MAX_SALT_CHARS + 1)), "opens[1].salt"),
         (opened(sampling=pb.SamplingParams()), "opens[1].sampling.top_p"),
         (opened(sampling=pb.SamplingParams(top_p=1, temperature=float("nan"))), "opens[1].sampling.temperature"),
@@ -92,6 +94,7 @@ def committed(**changes):
         (committed(base_len=31, tokens=[1, 2]), "commits[0].tokens"),
         (committed(tokens=[2**32 - 1]), "commits[0].tokens[0]"),
         (committed(draft_length=2**31), "commits[0].draft_length"),
+        (committed(ahead=MAX_AHEAD + 1), "commits[0].ahead"),
     ],
 )
 def test_a_bad_request_is_refused_by_field(message, field):
@@ -109,6 +112,7 @@ def blocks(*outcomes_):
     [
         (pb.DraftResponse(welcome=pb.Hello()), "welcome"),
         (blocks(*[pb.Outcome(base_len=1, continuation=[1])] * (wire.MAX_OUTCOMES + 1)), "blocks[0].outcomes"),
+        (pb.DraftResponse(blocks=[pb.DraftBlock(ahead_of=33)]), "blocks[0].ahead_of"),
         (blocks(pb.Outcome(base_len=0, continuation=[1])), "blocks[0].outcomes[0].base_len"),
         (blocks(pb.Outcome(base_len=33, continuation=[1])), "blocks[0].outcomes[0].base_len"),
         (

@@ -51,3 +51,11 @@ def choose(logits: list[float], params: SamplingParams, position: int) -> int:
         return max(range(len(logits)), key=lambda v: (logits[v], -v))
     kept = support(logits, params)
     return max(kept, key=lambda v: logits[v] / params.temperature + gumbel(params.seed, position, v))
+
+
+def rank(logits: list[float], params: SamplingParams, position: int, count: int) -> list[int]:
+    if params.greedy:
+        return sorted(range(len(logits)), key=lambda v: (-logits[v], v))[:count]
+    kept = support(logits, params)
+    scores = {v: logits[v] / params.temperature + gumbel(params.seed, position, v) for v in kept}
+    return sorted(kept, key=lambda v: -scores[v])[:count]

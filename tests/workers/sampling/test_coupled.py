@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.workers.sampling import reference
 from workers.contract.sampling_params import MAX_SEED, SamplingParams
-from workers.sampling.coupled import SamplingBatch, choose_local, choose_tokens
+from workers.sampling.coupled import SamplingBatch, choose_local, choose_tokens, rank_tokens
 
 MIXES = [
     {"temperature": 0.0},
@@ -48,6 +48,15 @@ def test_the_choice_is_that_of_the_definition(data):
     position = data.draw(st.integers(0, 10**6))
     chosen = choose_tokens(torch.tensor([logits]), SamplingBatch.from_params([(params, position)]))
     assert chosen.tolist() == [reference.choose(logits, params, position)]
+
+
+@pytest.mark.parametrize("mix", [mix for mix in MIXES if mix["temperature"] != 0.0001], ids=str)
+@pytest.mark.parametrize("scale", [0.5, 3.0])
+def test_runners_up_stand_in_the_order_of_their_scores(mix, scale):
+    logits = rows(4, scale=scale)
+    items = [(SamplingParams(seed=2**63 + i, **mix), i) for i in range(4)]
+    expected = [reference.rank(row, *item, 5) for row, item in zip(logits.tolist(), items, strict=True)]
+    assert rank_tokens(logits, SamplingBatch.from_params(items), 5) == expected
 
 
 @pytest.mark.parametrize("mix", MIXES, ids=str)

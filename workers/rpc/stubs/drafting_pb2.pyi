@@ -178,9 +178,12 @@ class OpenSequence(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
     draft_length: _builtins.int
     salt: _builtins.str
+    ahead: _builtins.int
+    """Run-ahead budget: once the block is sent, prepare for so many verdicts about it, and push what comes of it."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -193,10 +196,11 @@ class OpenSequence(_message.Message):
         sampling: Global___SamplingParams | None = ...,
         draft_length: _builtins.int = ...,
         salt: _builtins.str = ...,
+        ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_length", b"draft_length", "salt", b"salt", "sampling", b"sampling", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "draft_length", b"draft_length", "salt", b"salt", "sampling", b"sampling", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -212,9 +216,11 @@ class CommitTokens(_message.Message):
     BASE_LEN_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
     base_len: _builtins.int
     draft_length: _builtins.int
+    ahead: _builtins.int
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     def __init__(
@@ -224,10 +230,11 @@ class CommitTokens(_message.Message):
         base_len: _builtins.int = ...,
         tokens: _abc.Iterable[_builtins.int] | None = ...,
         draft_length: _builtins.int = ...,
+        ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_len", b"base_len", "draft_length", b"draft_length", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base_len", b"base_len", "draft_length", b"draft_length", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -269,7 +276,12 @@ class DraftBlock(_message.Message):
 
     SEQ_ID_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    AHEAD_OF_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
+    ahead_of: _builtins.int
+    """0: an answer to an order. Else the outcomes were prepared for verdicts about the block that followed the
+    first ahead_of tokens.
+    """
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]: ...
     def __init__(
@@ -277,10 +289,11 @@ class DraftBlock(_message.Message):
         *,
         seq_id: _builtins.int = ...,
         outcomes: _abc.Iterable[Global___Outcome] | None = ...,
+        ahead_of: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes", "seq_id", b"seq_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_of", b"ahead_of", "outcomes", b"outcomes", "seq_id", b"seq_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
