@@ -14,7 +14,7 @@ from collections.abc import Sequence as Seq
 from pathlib import Path
 
 from cluster.bench.workload import Answer
-from cluster.simulator.hardware import SyntheticAcceptance
+from cluster.simulator.synthetic import SyntheticAcceptance
 from workers.contract.identity import ModelIdentity
 from workers.drafting.drafter import Advance, DraftState
 from workers.drafting.server import DrafterServer, serve_until_told

@@ -76,12 +76,12 @@ class _NoProfile(cProfile.Profile):
 
 def measure(sequences: int, draft_length: int, profile: cProfile.Profile) -> Stopwatch:
     """Run ``sequences`` at a time and return what their steps took."""
-    hardware = Hardware(lambda positions, context: 0.02, lambda length, asked: 0.002)
+    hardware = Hardware(lambda positions, context: 0.02, lambda rows: 0.0005)
     settings = SchedulerSettings(draft_length=draft_length, max_running=sequences, max_tokens_per_step=4096)
     load = Load(sequences, requests=2 * sequences, prompt_tokens=256, answer_tokens=256)
     simulation = Simulation(hardware, [ACCEPTANCE], load, settings)
     stopwatch = Stopwatch()
-    stopwatch.watch(simulation.planner, sequences, profile)
+    stopwatch.watch(simulation.targets[0].planner, sequences, profile)
     simulation.run()
     return stopwatch
 

@@ -27,6 +27,12 @@ class Ask:
     """How many sequences were asked for at the same time."""
     first: bool
     """The drafter had to read the whole text first."""
+    ahead: int = 0
+    """Verdicts that it was asked to prepare for after that."""
+    after_ahead: bool = False
+    """It had been asked to prepare for the text as it was then."""
+    at_hand: bool = False
+    """A draft was at hand all the same."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,12 +54,23 @@ class ActiveRequest:
     """How often guesses about this request are right, by who makes them."""
     guesses: list[tuple[DraftSource, Guess]] = field(default_factory=list)
     """Guesses that the text has not borne out or refuted in full."""
+    judged_len: int = 0
+    """Length of the text that they were last held against."""
     missed_blocks: int = 0
     """Blocks in a row that were waited for and did not come in time."""
     gave_up_at: int = -1
     """Length of the sequence for which waiting was last given up."""
+    last_ask: Ask | None = None
+    """The latest of all asks, answered or not."""
+    last_step: int = 0
+    """Number of the latest step that it took part in."""
     cached_prompt_tokens: int | None = None
     """Prompt tokens found in the prefix cache; None before the first admission."""
+
+    _drafted: tuple[int, ...] = ()
+    _drafted_at: tuple[int, int] = (-1, 0)
+    _looked_up: list[int] = field(default_factory=list)
+    _looked_up_at: tuple[int, int] = (-1, 0)
 
     @classmethod
     def start(cls, request: GenerationRequest, seq_id: int) -> "ActiveRequest":
@@ -63,6 +80,7 @@ class ActiveRequest:
         lookup.extend(request.prompt)
         active = cls(request, sequence, OutcomeCache(), lookup, [prefix_hash(request.prompt)])
         active.append(request.emitted)
+        active.judged_len = len(sequence)
         return active
 
     @property
@@ -77,7 +95,19 @@ class ActiveRequest:
 
     def drafted(self) -> tuple[int, ...]:
         """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""
-        return self.outcomes.draft(self.sequence.tokens, self.sequence.prompt_len, self.hashes)
+        known = (len(self.sequence), self.outcomes.additions)
+        if self._drafted_at != known:
+            self._drafted_at = known
+            self._drafted = self.outcomes.draft(self.sequence.tokens, self.sequence.prompt_len, self.hashes)
+        return self._drafted
+
+    def looked_up(self, limit: int) -> list[int]:
+        """Return the n-gram guess of at most ``limit`` tokens that follows the text as it is now."""
+        known = (len(self.sequence), limit)
+        if self._looked_up_at != known:
+            self._looked_up_at = known
+            self._looked_up = self.lookup.propose(limit)
+        return self._looked_up
 
     def bears_out(self, outcome: Outcome) -> bool:
         """True where an outcome is about this very text, up to its base."""

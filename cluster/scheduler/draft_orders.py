@@ -19,18 +19,28 @@ class DraftOrders:
 
     def ask(self, asks: Asks, now: float) -> None:
         """Bring drafters up to date with the requests that they are asked for."""
-        for active, length in asks.items():
+        for active, order in asks.items():
             sequence = active.sequence
             first = not active.draft_open
             if first:
-                op = OpenDraft(sequence.seq_id, tuple(sequence.tokens), sequence.params, length, sequence.salt)
-                self._ops.append(op)
+                tokens, params, salt = tuple(sequence.tokens), sequence.params, sequence.salt
+                self._ops.append(OpenDraft(sequence.seq_id, tokens, params, order.length, salt, order.ahead))
             else:
-                news = tuple(sequence.tokens[active.drafter_len :])
-                self._ops.append(CommitDraft(sequence.seq_id, active.drafter_len, news, length))
+                base = active.drafter_len
+                news = tuple(sequence.tokens[base:])
+                self._ops.append(CommitDraft(sequence.seq_id, base, news, order.length, order.ahead))
             active.draft_open = True
             active.drafter_len = len(sequence)
-            active.asks[len(sequence)] = Ask(now, length, len(asks), first)
+            before = active.last_ask
+            active.last_ask = active.asks[len(sequence)] = Ask(
+                now,
+                order.length,
+                len(asks),
+                first,
+                order.ahead,
+                after_ahead=before is not None and before.ahead > 0 and not first,
+                at_hand=bool(active.drafted()),
+            )
             if len(active.asks) > MAX_ASKS:
                 del active.asks[min(active.asks)]
 

@@ -77,14 +77,15 @@ class Planner:
         """
         self.counters.steps += 1
         self._speculation.note_step(plan, self._running, started, now)
-        progress = []
+        progress, stepped = [], []
         for row, sampled in zip(plan.rows, output.sampled, strict=True):
             active = self._by_sequence.get(row.seq_id)
             if active is not None:
                 step = self._advance(active, row, sampled)
                 if step is not None:
                     progress.append(step)
-        self._ask(now)
+                    stepped.append(active)
+        self._ask(stepped, now)
         return progress
 
     def fail(self, plan: StepPlan, message: str) -> list[Progress]:
@@ -129,18 +130,16 @@ class Planner:
         for outcome in block.outcomes:
             if outcome.continuation:
                 active.outcomes.add(outcome)
+        if block.ahead_of:
+            return
         self._speculation.note_block(active, block, at)
         active.settle_asks(max((outcome.base_len for outcome in block.outcomes), default=-1))
 
-    def _ask(self, now: float) -> None:
-        """Ask drafters for the sequences that decode and have not been asked for at their present length."""
-        decoding = [
-            active
-            for active in self._running
-            if active.sequence.num_pending == 1 and len(active.sequence) not in active.asks
-        ]
-        if decoding:
-            self._order(self._speculation.asks(decoding, now), now)
+    def _ask(self, stepped: Seq[ActiveRequest], now: float) -> None:
+        """Ask drafters about the sequences whose text has grown and is not complete."""
+        growing = [active for active in stepped if active.sequence.seq_id in self._by_sequence]
+        if growing:
+            self._order(self._speculation.asks(growing, self._running, now), now)
 
     def _order(self, asks: Asks, now: float) -> None:
         self.counters.draft_blocks_asked += len(asks)
@@ -161,8 +160,8 @@ class Planner:
                 active.cached_prompt_tokens = min(cached, sequence.prompt_len)
                 self.counters.prompt_tokens += sequence.prompt_len
                 self.counters.cached_prompt_tokens += active.cached_prompt_tokens
-            if not active.draft_open and (length := self._speculation.admitted(active)):
-                self._order({active: length}, now)
+            if (order := self._speculation.admitted(active)) and not active.draft_open:
+                self._order({active: order}, now)
 
     def _rows(self) -> list[Row]:
         """Give each running sequence its row, oldest first, within the step's budget of positions."""
@@ -172,7 +171,7 @@ class Planner:
         for active in decoding_first:
             if budget == 0:
                 break
-            if active not in self._running:  # preempted for an older one
+            if active not in self._running or self._speculation.sits_out(active):  # preempted, or the others' turn
                 continue
             row = self._row(active, budget)
             if row is not None:
@@ -214,6 +213,7 @@ class Planner:
 
     def _advance(self, active: ActiveRequest, row: Row, sampled: Seq[int]) -> Progress | None:
         sequence = active.sequence
+        active.last_step = self.counters.steps
         if row.num_samples == 0:
             sequence.computed = row.start + len(row.tokens)
             self._pool.publish(sequence)

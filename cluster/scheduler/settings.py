@@ -4,7 +4,7 @@ from enum import StrEnum
 
 from pydantic import Field
 
-from workers.contract.draft import MAX_DRAFT_LENGTH
+from workers.contract.draft import MAX_AHEAD, MAX_DRAFT_LENGTH
 from workers.settings import Settings
 
 
@@ -15,6 +15,19 @@ class Policy(StrEnum):
     """By measured costs and acceptance: only where it pays."""
     FIXED = "fixed"
     """Always, with the same draft length: for comparison and for tests."""
+
+
+class Way(StrEnum):
+    """How drafting and verification follow each other."""
+
+    IN_TURN = "in_turn"
+    """A step waits for the drafts of all of its sequences."""
+    OVERLAPPED = "overlapped"
+    """No step waits; a draft that comes late serves as far as the text agrees with its beginning."""
+    RUN_AHEAD = "run_ahead"
+    """Drafters prepare for what the target may decide while it does."""
+    TWO_GROUPS = "two_groups"
+    """Half of the sequences are verified while drafts are made for the others."""
 
 
 class SchedulerSettings(Settings):
@@ -29,6 +42,11 @@ class SchedulerSettings(Settings):
     Policy adaptive waits only where it pays; fixed waits always, so that a few milliseconds are enough there."""
     max_draft_tokens_per_step: int = Field(default=32, ge=0)
     """Policy fixed: draft tokens verified per step over all sequences; more sequences get shorter drafts each."""
+    way: Way | None = None
+    """Policy adaptive: always ask drafters, in this way and for draft_length tokens, whether it pays or not: for
+    comparison and for tests. None: the way that pays most, or none."""
+    run_ahead: int = Field(default=8, ge=0, le=MAX_AHEAD)
+    """Verdicts per sequence that a drafter is asked to prepare for while its draft is verified; 0: none ever."""
     lookup: bool = True
     """Guess from the sequence's own text (n-gram lookup) where no draft block came in time."""
     max_tokens_per_step: int = Field(default=512, ge=2)

@@ -22,6 +22,8 @@ class OutcomeCache:
         """Outcomes that gave at least one draft."""
         self.stale = 0
         """Outcomes dropped without ever having given one."""
+        self.additions = 0
+        """Outcomes that were added."""
         self._capacity = capacity
         self._fresh: dict[Outcome, bool] = {}  # in order of arrival -> True until it first gave a draft
 
@@ -34,6 +36,7 @@ class OutcomeCache:
             return
         if len(self._fresh) >= self._capacity:
             self._drop(next(iter(self._fresh)))
+        self.additions += 1
         self._fresh[outcome] = True
 
     def draft(self, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> tuple[int, ...]:

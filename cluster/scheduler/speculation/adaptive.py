@@ -4,36 +4,44 @@ Everything is a comparison of expected tokens per second (goodput), and plain de
 candidates, on the same code path:
 
 - which draft tokens at hand are worth a place in the step (`allocation`);
-- whether to go with them or wait for blocks on their way: waiting costs its time, and brings what the late
-  blocks are expected to hold (`hold`);
-- whom to ask for how many tokens: a token is asked for where its survival is worth the position that it takes
-  in the verification, and asking as a whole must beat not asking, the wait or the drafters' use of shared
-  cores included (`ask_value`).
+- whether to go with them or wait for blocks on their way, and with whom (`departure`);
+- whom to ask for how many tokens, and in which way: a token is asked for where its survival is worth the position
+  that it takes in the verification, and asking as a whole must beat not asking, the wait or the drafters' use of
+  shared cores included (`ways`).
 
 What is never tried cannot be known. While drafters are asked, a few steps now and then ask nobody, so that
 the price of plain steps stays known; while they are not, a few sequences are asked now and then, nobody waits
 for the answer, and the text itself shows what it would have been worth (`probing`, `acceptance`).
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.acceptance import Acceptance, Guess
 from cluster.scheduler.estimates.cost_model import CostModel
-from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation.allocation import allocate
-from cluster.scheduler.speculation.ask_value import AskValue, Prospect, ask_value
-from cluster.scheduler.speculation.policy import Asks, Draft, draft_limit
+from cluster.scheduler.estimates.realised import Realised
+from cluster.scheduler.estimates.run_ahead import RunAheadRecord
+from cluster.scheduler.settings import SchedulerSettings, Way
+from cluster.scheduler.speculation.departure import (
+    Coming,
+    Departure,
+    Scene,
+    depart_in_groups,
+    depart_together,
+)
+from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_limit
 from cluster.scheduler.speculation.probing import Probing
+from cluster.scheduler.speculation.ways import AskValue, Prospect, ask_value
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
 LEARNING_STEPS = 8
 LEARNING_BLOCKS = 8
 """Before so many were measured, guesses about costs are not acted upon."""
-MARGIN = 1.03
-"""What waiting or asking must promise over going plainly: estimates err, and plain decoding is certain."""
+MARGIN = 1.01
+"""What asking must promise over going plainly: estimates err, and plain decoding is certain."""
+FAVOUR = 1.02
+"""By so much must another way be better before it is taken instead of the present one."""
 LATE = 2.0
 """A block that takes so many times longer than expected counts as lost."""
 SOON = 0.25
@@ -42,10 +50,6 @@ SILENT_AFTER = 8
 """Asks in a row without any block, after which drafters are only asked to see whether they have come back."""
 WEIGHED_EVERY = 4
 """Steps for which the worth of asking, and everybody's K, are taken to stay the same."""
-SLACK = 0.1
-"""Who waits for a block lets it be late by this share of its time before going into the matter again."""
-INSTANTS = 3
-"""Moments of arrival that are weighed against going at once."""
 
 
 class AdaptiveSpeculation:
@@ -54,18 +58,23 @@ class AdaptiveSpeculation:
     def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
         self._max_wait_s = settings.draft_wait_ms / 1000
+        self._ways = [way for way in Way if way is not Way.RUN_AHEAD or settings.run_ahead]
         self._everybody = {source: Acceptance() for source in (DraftSource.DRAFTER, DraftSource.LOOKUP)}
         self._probing = Probing()
         self._drafts: dict[ActiveRequest, Draft] = {}
+        self._departure = Departure()
         self._connected = 0
         self._unanswered = 0
         self._unanswered_since = 0.0
         self._lengths: dict[ActiveRequest, int] = {}
         self._weighed_steps_ago = 0
+        self._emitted = 0
+        self._realised = Realised()
         self.value = AskValue()
         self.asking = False
         """Whether drafters are asked at present because it pays."""
         self.costs = CostModel()
+        self.run_ahead = RunAheadRecord()
 
     @property
     def drafters_connected(self) -> int:
@@ -78,29 +87,21 @@ class AdaptiveSpeculation:
             self._connected = count
             self._probing.restart()
 
-    def admitted(self, active: ActiveRequest) -> int:
+    def admitted(self, active: ActiveRequest) -> Order | None:
         """Let the drafter read the prompt while the target does, where drafters are being asked."""
         if not active.acceptance:  # it may come back after it was preempted
             active.acceptance = {source: Acceptance(everybody) for source, everybody in self._everybody.items()}
-        return draft_limit(self._settings, active) if self.asking and self._connected else 0
+        limit = draft_limit(self._settings, active) if self.asking and self._connected else 0
+        return Order(limit) if limit else None
 
-    def asks(self, running: Seq[ActiveRequest], now: float) -> Asks:
+    def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
         """Ask where asking beats not asking, and now and then to learn."""
-        able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
-        if not able or not self._connected:
-            self.asking = False
-            if not self._connected:
-                self.value = AskValue()
-            return {}
-        self._probing.step()
-        self._weigh(able, running, now)
-        self.asking = self.value.asked > self.value.plain * MARGIN
-        if not self.asking:
-            asks = self._probing.probe(able) if self.costs.measured_steps >= LEARNING_STEPS else {}
-        elif self._probing.abstain():
-            asks = {}
-        else:
-            asks = {active: k for active, limit in able.items() if (k := min(self._lengths[active], limit))}
+        self._note_verdicts(stepped)
+        asks = self._asks(stepped, running, now)
+        self._measure(bool(asks), now)
+        for active in stepped:
+            if active not in asks:
+                active.last_ask = None
         if asks:
             self._unanswered_since = self._unanswered_since if self._unanswered else now
             self._unanswered += 1
@@ -110,31 +111,16 @@ class AdaptiveSpeculation:
         """Weigh going now against waiting for blocks on their way."""
         decoding = [active for active in running if active.sequence.num_pending == 1]
         self._drafts = {active: draft for active in decoding if (draft := self._at_hand(active)).tokens}
-        if self.costs.measured_steps < LEARNING_STEPS:
-            self._go()
-            return None
-        most = self._settings.max_tokens_per_step
-        base = min(sum(active.sequence.num_pending for active in running), most)
-        context = sum(len(active.sequence) for active in running)
-        survivals = {active: self._survival(active, draft) for active, draft in self._drafts.items()}
-        coming = sorted(
-            ((due, active) for active in decoding if (due := self._due(active, now)) is not None),
-            key=lambda arrival: arrival[0],
-        )
-        hoped = {active: self._hoped(active) for _, active in coming}
-        most_drafts = sum(map(len, survivals.values())) + sum(map(len, hoped.values()))
-        curve = self.costs.step_curve(base, context, most_drafts)
-        going = allocate(list(survivals.values()), len(decoding), curve)
-        best, until = going.goodput * MARGIN, None
-        for count in _instants([due for due, _ in coming]):
-            moment = coming[count - 1][0]
-            by_then = survivals | {active: hoped[active] for _, active in coming[:count]}
-            waiting = allocate(list(by_then.values()), len(decoding), curve, moment - now)
-            if waiting.goodput > best:
-                best, until = waiting.goodput, moment + SLACK * (moment - now)
-        if until is None:
-            self._go(dict(zip(survivals, going.lengths, strict=True)))
-        return until
+        self._departure = Departure()
+        if self.costs.measured_steps >= LEARNING_STEPS:
+            self._departure = self._depart(decoding, running, now)
+        if self._departure.until is None:
+            self._go(decoding)
+        return self._departure.until
+
+    def sits_out(self, active: ActiveRequest) -> bool:
+        """See Speculation."""
+        return active in self._departure.sits_out
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """See Speculation."""
@@ -147,8 +133,11 @@ class AdaptiveSpeculation:
         self._unanswered = 0
         for outcome in block.outcomes:
             ask = active.asks.get(outcome.base_len)
-            if ask is not None and not ask.first:
-                self.costs.observe_block(ask.length, ask.sequences, at - ask.at)
+            if ask is not None and not ask.first and not ask.at_hand:
+                if ask.after_ahead:
+                    self.run_ahead.note_late(at - ask.at)
+                else:
+                    self.costs.observe_block(ask.length, ask.sequences, at - ask.at)
             if active.bears_out(outcome):
                 acceptance.note_proposal(bool(outcome.continuation))
                 self._judge_later(active, DraftSource.DRAFTER, Guess(outcome.base_len, outcome.continuation))
@@ -157,13 +146,17 @@ class AdaptiveSpeculation:
     def note_tokens(self, active: ActiveRequest) -> None:
         """Judge the guesses by what the text has become."""
         text = active.sequence.tokens
+        self._emitted += len(text) - active.judged_len
+        active.judged_len = len(text)
         active.guesses = [pair for pair in active.guesses if pair[1].judge(text, active.acceptance[pair[0]])]
 
     def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
         """Learn what the step has cost."""
         context = sum(row.start + len(row.tokens) for row in plan.rows)
-        drafting = any(self._is_awaited(active, started) for active in running)
+        drafting = any(self._is_drafted_for(active, started) for active in running)
         self.costs.observe_step(plan.num_tokens, context, drafting, ended - started)
+        if any(len(row.tokens) > max(row.num_samples, 1) for row in plan.rows):
+            self._realised.disturb()
 
     @property
     def _learned(self) -> bool:
@@ -174,6 +167,45 @@ class AdaptiveSpeculation:
         if self._unanswered < SILENT_AFTER:
             return False
         return now - self._unanswered_since > LATE * self.costs.block_s(self._settings.draft_length, 1)
+
+    def _note_verdicts(self, stepped: Seq[ActiveRequest]) -> None:
+        """Learn whether what drafters prepared has come true."""
+        prepared = [a for a in stepped if a.last_ask is not None and a.last_ask.ahead and not a.last_ask.first]
+        for active in prepared:
+            self.run_ahead.note_verdict(bool(active.drafted()))
+        if not prepared:
+            self.run_ahead.note_idle()
+
+    def _asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
+        able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
+        if not able or not self._connected:
+            self.asking = False
+            if not self._connected:
+                self.value = AskValue()
+            return {}
+        self._probing.step()
+        self._weigh(able, running, now)
+        willing = {active: able[active] for active in stepped if active in able}
+        forced = self._settings.way is not None and self._learned
+        self.asking = forced or self.value.asked > self.value.plain * MARGIN
+        if not self.asking:
+            return self._probing.probe(willing) if self.costs.measured_steps >= LEARNING_STEPS else {}
+        if self._probing.abstain():
+            return {}
+        lengths = {active: limit if forced else min(self._lengths[active], limit) for active, limit in willing.items()}
+        return {active: self._order(active, length) for active, length in lengths.items() if length}
+
+    def _measure(self, asked: bool, now: float) -> None:
+        """Compare what the present way of asking brings with what was expected of it."""
+        way = self.value.way if asked and self.asking else None
+        self._realised.expect(way, self.value.asked / self._realised.share(self.value.way))
+        self._realised.note_step(self._emitted, now)
+        self._emitted = 0
+
+    def _order(self, active: ActiveRequest, length: int) -> Order:
+        """Ask for a block, and where that is the way to prepare for the verdicts about it that leave more to say."""
+        ahead = self.value.way is Way.RUN_AHEAD and active.remaining > length + 1
+        return Order(length, self._settings.run_ahead if ahead else 0)
 
     def _weigh(self, able: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
         """Find out what asking is worth; the answer holds for some steps, as long as nobody is new."""
@@ -190,8 +222,29 @@ class AdaptiveSpeculation:
             for active, limit in able.items()
         ]
         context = sum(len(active.sequence) for active in running)
-        self.value = ask_value(self.costs, drafters, lookups, len(running), context)
+        ways = dict.fromkeys(self._ways, 1.0) if self._settings.way is None else {self._settings.way: 1.0}
+        for way in ways:
+            ways[way] = self._realised.share(way) * (FAVOUR if self.asking and way is self.value.way else 1.0)
+        self.value = ask_value(self.costs, self.run_ahead, drafters, lookups, len(running), context, ways)
         self._lengths = dict(zip(able, self.value.lengths, strict=True))
+
+    def _depart(self, decoding: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Departure:
+        survivals = {active: self._survival(active, draft) for active, draft in self._drafts.items()}
+        context = sum(len(active.sequence) for active in running)
+        decoding_context = sum(len(active.sequence) for active in decoding)
+        pending = sum(active.sequence.num_pending for active in running) - len(decoding)
+        coming = self._coming(decoding, context, now)
+        scene = Scene(
+            self.costs,
+            now,
+            decoding,
+            survivals,
+            coming,
+            min(pending, max(self._settings.max_tokens_per_step - len(decoding), 0)),
+            context - decoding_context,
+        )
+        in_groups = self.asking and self.value.way is Way.TWO_GROUPS and len(decoding) > 1
+        return depart_in_groups(scene) if in_groups else depart_together(scene)
 
     def _at_hand(self, active: ActiveRequest) -> Draft:
         limit = draft_limit(self._settings, active)
@@ -200,41 +253,55 @@ class AdaptiveSpeculation:
         if tokens := active.drafted():
             return Draft(tokens[:limit], DraftSource.DRAFTER)
         if self._settings.lookup:
-            return Draft(active.lookup.propose(limit), DraftSource.LOOKUP)
+            return Draft(active.looked_up(limit), DraftSource.LOOKUP)
         return Draft()
 
-    def _go(self, lengths: dict[ActiveRequest, int] | None = None) -> None:
+    def _go(self, decoding: Seq[ActiveRequest]) -> None:
         """Settle what the step verifies: nothing before costs are known. Look-ups are judged, used or not."""
-        for active, draft in self._drafts.items():
-            if draft.source is DraftSource.LOOKUP:
-                self._judge_later(active, draft.source, Guess(len(active.sequence), draft.tokens))
-        cut = ((active, draft, (lengths or {}).get(active, 0)) for active, draft in self._drafts.items())
+        departure = self._departure
+        if self._settings.lookup:
+            for active in decoding:
+                if active not in departure.sits_out:
+                    self._note_look_up(active)
+        cut = ((active, draft, departure.lengths.get(active, 0)) for active, draft in self._drafts.items())
         self._drafts = {active: Draft(draft.tokens[:n], draft.source) for active, draft, n in cut if n}
+
+    def _note_look_up(self, active: ActiveRequest) -> None:
+        draft = self._drafts.get(active, Draft())
+        if draft.source is not DraftSource.DRAFTER and draft_limit(self._settings, active):
+            active.acceptance[DraftSource.LOOKUP].note_proposal(bool(draft.tokens))
+            self._judge_later(active, DraftSource.LOOKUP, Guess(len(active.sequence), draft.tokens))
 
     def _survival(self, active: ActiveRequest, draft: Draft) -> list[float]:
         return active.acceptance[draft.source].survival(len(draft.tokens))
 
-    def _hoped(self, active: ActiveRequest) -> list[float]:
-        """Return the survival of a block on its way, which may turn out to be empty."""
-        acceptance = active.acceptance[DraftSource.DRAFTER]
-        proposed = acceptance.proposal_rate
-        return [proposed * s for s in acceptance.survival(active.asks[len(active.sequence)].length)]
-
-    def _due(self, active: ActiveRequest, now: float) -> float | None:
-        """Return when the block for a sequence's present text is expected; None where none is worth a thought."""
-        ask = active.asks.get(len(active.sequence))
-        if ask is None or ask.first or not self._learned or self._is_silent(now) or not self._is_awaited(active, now):
-            return None
-        if active.drafted():
-            return None
-        expected = ask.at + self.costs.block_s(ask.length, ask.sequences)
-        if expected <= now:
-            expected = now + SOON * (now - ask.at)
-        return expected if expected <= ask.at + self._max_wait_s else None
+    def _coming(self, decoding: Seq[ActiveRequest], context: int, now: float) -> list[Coming]:
+        """Return the blocks that are worth a thought, by the moment when they are expected."""
+        if not self._learned or self._is_silent(now) or self._settings.way is Way.OVERLAPPED:
+            return []
+        step_s = self.costs.step_s(len(decoding), context, drafting=True)
+        coming = []
+        for active in decoding:
+            ask = active.asks.get(len(active.sequence))
+            if ask is None or ask.first or active.drafted() or not self._is_awaited(active, now):
+                continue
+            block_s = self.costs.block_s(ask.length, ask.sequences)
+            expected = ask.at + (self.run_ahead.late_s(block_s, step_s) if ask.after_ahead else block_s)
+            if expected <= now:
+                expected = now + SOON * (now - ask.at)
+            if expected <= ask.at + self._max_wait_s:
+                acceptance = active.acceptance[DraftSource.DRAFTER]
+                survival = [acceptance.proposal_rate * s for s in acceptance.survival(ask.length)]
+                coming.append(Coming(expected, active, survival))
+        return sorted(coming, key=lambda block: block.due)
 
     def _is_awaited(self, active: ActiveRequest, now: float) -> bool:
         """True where a block is on its way and not so late that it must be lost."""
         return any(now <= ask.at + LATE * self.costs.block_s(ask.length, ask.sequences) for ask in active.asks.values())
+
+    def _is_drafted_for(self, active: ActiveRequest, now: float) -> bool:
+        """True where a drafter is, most likely, at work for a sequence."""
+        return (active.last_ask is not None and active.last_ask.ahead > 0) or self._is_awaited(active, now)
 
     @staticmethod
     def _judge_later(active: ActiveRequest, source: DraftSource, guess: Guess) -> None:
@@ -245,10 +312,3 @@ class AdaptiveSpeculation:
 def _prospect(active: ActiveRequest, source: DraftSource, limit: int) -> Prospect:
     acceptance = active.acceptance[source]
     return Prospect(acceptance.proposal_rate, acceptance.survival(limit))
-
-
-def _instants(moments: Seq[float]) -> list[int]:
-    """Return how many of the rising ``moments`` have come at INSTANTS of them, evenly spread, the last one included."""
-    count = len(moments)
-    chosen = {moments[-(-count * i // INSTANTS) - 1] for i in range(1, INSTANTS + 1)} if count else set()
-    return [bisect_right(moments, moment) for moment in sorted(chosen)]

@@ -9,8 +9,8 @@ from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation.ask_value import AskValue
-from cluster.scheduler.speculation.policy import Asks, Draft, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_limit
+from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
@@ -28,18 +28,23 @@ class FixedSpeculation:
         self.drafters_connected = 0
         self.value = AskValue()
 
-    def admitted(self, active: ActiveRequest) -> int:
+    def admitted(self, active: ActiveRequest) -> Order | None:
         """See Speculation."""
-        return draft_limit(self._settings, active)
+        length = draft_limit(self._settings, active)
+        return Order(length) if length else None
 
-    def asks(self, running: Seq[ActiveRequest], now: float) -> Asks:
+    def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
         """See Speculation."""
-        return {active: length for active in running if (length := draft_limit(self._settings, active))}
+        return {active: order for active in stepped if (order := self.admitted(active))}
 
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Hold everybody back as long as somebody's block may still come in time."""
         self._share = self._settings.max_draft_tokens_per_step // max(len(running), 1)
         return min((until for a in running if (until := self._held_until(a, now)) is not None), default=None)
+
+    def sits_out(self, active: ActiveRequest) -> bool:
+        """Nobody does."""
+        return False
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """Return the best draft at hand: a drafter's block, else the target's own n-gram guess."""
@@ -48,7 +53,7 @@ class FixedSpeculation:
             return Draft()
         if tokens := active.drafted():
             return Draft(tokens[:length], DraftSource.DRAFTER)
-        if self._settings.lookup and (guess := active.lookup.propose(length)):
+        if self._settings.lookup and (guess := active.looked_up(length)):
             return Draft(guess, DraftSource.LOOKUP)
         return Draft()
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.scheduler.speculation.ask_value import AskValue
+from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
@@ -19,8 +19,18 @@ class Draft:
     source: DraftSource = DraftSource.NONE
 
 
-Asks = dict[ActiveRequest, int]
-"""How many tokens (K, at least 1) a drafter is asked for, by request."""
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a drafter is asked for."""
+
+    length: int
+    """K, at least 1."""
+    ahead: int = 0
+    """Verdicts to prepare for once the block is sent."""
+
+
+Asks = dict[ActiveRequest, Order]
+"""Whom drafters are asked for, and what."""
 
 
 class Speculation(Protocol):
@@ -30,20 +40,23 @@ class Speculation(Protocol):
     value: AskValue
     """What asking drafters was last found to be worth; zeros where nothing was weighed."""
 
-    def admitted(self, active: ActiveRequest) -> int:
-        """Return K for a request that begins to run; 0 asks nobody. Its prompt is not computed yet."""
+    def admitted(self, active: ActiveRequest) -> Order | None:
+        """Return what to ask for a request that begins to run, or None. Its prompt is not computed yet."""
 
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
-        """Decide on the drafts of the next step; a time means that waiting until then is worth more than going."""
+        """Decide on the next step's rows and drafts; a time means that waiting until then is worth more than going."""
+
+    def sits_out(self, active: ActiveRequest) -> bool:
+        """Whether a request that decodes was decided to take no part in the next step."""
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """Return what was decided for a request, cut to the ``room`` that its row has."""
 
-    def asks(self, running: Seq[ActiveRequest], now: float) -> Asks:
-        """Return whom to ask for what, now that a step's tokens are known."""
+    def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
+        """Return what to ask for, now that the tokens of those that took part in a step are known."""
 
     def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
-        """Learn from a block that arrived at ``at``; it concerns a request that still runs."""
+        """Learn from the answer to an ask, which arrived at ``at``; it concerns a request that still runs."""
 
     def note_tokens(self, active: ActiveRequest) -> None:
         """Learn that the request's text has grown."""

@@ -2,7 +2,8 @@
 
 from itertools import islice
 
-from cluster.scheduler.speculation.policy import Asks
+from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.speculation.policy import Asks, Order
 
 PERIOD = 128
 ABSTAINED = 4
@@ -40,8 +41,8 @@ class Probing:
         """True in the steps that go plainly although asking pays."""
         return self._steps % PERIOD < ABSTAINED
 
-    def probe(self, able: Asks) -> Asks:
-        """Return what to ask for although it does not pay: nothing in most steps."""
+    def probe(self, able: dict[ActiveRequest, int]) -> Asks:
+        """Return what to ask for although it does not pay: nothing in most steps. ``able``: the longest drafts."""
         if self._steps < self._next:
             return {}
         sequences, single = SHAPES[self._probes % len(SHAPES)]
@@ -49,4 +50,4 @@ class Probing:
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)
         self._next = self._steps + self._gap
-        return {active: 1 if single else limit for active, limit in islice(able.items(), sequences)}
+        return {active: Order(1 if single else limit) for active, limit in islice(able.items(), sequences)}

@@ -7,8 +7,9 @@ import pytest
 
 from cluster.scheduler.events import DraftersConnected
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.simulator.hardware import Hardware, token
+from cluster.simulator.hardware import Hardware
 from cluster.simulator.simulation import Load, Report, Simulation
+from cluster.simulator.synthetic import token
 
 FIXED = {"policy": "fixed", "max_draft_tokens_per_step": 10**6}
 
@@ -24,7 +25,8 @@ def large_gpu(positions: int, context: int) -> float:
 def run(step, draft_share: float, rate: float, concurrency: int, rounds: int = 3, **settings) -> Report:
     """Serve with drafters whose block of 4 takes ``draft_share`` of a plain step and is right at ``rate``."""
     plain_step = step(concurrency, concurrency * 100)
-    hardware = Hardware(step, lambda k, n: draft_share * plain_step * (0.3 + 0.175 * k), interference=0.05, jitter=0.1)
+    block_s = draft_share * plain_step
+    hardware = Hardware(step, lambda rows: 0.175 * block_s, 0.3 * block_s, interference=0.05, jitter=0.1)
     settings = {"draft_wait_ms": 1000, "lookup": False, **settings}
     load = Load(concurrency, rounds * concurrency)
     return Simulation(hardware, [rate], load, SchedulerSettings(**settings)).run()
@@ -33,7 +35,7 @@ def run(step, draft_share: float, rate: float, concurrency: int, rounds: int = 3
 def quick_drafters(rate: float, requests: int) -> Simulation:
     """One sequence at a time, with drafts that take a twentieth of a step per token."""
     settings = SchedulerSettings(draft_wait_ms=1000, lookup=False)
-    return Simulation(Hardware(large_gpu, lambda k, n: 0.001 * k), [rate], Load(1, requests), settings)
+    return Simulation(Hardware(large_gpu, lambda rows: 0.001), [rate], Load(1, requests), settings)
 
 
 @pytest.mark.parametrize("step", [two_cores, large_gpu])
@@ -71,9 +73,9 @@ def test_where_speculation_pays_it_is_about_as_fast_as_the_best_fixed_way(step, 
 def test_texts_do_not_depend_on_any_of_it():
     for rate, share in ((0.0, 0.1), (0.7, 0.3), (1.0, 1.0)):
         report = run(two_cores, share, rate, 4)
-        assert len(report.texts) == 12
-        for name, text in report.texts.items():
-            assert text == [token(int(name), 16 + i) for i in range(200)]
+        assert len(report.requests) == 12
+        for name, request in report.requests.items():
+            assert request.tokens == [token(int(name), 16 + i) for i in range(200)]
 
 
 def test_a_drafter_that_does_not_help_is_hardly_asked():
@@ -89,7 +91,7 @@ def test_a_drafter_that_becomes_good_is_noticed():
     def submit() -> bool:
         if simulation.left == 6:
             simulation.acceptance.rates = [0.9]
-        learned.append(simulation.planner._speculation.asking)
+        learned.append(simulation.targets[0].planner._speculation.asking)
         return take()
 
     simulation.submit = submit
@@ -104,8 +106,7 @@ def test_drafters_that_go_away_are_not_waited_for():
 
     def submit() -> bool:
         if simulation.left == 4:
-            simulation.planner.observe(DraftersConnected(0))
-            simulation.hardware.block_s = lambda length, asked: pytest.fail("nobody is there to be asked")
+            simulation.targets[0].tell(DraftersConnected(0))
         return take()
 
     simulation.submit = submit
@@ -121,7 +122,7 @@ def test_a_lost_block_holds_nobody_for_long():
 
     def submit() -> bool:
         if simulation.left == 3:
-            simulation.hardware.block_s = lambda length, asked: 1e9
+            simulation.hardware.draft_step_s = lambda rows: 1e9
         return take()
 
     simulation.submit = submit
@@ -132,7 +133,7 @@ def test_the_load_shows_why_drafters_are_asked_or_not():
     helpful, useless = quick_drafters(0.9, 4), quick_drafters(0.02, 4)
     helpful.run()
     useless.run()
-    good, bad = helpful.planner.load(), useless.planner.load()
+    good, bad = helpful.targets[0].planner.load(), useless.targets[0].planner.load()
     assert good.goodput_drafted > 1.5 * good.goodput_plain > 0
     assert 0 < bad.goodput_drafted < 1.03 * bad.goodput_plain
     assert good.draft_wait_seconds > 0 == bad.draft_wait_seconds

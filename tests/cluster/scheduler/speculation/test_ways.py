@@ -3,7 +3,9 @@
 import pytest
 
 from cluster.scheduler.estimates.cost_model import CostModel
-from cluster.scheduler.speculation.ask_value import Prospect, ask_value
+from cluster.scheduler.estimates.run_ahead import RunAheadRecord
+from cluster.scheduler.settings import Way
+from cluster.scheduler.speculation.ways import AskValue, Prospect, ask_value
 
 NOTHING = Prospect(1.0, [])
 
@@ -19,12 +21,16 @@ def costs(step=lambda n: 0.02, block=lambda k: 0.002 * k) -> CostModel:
     return learned
 
 
+def value_of(costs: CostModel, drafters, lookups, rows, context, ways=(Way.IN_TURN, Way.OVERLAPPED)) -> AskValue:
+    return ask_value(costs, RunAheadRecord(), drafters, lookups, rows, context, dict.fromkeys(ways, 1.0))
+
+
 def powers(rate: float, length: int) -> list[float]:
     return [rate**j for j in range(1, length + 1)]
 
 
 def test_one_sequence_gets_the_textbook_speed_up():
-    value = ask_value(costs(), [Prospect(1.0, powers(0.8, 4))], [NOTHING], 1, 0)
+    value = value_of(costs(), [Prospect(1.0, powers(0.8, 4))], [NOTHING], 1, 0)
     expected = sum(0.8**j for j in range(5)) / (0.02 + 0.008)
     assert value.lengths == [4]
     assert value.plain == pytest.approx(1 / 0.02, rel=0.03)
@@ -32,35 +38,35 @@ def test_one_sequence_gets_the_textbook_speed_up():
 
 
 def test_a_drafter_that_is_never_right_is_not_asked():
-    value = ask_value(costs(), [Prospect(1.0, powers(0.02, 4))], [NOTHING], 1, 0)
+    value = value_of(costs(), [Prospect(1.0, powers(0.02, 4))], [NOTHING], 1, 0)
     assert value.asked < value.plain * 1.03
 
 
 def test_a_dear_drafter_is_asked_for_less():
-    few = ask_value(costs(block=lambda k: 0.01 * k), [Prospect(1.0, powers(0.7, 8))], [NOTHING], 1, 0)
-    many = ask_value(costs(block=lambda k: 0.001 * k), [Prospect(1.0, powers(0.7, 8))], [NOTHING], 1, 0)
+    few = value_of(costs(block=lambda k: 0.01 * k), [Prospect(1.0, powers(0.7, 8))], [NOTHING], 1, 0)
+    many = value_of(costs(block=lambda k: 0.001 * k), [Prospect(1.0, powers(0.7, 8))], [NOTHING], 1, 0)
     assert few.lengths[0] < many.lengths[0]
 
 
 def test_where_positions_cost_as_much_as_tokens_nobody_is_asked():
     expensive = costs(step=lambda n: 0.01 * n)
-    value = ask_value(expensive, [Prospect(1.0, powers(0.8, 4))] * 8, [NOTHING] * 8, 8, 0)
+    value = value_of(expensive, [Prospect(1.0, powers(0.8, 4))] * 8, [NOTHING] * 8, 8, 0)
     assert value.asked < value.plain * 1.03
 
 
 def test_a_hopeless_request_is_left_out_while_others_are_asked():
     good, hopeless = Prospect(1.0, powers(0.8, 4)), Prospect(1.0, powers(0.03, 4))
-    value = ask_value(costs(step=lambda n: 0.02 + 0.001 * n), [good, hopeless, good], [NOTHING] * 3, 3, 0)
+    value = value_of(costs(step=lambda n: 0.02 + 0.001 * n), [good, hopeless, good], [NOTHING] * 3, 3, 0)
     assert value.asked > value.plain * 1.5
     assert value.lengths[1] == 0 < min(value.lengths[0], value.lengths[2])
 
 
 def test_a_drafter_that_knows_no_more_than_the_text_itself_is_not_worth_its_time():
     same = Prospect(0.5, powers(0.8, 4))
-    value = ask_value(costs(), [same], [same], 1, 0)
+    value = value_of(costs(), [same], [same], 1, 0)
     assert value.asked < value.plain
 
 
 def test_drafts_slower_than_a_step_can_still_serve_the_one_after():
-    value = ask_value(costs(block=lambda k: 0.019), [Prospect(1.0, powers(0.95, 4))], [NOTHING], 1, 0)
+    value = value_of(costs(block=lambda k: 0.019), [Prospect(1.0, powers(0.95, 4))], [NOTHING], 1, 0)
     assert value.asked > value.plain * 1.8

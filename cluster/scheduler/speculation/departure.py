@@ -1,0 +1,117 @@
+"""When the next step begins, with whom, and with how much of each draft: the choice with the highest goodput.
+
+Going at once uses the drafts at hand; waiting costs its time and brings what blocks on their way are expected to
+hold. Either all sequences go, those without a draft plainly; or, where two groups take turns, at most half of them,
+those first that have waited longest, while drafts for the others are made.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+
+from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.estimates.cost_model import CostModel
+from cluster.scheduler.speculation.allocation import Allocation, allocate
+
+MARGIN = 1.03
+"""What waiting must promise over going at once: estimates err, and time that has passed is certain."""
+SLACK = 0.1
+"""Who waits for a block lets it be late by this share of its time before going into the matter again."""
+INSTANTS = 3
+"""Moments of arrival that are weighed against going at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coming:
+    """A block on its way."""
+
+    due: float
+    active: ActiveRequest
+    survival: list[float]
+    """Of its tokens, should it come; it may turn out to be empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """What was decided: to wait, or to go."""
+
+    until: float | None = None
+    """Wait until then, if nothing happens before; None: go now."""
+    lengths: dict[ActiveRequest, int] = field(default_factory=dict)
+    """Draft tokens that are verified, by sequence that has any at hand."""
+    sits_out: frozenset[ActiveRequest] = frozenset()
+    """Sequences that take no part in the step."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """The sequences at the moment of the decision."""
+
+    costs: CostModel
+    now: float
+    decoding: Seq[ActiveRequest]
+    at_hand: dict[ActiveRequest, list[float]]
+    """Survival of the drafts at hand."""
+    coming: Seq[Coming]
+    """Blocks on their way, by rising moment of arrival."""
+    other_positions: int
+    """Prompt tokens that the step computes besides."""
+    other_context: int
+
+    def allocate(self, going: Seq[ActiveRequest], survivals: dict[ActiveRequest, list[float]], at: float) -> Allocation:
+        """Return the best draft lengths of those that go, the later the departure the lower its goodput."""
+        chosen = [survivals[active] for active in going if active in survivals]
+        context = self.other_context + sum(len(active.sequence) for active in going)
+        base = self.other_positions + len(going)
+        curve = self.costs.step_curve(base, context, sum(map(len, chosen)))
+        return allocate(chosen, len(going), curve, at - self.now)
+
+    def wait_for(self, moment: float) -> Departure:
+        """Return the decision to wait for a block that is due at a moment."""
+        return Departure(until=moment + SLACK * (moment - self.now))
+
+
+def depart_together(scene: Scene) -> Departure:
+    """Decide between going at once and waiting for some or all of the blocks on their way."""
+    going = scene.allocate(scene.decoding, scene.at_hand, scene.now)
+    best, moment = going.goodput * MARGIN, None
+    for due in _instants(scene.coming):
+        by_then = scene.at_hand | {c.active: c.survival for c in scene.coming if c.due <= due}
+        waiting = scene.allocate(scene.decoding, by_then, due)
+        if waiting.goodput > best:
+            best, moment = waiting.goodput, due
+    if moment is not None:
+        return scene.wait_for(moment)
+    return Departure(lengths=dict(zip(scene.at_hand, going.lengths, strict=True)))
+
+
+def depart_in_groups(scene: Scene) -> Departure:
+    """Decide who of at most half of the sequences goes, and when."""
+    most = -(-len(scene.decoding) // 2)
+    awaited = {coming.active for coming in scene.coming}
+    ready = sorted((a for a in scene.decoding if a not in awaited), key=lambda active: active.last_step)[:most]
+    best, moment = 0.0, None
+    if ready:
+        best = scene.allocate(ready, scene.at_hand, scene.now).goodput * MARGIN
+    for due in _instants(scene.coming) if len(ready) < most else ():
+        arrived = [c for c in scene.coming if c.due <= due][: most - len(ready)]
+        by_then = scene.at_hand | {c.active: c.survival for c in arrived}
+        waiting = scene.allocate([*ready, *(c.active for c in arrived)], by_then, due)
+        if waiting.goodput > best:
+            best, moment = waiting.goodput, due
+    if moment is not None:
+        return scene.wait_for(moment)
+    going = scene.allocate(ready, scene.at_hand, scene.now)
+    with_drafts = [active for active in ready if active in scene.at_hand]
+    return Departure(
+        lengths=dict(zip(with_drafts, going.lengths, strict=True)),
+        sits_out=frozenset(scene.decoding).difference(ready),
+    )
+
+
+def _instants(coming: Seq[Coming]) -> list[float]:
+    """Return INSTANTS of the moments at which blocks are due, evenly spread, the last one included."""
+    moments = [block.due for block in coming]
+    count = len(moments)
+    chosen = {moments[-(-count * i // INSTANTS) - 1] for i in range(1, INSTANTS + 1)} if count else set()
+    return sorted(moments[bisect_right(moments, moment) - 1] for moment in chosen)
