@@ -19,6 +19,9 @@ DRAFT_DECAY = 0.99
 FACTOR_GAIN = 0.1
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
+SURELY_FASTER = 0.9
+"""Drafters at work do not speed a step up: one that took less than this share of what it would take alone tells
+that it would take less alone."""
 SIZES_PER_DOUBLING = 2
 POINTS_PER_DOUBLING = 16
 """A curve over many sizes is computed at so many per doubling and straight between them."""
@@ -47,9 +50,9 @@ class CostModel:
 
     def observe_step(self, positions: int, context: int, drafting: bool, seconds: float) -> None:
         """Learn from a step: positions computed, the sum of its rows' contexts, whether drafters were at work."""
-        if drafting:
-            alone = self.step_s(positions, context)
-            if 0 < seconds < MOST_BESIDE * alone:
+        alone = self.step_s(positions, context)
+        if drafting and seconds > SURELY_FASTER * alone:
+            if seconds < MOST_BESIDE * alone:
                 self._beside += FACTOR_GAIN * (seconds / alone - self._beside)
             return
         x = (1.0, float(positions), float(context))

@@ -1,14 +1,35 @@
-"""How often a drafter that runs ahead has the next draft ready when the verdict is there, and how late it is else."""
+"""How often a drafter that runs ahead has the next draft ready when the verdict is there, or soon after.
+
+A verdict that was prepared for finds its draft at hand (a hit), or on its way because steps are quicker than
+preparations (soon). One that was not prepared for waits for a block like any other (a miss).
+"""
+
+from dataclasses import dataclass
 
 FIRST_HITS = 0.8
 """Share of verdicts that a drafter is taken to have prepared for, before any was seen, ..."""
 FIRST_WEIGHT = 6.0
 """... with the weight of so many verdicts."""
-FORGETTING = 0.98
-FADING = 0.995
-LATE_GAIN = 0.1
 READY_WITHIN = 1.3
 """Until it was seen: what is prepared is ready after so many times what a block takes."""
+SOON = 0.6
+"""A draft that comes within such a share of a block's time after the verdict had been prepared before."""
+FORGETTING = 0.99
+FADING = 0.995
+"""The same for a step after which nobody had run ahead."""
+SOON_GAIN = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What is expected of a verdict."""
+
+    hit: float
+    """Probability that the next draft is at hand."""
+    soon: float
+    """Probability that it comes a little later."""
+    soon_s: float
+    """How much later, in seconds."""
 
 
 class RunAheadRecord:
@@ -17,7 +38,8 @@ class RunAheadRecord:
     def __init__(self) -> None:
         self._tried = 0.0
         self._hits = 0.0
-        self._late_s: float | None = None
+        self._soon = 0.0
+        self._soon_s: float | None = None
         self.verdicts = 0
         """All of them."""
         self.hits = 0
@@ -29,27 +51,26 @@ class RunAheadRecord:
         self.hits += hit
         self._tried = self._tried * FORGETTING + 1
         self._hits = self._hits * FORGETTING + hit
+        self._soon *= FORGETTING
 
-    def note_late(self, seconds: float) -> None:
-        """Learn how long after the verdict a draft came that had not been at hand."""
-        self._late_s = seconds if self._late_s is None else self._late_s + LATE_GAIN * (seconds - self._late_s)
+    def note_late(self, seconds: float, block_s: float) -> None:
+        """Learn how long after the verdict a draft came that had not been at hand; a block takes ``block_s``."""
+        if seconds <= SOON * block_s:
+            self._soon += 1
+            known = seconds if self._soon_s is None else self._soon_s
+            self._soon_s = known + SOON_GAIN * (seconds - known)
 
     def note_idle(self) -> None:
         """A verdict passed without running ahead: what was learned grows old."""
         self._tried *= FADING
         self._hits *= FADING
+        self._soon *= FADING
 
-    def hit_rate(self, block_s: float, step_s: float) -> float:
-        """Return the probability that a draft is at hand, where a block takes ``block_s`` and a step ``step_s``."""
-        prior = FIRST_HITS if READY_WITHIN * block_s <= step_s else 0.0
-        return (self._hits + FIRST_WEIGHT * prior) / (self._tried + FIRST_WEIGHT)
-
-    def late_s(self, block_s: float, step_s: float) -> float:
-        """Return how long a draft that is not at hand is expected to take, counted from the verdict."""
-        prior = FIRST_HITS * max(READY_WITHIN * block_s - step_s, 0.0) + (1 - FIRST_HITS) * block_s
-        if READY_WITHIN * block_s <= step_s:
-            prior = block_s
-        if self._late_s is None:
-            return prior
-        trust = self._tried / (self._tried + FIRST_WEIGHT)
-        return trust * self._late_s + (1 - trust) * prior
+    def readiness(self, block_s: float, step_s: float) -> Readiness:
+        """Return what to expect where a block takes ``block_s`` and a step ``step_s``."""
+        late_s = READY_WITHIN * block_s - step_s
+        weight = self._tried + FIRST_WEIGHT
+        hits = self._hits + FIRST_WEIGHT * FIRST_HITS * (late_s <= 0)
+        soon = self._soon + FIRST_WEIGHT * FIRST_HITS * (0 < late_s < SOON * block_s)
+        soon_s = max(late_s, 0.0) if self._soon_s is None else min(self._soon_s, SOON * block_s)
+        return Readiness(hits / weight, min(soon / weight, 1 - hits / weight), soon_s)

@@ -40,10 +40,11 @@ LEARNING_BLOCKS = 8
 """Before so many were measured, guesses about costs are not acted upon."""
 MARGIN = 1.01
 """What asking must promise over going plainly: estimates err, and plain decoding is certain."""
-FAVOUR = 1.02
+FAVOUR = 1.04
 """By so much must another way be better before it is taken instead of the present one."""
 LATE = 2.0
 """A block that takes so many times longer than expected counts as lost."""
+HALF = 0.5
 SOON = 0.25
 """A late block is expected after another such share of the time that it has taken already."""
 SILENT_AFTER = 8
@@ -69,6 +70,7 @@ class AdaptiveSpeculation:
         self._lengths: dict[ActiveRequest, int] = {}
         self._weighed_steps_ago = 0
         self._emitted = 0
+        self._disturbed = False
         self._realised = Realised()
         self.value = AskValue()
         self.asking = False
@@ -135,7 +137,7 @@ class AdaptiveSpeculation:
             ask = active.asks.get(outcome.base_len)
             if ask is not None and not ask.first and not ask.at_hand:
                 if ask.after_ahead:
-                    self.run_ahead.note_late(at - ask.at)
+                    self.run_ahead.note_late(at - ask.at, self.costs.block_s(ask.length, ask.sequences))
                 else:
                     self.costs.observe_block(ask.length, ask.sequences, at - ask.at)
             if active.bears_out(outcome):
@@ -155,8 +157,7 @@ class AdaptiveSpeculation:
         context = sum(row.start + len(row.tokens) for row in plan.rows)
         drafting = any(self._is_drafted_for(active, started) for active in running)
         self.costs.observe_step(plan.num_tokens, context, drafting, ended - started)
-        if any(len(row.tokens) > max(row.num_samples, 1) for row in plan.rows):
-            self._realised.disturb()
+        self._disturbed = any(len(row.tokens) > max(row.num_samples, 1) for row in plan.rows)
 
     @property
     def _learned(self) -> bool:
@@ -170,9 +171,10 @@ class AdaptiveSpeculation:
 
     def _note_verdicts(self, stepped: Seq[ActiveRequest]) -> None:
         """Learn whether what drafters prepared has come true."""
-        prepared = [a for a in stepped if a.last_ask is not None and a.last_ask.ahead and not a.last_ask.first]
-        for active in prepared:
-            self.run_ahead.note_verdict(bool(active.drafted()))
+        asked = [(active, active.last_ask) for active in stepped if active.last_ask is not None]
+        prepared = [(active, ask) for active, ask in asked if ask.ahead and not ask.first]
+        for active, ask in prepared:
+            self.run_ahead.note_verdict(len(active.drafted()) >= ask.length)
         if not prepared:
             self.run_ahead.note_idle()
 
@@ -197,10 +199,10 @@ class AdaptiveSpeculation:
 
     def _measure(self, asked: bool, now: float) -> None:
         """Compare what the present way of asking brings with what was expected of it."""
+        self._realised.note_step(self._emitted, now, disturbed=self._disturbed)
+        self._emitted = 0
         way = self.value.way if asked and self.asking else None
         self._realised.expect(way, self.value.asked / self._realised.share(self.value.way))
-        self._realised.note_step(self._emitted, now)
-        self._emitted = 0
 
     def _order(self, active: ActiveRequest, length: int) -> Order:
         """Ask for a block, and where that is the way to prepare for the verdicts about it that leave more to say."""
@@ -277,7 +279,7 @@ class AdaptiveSpeculation:
 
     def _coming(self, decoding: Seq[ActiveRequest], context: int, now: float) -> list[Coming]:
         """Return the blocks that are worth a thought, by the moment when they are expected."""
-        if not self._learned or self._is_silent(now) or self._settings.way is Way.OVERLAPPED:
+        if not self._learned or self._is_silent(now) or (self.asking and self.value.way is Way.OVERLAPPED):
             return []
         step_s = self.costs.step_s(len(decoding), context, drafting=True)
         coming = []
@@ -286,7 +288,11 @@ class AdaptiveSpeculation:
             if ask is None or ask.first or active.drafted() or not self._is_awaited(active, now):
                 continue
             block_s = self.costs.block_s(ask.length, ask.sequences)
-            expected = ask.at + (self.run_ahead.late_s(block_s, step_s) if ask.after_ahead else block_s)
+            ready = self.run_ahead.readiness(block_s, step_s)
+            likely_soon = ask.after_ahead and ready.hit + ready.soon > HALF
+            expected = ask.at + (ready.soon_s if likely_soon else block_s)
+            if likely_soon and expected <= now:  # it was not: this one was not prepared for
+                expected = ask.at + block_s
             if expected <= now:
                 expected = now + SOON * (now - ask.at)
             if expected <= ask.at + self._max_wait_s:

@@ -8,8 +8,8 @@ With B sequences, survival probabilities s_j of their drafts, and, as measured, 
 - overlapped: nobody waits; a block comes m steps late (D / T, rounded up), and what follows the tokens decided
   meanwhile still serves: one step of m + 1 verifies s_(m+1) .. s_K, in the T of a step beside drafters at work;
 - run-ahead: the drafter prepares for verdicts while the target comes to them, so that with probability h the next
-  draft is there when the verdict is: B + h sum(s_1 .. s_K) tokens per T, or, waiting for the others, all of them
-  per T and what is left of their blocks' time (arXiv 2603.03251; 2505.17052);
+  draft is there when the verdict is: B + h sum(s_1 .. s_K) tokens per T, or more of them per T and a wait, for those
+  that come soon or for all (arXiv 2603.03251; 2505.17052);
 - two groups: one is verified while the other's drafts are made, B + sum(s_1 .. s_K) tokens per
   max(2 T', T' + D') where ' stands for half of the sequences (arXiv 2505.17052).
 
@@ -27,8 +27,8 @@ from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import Way
 
-VARYING = (0.9, 1.1)
-"""What a block's time may be, as shares of what is expected: with the next step, or only with the one after it."""
+PUNCTUAL = 0.9
+"""Blocks that miss a step by a hair are taken to meet it: what comes of them is measured where this way is taken."""
 PRICED_POSITIONS = 8
 """The price of a position is that of so many, divided: single ones drown in the noise of measurement."""
 
@@ -148,22 +148,25 @@ def _in_turn(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float
 def _overlapped(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
     alone = _step_s(costs, case.rows, case.context, 0, drafting=True)
     steps = costs.block_s(case.length, case.asked) / alone
-    gains = verified = 0.0
-    for late in (max(ceil(steps * share), 1) for share in VARYING):
-        if late < case.length:
-            gains += case.late_gains[late - 1] / (late + 1) / len(VARYING)
-            verified += case.positions * (1 - late / case.length) / (late + 1) / len(VARYING)
+    late = max(ceil(steps * PUNCTUAL), 1)
+    if late >= case.length:
+        return case.plain_tokens / alone
+    verified = case.positions * (1 - late / case.length) / (late + 1)
     step = _step_s(costs, case.rows, case.context, verified, drafting=True)
-    return (case.plain_tokens + gains) / step
+    return (case.plain_tokens + case.late_gains[late - 1] / (late + 1)) / step
 
 
 def _run_ahead(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
     block = costs.block_s(case.length, case.asked)
     step = _step_s(costs, case.rows, case.context, case.positions, drafting=True)
-    hit = run_ahead.hit_rate(block, step)
-    going = (case.plain_tokens + hit * case.gains) / step
-    wait = run_ahead.late_s(block, step) * (1 - hit**case.asked)
-    return max(going, (case.plain_tokens + case.gains) / (step + wait))
+    ready = run_ahead.readiness(block, step)
+    soon = ready.soon_s * (1 - (1 - ready.soon) ** case.asked)
+    late = (block - ready.soon_s) * (1 - (ready.hit + ready.soon) ** case.asked)
+    return max(
+        (case.plain_tokens + ready.hit * case.gains) / step,
+        (case.plain_tokens + (ready.hit + ready.soon) * case.gains) / (step + soon),
+        (case.plain_tokens + case.gains) / (step + soon + late),
+    )
 
 
 def _two_groups(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
