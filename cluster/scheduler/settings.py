@@ -37,3 +37,8 @@ class SchedulerSettings(Settings):
     """Sequences that take part in steps at once."""
     max_waiting: int = Field(default=256, ge=0)
     """Requests that may queue for a place; more are answered with 429 at the door."""
+    max_requests_per_tenant: int | None = Field(default=None, ge=1)
+    """Requests of one tenant inside at once, waiting or running, so that a flood leaves others a place at the door;
+    more are answered with 429. None: no limit of its own."""
+    priority_step_s: float = Field(default=10.0, gt=0, le=86_400)
+    """How many seconds of waiting a step of priority is worth, among the requests of one tenant."""
