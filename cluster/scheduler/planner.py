@@ -11,6 +11,7 @@ from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
 from cluster.scheduler.load import Counters, EngineLoad
+from cluster.scheduler.prefill import prompt_limits
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
@@ -168,12 +169,14 @@ class Planner:
         budget = self._settings.max_tokens_per_step
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
+        limits: dict[ActiveRequest, int] | None = None
         for active in decoding_first:
-            if budget == 0:
-                break
             if active not in self._running:  # preempted for another one
                 continue
-            row = self._row(active, budget)
+            if limits is None and active.sequence.num_pending > 1:
+                limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
+            limit = min(budget, (limits or {}).get(active, budget))
+            row = self._row(active, limit) if limit else None
             if row is not None:
                 rows.append(row)
                 budget -= len(row.tokens)

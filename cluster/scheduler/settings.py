@@ -32,7 +32,13 @@ class SchedulerSettings(Settings):
     lookup: bool = True
     """Guess from the sequence's own text (n-gram lookup) where no draft block came in time."""
     max_tokens_per_step: int = Field(default=512, ge=2)
-    """Positions computed per step; decoding goes first, prompt chunks share what is left."""
+    """Positions computed per step; decoding goes first, prompt chunks share what is left, as far as the two
+    ``prefill_`` settings allow."""
+    prefill_slowdown: float = Field(default=4.0, ge=1)
+    """Policy adaptive: while sequences decode, prompt chunks may make a step so many times as long as it would be
+    without them, ..."""
+    prefill_step_ms: float = Field(default=50.0, ge=0)
+    """... or so many milliseconds long, where that is more: the inter-token latency that nobody minds."""
     max_running: int = Field(default=64, ge=1)
     """Sequences that take part in steps at once."""
     max_waiting: int = Field(default=256, ge=0)
