@@ -1,6 +1,7 @@
 """The target's door: what can never be served is refused with a reason, what does not fit now as well."""
 
 import threading
+from collections import Counter
 
 from workers.contract.errors import InvalidParameterError, OverloadedError
 from workers.contract.request import GenerationRequest
@@ -9,12 +10,17 @@ from workers.contract.request import GenerationRequest
 class Admission:
     """Counts the requests inside and checks those that want in; callable from any thread."""
 
-    def __init__(self, max_requests: int, max_model_len: int, vocab_size: int) -> None:
-        """Admit at most ``max_requests`` at once, each of at most ``max_model_len`` tokens, answer included."""
+    def __init__(self, max_requests: int, max_model_len: int, vocab_size: int, per_tenant: int | None = None) -> None:
+        """Admit at most ``max_requests`` at once, each of at most ``max_model_len`` tokens, answer included.
+
+        ``per_tenant`` bounds those of each tenant, so that others find room beside one that floods.
+        """
         self._max_requests = max_requests
         self._max_model_len = max_model_len
         self._vocab_size = vocab_size
-        self._inside: set[str] = set()
+        self._per_tenant = max_requests if per_tenant is None else per_tenant
+        self._inside: dict[str, str] = {}  # request id to tenant
+        self._tenants: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def admit(self, request: GenerationRequest) -> None:
@@ -25,12 +31,20 @@ class Admission:
                 raise InvalidParameterError("request_id", f"request id {request.request_id!r} is in use")
             if len(self._inside) >= self._max_requests:
                 raise OverloadedError(f"{len(self._inside)} requests are in progress, the most this target takes")
-            self._inside.add(request.request_id)
+            if self._tenants[request.tenant] >= self._per_tenant:
+                raise OverloadedError(f"the tenant has {self._per_tenant} requests in progress, the most it may have")
+            self._inside[request.request_id] = request.tenant
+            self._tenants[request.tenant] += 1
 
     def leave(self, request_id: str) -> None:
         """Make room: a request has ended."""
         with self._lock:
-            self._inside.discard(request_id)
+            tenant = self._inside.pop(request_id, None)
+            if tenant is None:
+                return
+            self._tenants[tenant] -= 1
+            if not self._tenants[tenant]:
+                del self._tenants[tenant]  # names come from clients and must not pile up
 
     def _check(self, request: GenerationRequest) -> None:
         if not request.prompt:

@@ -68,7 +68,8 @@ class Engine:
         self._post_draft_ops = post_draft_ops or (lambda ops: None)
         self._clock = clock
         self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), limit)
-        self._admission = Admission(settings.max_running + settings.max_waiting, limit, runner.identity.vocab_size)
+        most, per_tenant = settings.max_running + settings.max_waiting, settings.max_requests_per_tenant
+        self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant)
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._sinks: dict[str, ProgressSink] = {}
         self._load = self._planner.load()

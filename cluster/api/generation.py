@@ -92,7 +92,10 @@ def resolve_max_tokens(
 def choice_requests(
     body: GenerationBody, context: ApiContext, prompt: Seq[int], params: SamplingParams, max_tokens: int
 ) -> list[GenerationRequest]:
-    """Return the target's requests for all choices of one prompt."""
+    """Return the target's requests for all choices of one prompt.
+
+    As long as there are no API keys, the cache salt tells one tenant from another.
+    """
     vocab_size = context.tokenizer.vocab_size
     stop_ids = frozenset(body.stop_token_ids or [])
     if stop_ids and max(stop_ids) >= vocab_size:
@@ -106,6 +109,8 @@ def choice_requests(
         stopping=Stopping(max_tokens, stop_ids),
         salt=body.cache_salt or "",
         max_draft_tokens=None if body.speculation is None else body.speculation.limit,
+        tenant=body.cache_salt or "",
+        priority=body.priority or 0,
     )
     return [
         replace(first, request_id=secrets.token_hex(16), params=replace(params, seed=choice_seed(params.seed, i)))

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from workers.contract.draft import MAX_DRAFT_LENGTH
+from workers.contract.request import MAX_PRIORITY
 from workers.settings import Settings
 
 MAX_INT = 2**31 - 1
@@ -82,7 +83,9 @@ class GenerationBody(ApiModel):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     cache_salt: Annotated[str, AfterValidator(_unicode)] | None = Field(default=None, min_length=1, max_length=256)
-    """Requests with different salts share no cached prefixes."""
+    """Requests with different salts share no cached prefixes, and are served as those of different tenants."""
+    priority: int | None = Field(default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    """Lower is earlier among the requests with the same salt; 0 where it is not given."""
     speculation: Speculation | None = None
 
 

@@ -5,17 +5,18 @@ still missing; a step gives each chosen one some of them to compute, plus a draf
 Deterministic: it learns of the world through `observe`, of time through `now`, and keeps no other state.
 """
 
-from collections import deque
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
 from cluster.scheduler.load import Counters, EngineLoad
+from cluster.scheduler.prefill import prompt_limits
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
 from cluster.scheduler.speculation.policy import Asks, Draft, Speculation
+from cluster.scheduler.waiting import WaitingRequests
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
 from workers.contract.request import FinishReason, Progress
 from workers.contract.step import Row, StepOutput, StepPlan, verify
@@ -32,7 +33,7 @@ class Planner:
         fixed = settings.policy is Policy.FIXED
         self._speculation: Speculation = FixedSpeculation(settings) if fixed else AdaptiveSpeculation(settings)
         self._orders = DraftOrders()
-        self._waiting: deque[ActiveRequest] = deque()
+        self._waiting = WaitingRequests(settings.priority_step_s)
         self._running: list[ActiveRequest] = []  # oldest first
         self._by_request: dict[str, ActiveRequest] = {}
         self._by_sequence: dict[int, ActiveRequest] = {}
@@ -119,7 +120,7 @@ class Planner:
         self._next_seq_id += 1
         self._by_request[event.request.request_id] = active
         self._by_sequence[active.sequence.seq_id] = active
-        self._waiting.append(active)
+        self._waiting.add(active)
 
     def _take_block(self, block: DraftBlock, at: float) -> None:
         self.counters.draft_blocks_received += 1
@@ -146,15 +147,14 @@ class Planner:
         self._orders.ask(asks, now)
 
     def _admit(self, now: float) -> None:
-        """Move waiting requests to the running ones while places and KV blocks last, in order of arrival."""
-        while self._waiting and len(self._running) < self._settings.max_running:
-            active = self._waiting[0]
+        """Let requests run while places and KV blocks last; nobody overtakes one that does not fit yet."""
+        while (active := self._waiting.first(now)) and len(self._running) < self._settings.max_running:
             sequence = active.sequence
             cached = self._pool.attach_prefix(sequence)
             if not self._pool.reserve(sequence, len(sequence)):
                 self._pool.release(sequence)
                 return
-            self._waiting.popleft()
+            self._waiting.admit(active, len(sequence) - cached)
             self._running.append(active)
             if active.cached_prompt_tokens is None:
                 active.cached_prompt_tokens = min(cached, sequence.prompt_len)
@@ -164,20 +164,23 @@ class Planner:
                 self._order({active: order}, now)
 
     def _rows(self) -> list[Row]:
-        """Give each running sequence its row, oldest first, within the step's budget of positions."""
+        """Give each running sequence its row, those that decode first, within the step's budget of positions."""
         budget = self._settings.max_tokens_per_step
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
+        limits: dict[ActiveRequest, int] | None = None
         for active in decoding_first:
-            if budget == 0:
-                break
             if active not in self._running or self._speculation.sits_out(active):  # preempted, or the others' turn
                 continue
-            row = self._row(active, budget)
+            if limits is None and active.sequence.num_pending > 1:
+                limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
+            limit = min(budget, (limits or {}).get(active, budget))
+            row = self._row(active, limit) if limit else None
             if row is not None:
                 rows.append(row)
                 budget -= len(row.tokens)
-        return rows
+        # Who was preempted after getting a row has lost its blocks.
+        return [row for row in rows if self._by_sequence[row.seq_id].sequence.block_ids]
 
     def _row(self, active: ActiveRequest, budget: int) -> Row | None:
         sequence = active.sequence
@@ -196,11 +199,11 @@ class Planner:
         return Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)
 
     def _make_room(self, active: ActiveRequest) -> bool:
-        """Reserve blocks for all of a sequence's tokens, preempting the youngest; False if it had to yield."""
+        """Reserve blocks for all of a sequence's tokens, preempting others; False if it had to yield."""
         while not self._pool.reserve(active.sequence, len(active.sequence)):
-            youngest = self._running[-1]
-            self._preempt(youngest)
-            if youngest is active:
+            victim = self._waiting.victim(self._running)
+            self._preempt(victim)
+            if victim is active:
                 return False
         return True
 
@@ -209,7 +212,7 @@ class Planner:
         self.counters.preemptions += 1
         self._running.remove(active)
         self._pool.release(active.sequence)
-        self._waiting.appendleft(active)
+        self._waiting.put_back(active)
 
     def _advance(self, active: ActiveRequest, row: Row, sampled: Seq[int]) -> Progress | None:
         sequence = active.sequence
@@ -229,6 +232,7 @@ class Planner:
         active.append(tokens)
         self._speculation.note_tokens(active)
         self.counters.generated_tokens += len(tokens)
+        self._waiting.charge(active, len(tokens))
         if finish is None and len(sequence) >= self._max_model_len:
             finish = FinishReason.LENGTH
         sequence.computed = min(sequence.computed, len(sequence))
@@ -252,8 +256,7 @@ class Planner:
         del self._by_sequence[active.sequence.seq_id]
         if active in self._running:
             self._running.remove(active)
-        else:
-            self._waiting.remove(active)
+        self._waiting.leave(active)
         self._pool.release(active.sequence)
         self._orders.close(active)
         self.counters.draft_outcomes_stale += active.outcomes.stale

@@ -50,8 +50,19 @@ class SchedulerSettings(Settings):
     lookup: bool = True
     """Guess from the sequence's own text (n-gram lookup) where no draft block came in time."""
     max_tokens_per_step: int = Field(default=512, ge=2)
-    """Positions computed per step; decoding goes first, prompt chunks share what is left."""
+    """Positions computed per step; decoding goes first, prompt chunks share what is left, as far as the two
+    ``prefill_`` settings allow."""
+    prefill_slowdown: float = Field(default=4.0, ge=1)
+    """Policy adaptive: while sequences decode, prompt chunks may make a step so many times as long as it would be
+    without them, ..."""
+    prefill_step_ms: float = Field(default=50.0, ge=0)
+    """... or so many milliseconds long, where that is more: the inter-token latency that nobody minds."""
     max_running: int = Field(default=64, ge=1)
     """Sequences that take part in steps at once."""
     max_waiting: int = Field(default=256, ge=0)
     """Requests that may queue for a place; more are answered with 429 at the door."""
+    max_requests_per_tenant: int | None = Field(default=None, ge=1)
+    """Requests of one tenant inside at once, waiting or running, so that a flood leaves others a place at the door;
+    more are answered with 429. None: no limit of its own."""
+    priority_step_s: float = Field(default=10.0, gt=0, le=86_400)
+    """How many seconds of waiting a step of priority is worth, among the requests of one tenant."""

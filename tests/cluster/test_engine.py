@@ -117,6 +117,19 @@ def test_overload_is_said_at_the_door_and_room_is_made_again(serve):
     assert inbox.finish("c").finish_reason is FinishReason.LENGTH
 
 
+def test_a_tenant_that_floods_leaves_others_a_place(serve):
+    engine, inbox = serve(SlowTarget(), max_running=1, max_waiting=8, max_requests_per_tenant=2), Inbox()
+    engine.submit(request("a", tenant="flood"), inbox)
+    engine.submit(request("b", tenant="flood"), inbox)
+    with pytest.raises(OverloadedError, match="tenant"):
+        engine.submit(request("c", tenant="flood"), inbox)
+    engine.submit(request("d", tenant="other"), inbox)
+    inbox.finish("b")
+    engine.submit(request("c", tenant="flood"), inbox)
+    for name in "cd":
+        assert inbox.finish(name).finish_reason is FinishReason.LENGTH
+
+
 def test_a_cancelled_request_gets_nothing_more_and_frees_its_blocks(serve):
     engine, inbox = serve(SlowTarget()), Inbox()
     engine.submit(request("a", n=100), inbox)

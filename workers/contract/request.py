@@ -29,6 +29,10 @@ class Stopping:
     stop_token_ids: frozenset[int] = frozenset()
 
 
+MAX_PRIORITY = 1000
+"""Priorities run from -MAX_PRIORITY to MAX_PRIORITY."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One completion of one prompt.
@@ -45,6 +49,10 @@ class GenerationRequest:
     salt: str = ""
     max_draft_tokens: int | None = None
     """Most draft tokens per verification for this request; 0 turns speculation off, None leaves it open."""
+    tenant: str = ""
+    """Whom the request is served for: tenants get equal shares of a busy target."""
+    priority: int = 0
+    """Lower is earlier, among the requests of the same tenant."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,13 +15,14 @@ from workers.contract.errors import (
     ProtocolError,
     UnavailableError,
 )
-from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
+from workers.contract.request import MAX_PRIORITY, FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.fields import check_range, read_sampling, read_tokens, sampling_message
 from workers.rpc.stubs import generation_pb2 as pb
 
 MAX_REQUEST_ID = 128
 MAX_SALT = 256
+MAX_TENANT = 256
 MAX_STOP_TOKEN_IDS = 4096
 MAX_RETRY_AFTER_S = 3600.0
 MAX_TOKENS_PER_STEP = 4096
@@ -48,6 +49,8 @@ def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
         stop_token_ids=sorted(request.stopping.stop_token_ids),
         salt=request.salt,
         max_draft_tokens=request.max_draft_tokens,
+        tenant=request.tenant,
+        priority=request.priority,
     )
 
 
@@ -65,6 +68,12 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         raise InvalidParameterError("stop_token_ids", f"at most {MAX_STOP_TOKEN_IDS} stop token ids are possible")
     if len(message.salt) > MAX_SALT:
         raise InvalidParameterError("salt", f"the cache salt may have at most {MAX_SALT} characters")
+    if len(message.tenant) > MAX_TENANT:
+        raise InvalidParameterError("tenant", f"the tenant may have at most {MAX_TENANT} characters")
+    if abs(message.priority) > MAX_PRIORITY:
+        raise InvalidParameterError(
+            "priority", f"priority must lie between -{MAX_PRIORITY} and {MAX_PRIORITY}, got {message.priority}"
+        )
     if message.max_tokens < 1:
         raise InvalidParameterError("max_tokens", "max_tokens must be at least 1")
     return GenerationRequest(
@@ -75,6 +84,8 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         emitted=list(message.emitted),
         salt=message.salt,
         max_draft_tokens=_max_draft_tokens(message),
+        tenant=message.tenant,
+        priority=message.priority,
     )
 
 

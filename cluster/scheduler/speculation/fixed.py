@@ -27,6 +27,7 @@ class FixedSpeculation:
         self._share = 0
         self.drafters_connected = 0
         self.value = AskValue()
+        self.costs = None
 
     def admitted(self, active: ActiveRequest) -> Order | None:
         """See Speculation."""

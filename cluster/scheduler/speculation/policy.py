@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
@@ -39,6 +40,10 @@ class Speculation(Protocol):
     drafters_connected: int
     value: AskValue
     """What asking drafters was last found to be worth; zeros where nothing was weighed."""
+
+    @property
+    def costs(self) -> CostModel | None:
+        """What steps were measured to cost; None where the policy measures nothing."""
 
     def admitted(self, active: ActiveRequest) -> Order | None:
         """Return what to ask for a request that begins to run, or None. Its prompt is not computed yet."""

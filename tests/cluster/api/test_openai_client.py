@@ -119,6 +119,7 @@ async def test_parameters_reach_the_target(api):
             "ignore_eos": True,
             "stop_token_ids": [9],
             "cache_salt": "tenant",
+            "priority": -7,
             "speculation": {"max_draft_tokens": 3},
         },
     )
@@ -128,6 +129,7 @@ async def test_parameters_reach_the_target(api):
     assert params.seed == 2**64 - 1
     assert request.stopping.stop_token_ids == {9}
     assert (request.salt, request.max_draft_tokens) == ("tenant", 3)
+    assert (request.tenant, request.priority) == ("tenant", -7)
     assert list(request.prompt) == [1, 2, 3]
 
 
@@ -137,6 +139,7 @@ async def test_speculation_can_be_switched_off_and_the_end_token_is_a_stop_by_de
     )
     request = api.engine.submitted[-1]
     assert (request.max_draft_tokens, request.params.top_k) == (0, 0)
+    assert (request.tenant, request.priority) == ("", 0)
     assert request.stopping.stop_token_ids == api.tokenizer.eos_token_ids
 
 

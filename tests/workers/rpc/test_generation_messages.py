@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from workers.contract.draft import DraftSource
 from workers.contract.errors import InvalidParameterError, OverloadedError, ProtocolError, UnavailableError
-from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
+from workers.contract.request import MAX_PRIORITY, FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.generation_messages import (
     rejection_from_proto,
@@ -39,6 +39,8 @@ REQUESTS = st.builds(
     emitted=IDS,
     salt=st.text(max_size=10),
     max_draft_tokens=st.none() | st.integers(0, 16),
+    tenant=st.text(max_size=10),
+    priority=st.integers(-MAX_PRIORITY, MAX_PRIORITY),
 )
 
 
@@ -76,6 +78,9 @@ def good_submit(**fields) -> pb.Submit:
         ({"stop_token_ids": [1] * 5000}, "stop_token_ids"),
         ({"salt": "s" * 300}, "salt"),
         ({"max_draft_tokens": 17}, "max_draft_tokens"),
+        ({"tenant": "t" * 300}, "tenant"),
+        ({"priority": MAX_PRIORITY + 1}, "priority"),
+        ({"priority": -(2**31)}, "priority"),
         ({"sampling": {"temperature": math.nan}}, "sampling"),
         ({"sampling": {"temperature": 2.5}}, "sampling"),
     ],

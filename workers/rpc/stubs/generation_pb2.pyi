@@ -128,6 +128,8 @@ class Submit(_message.Message):
     STOP_TOKEN_IDS_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
     MAX_DRAFT_TOKENS_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the ingress, unique for ever; never a client's id."""
     attempt: _builtins.int
@@ -136,6 +138,10 @@ class Submit(_message.Message):
     salt: _builtins.str
     max_draft_tokens: _builtins.int
     """Most draft tokens per verification; unset leaves it to the target, 0 turns speculation off."""
+    tenant: _builtins.str
+    """Whom the request is served for; tenants get equal shares of a busy target."""
+    priority: _builtins.int
+    """-1000 to 1000, lower is earlier among the requests of the same tenant."""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -158,10 +164,12 @@ class Submit(_message.Message):
         stop_token_ids: _abc.Iterable[_builtins.int] | None = ...,
         salt: _builtins.str = ...,
         max_draft_tokens: _builtins.int | None = ...,
+        tenant: _builtins.str = ...,
+        priority: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "max_draft_tokens", b"max_draft_tokens", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "attempt", b"attempt", "emitted", b"emitted", "max_draft_tokens", b"max_draft_tokens", "max_tokens", b"max_tokens", "prompt", b"prompt", "request_id", b"request_id", "salt", b"salt", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "attempt", b"attempt", "emitted", b"emitted", "max_draft_tokens", b"max_draft_tokens", "max_tokens", b"max_tokens", "priority", b"priority", "prompt", b"prompt", "request_id", b"request_id", "salt", b"salt", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_draft_tokens: _TypeAlias = _typing.Literal["max_draft_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_draft_tokens: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens"]  # noqa: Y015

@@ -64,7 +64,7 @@ def test_a_hopeless_request_is_left_out_while_others_are_asked():
 def test_a_drafter_that_knows_no_more_than_the_text_itself_is_not_worth_its_time():
     same = Prospect(0.5, powers(0.8, 4))
     value = value_of(costs(), [same], [same], 1, 0)
-    assert value.asked < value.plain
+    assert value.asked <= value.plain
 
 
 def test_drafts_slower_than_a_step_can_still_serve_the_one_after():
