@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.commands.bench import bench
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
@@ -22,6 +23,7 @@ from cluster.serving import deployed, ray_for, reachable_host, require_free_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True)
 app.add_typer(models, name="models", help="Prepare models.")
+app.command()(bench)
 
 
 @app.callback()
