@@ -6,14 +6,18 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
 
 from cluster.bench.load.errors import require_installed
+from cluster.bench.load.prompts import Prompt, load_prompts
 from cluster.bench.load.settings import ApiKind, BenchSettings, parse_loads
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
@@ -23,11 +27,19 @@ from cluster.config_loader import explain, load_config
 from workers.contract.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from cluster.bench.load.local_engine import LocalEngine
     from cluster.bench.load.report import Report
 
 KEY_OPTION = "--api-key"
 KEY_VARIABLE = "OUTRIDER_API_KEY"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is measured, whoever is asked."""
+
+    settings: BenchSettings
+    prompts: Sequence[Prompt]
+    command: str
 
 
 def bench(
@@ -72,12 +84,13 @@ def bench(
         require_installed("aiohttp", "outrider bench")
         if output is not None:
             _prepare_output(output, plots=plots)
+        job = Job(settings, load_prompts(prompts, api), redacted(sys.argv[1:]))
         if url is None:
-            report = _bench_locally(_local_config(config, model, drafter), settings, prompts)
+            report = _bench_locally(job, _local_config(config, model, drafter))
         elif drafter is not None or config is not None:
             raise ConfigurationError("--drafter and --config describe an engine to start: leave them out with a URL")
         else:
-            report = _bench(url, settings, prompts, model=model, api_key=api_key)
+            report = _bench(job, url, model=model, api_key=api_key)
         _show(report)
         if output is not None:
             _save(report, output, plots=plots)
@@ -92,43 +105,35 @@ def _local_config(file: Path | None, model: str | None, drafter: str | None) -> 
     return config
 
 
-def _bench_locally(config: ClusterConfig, settings: BenchSettings, prompts: Path | None) -> "Report":
+def _bench_locally(job: Job, config: ClusterConfig) -> "Report":
     from cluster.bench.load.local_engine import LocalEngine
 
     prepared = prepare_models(config, lambda line: errors.print(line, markup=False))
-    with tempfile.TemporaryDirectory() as folder, _started(LocalEngine(prepared, Path(folder) / "engine.log")) as url:
-        return _bench(url, settings, prompts, local=config)
-
-
-@contextlib.contextmanager
-def _started(engine: "LocalEngine") -> Iterator[str]:
-    with contextlib.ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        engine = LocalEngine(prepared, Path(folder) / "engine.log")
         with errors.status("starting a local engine"):
             stack.enter_context(engine)
-        yield engine.url
+        return _bench(job, engine.url, local=config)
 
 
 def _bench(
+    job: Job,
     url: str,
-    settings: BenchSettings,
-    prompts_file: Path | None,
     *,
     model: str | None = None,
     api_key: str | None = None,
     local: ClusterConfig | None = None,
 ) -> "Report":
     from cluster.bench.load.benchmark import run_benchmark
-    from cluster.bench.load.prompts import load_prompts
 
-    prompts = load_prompts(prompts_file)
     benchmark = run_benchmark(
         url,
-        settings,
-        prompts,
+        job.settings,
+        job.prompts,
         model=model,
         api_key=api_key,
         local=local,
-        command=redacted(sys.argv[1:]),
+        command=job.command,
         watch=lambda requests: SweepProgress(errors, requests),
     )
     return asyncio.run(benchmark)
@@ -147,10 +152,12 @@ def _prepare_output(folder: Path, *, plots: bool) -> None:
 
 
 def _show(report: "Report") -> None:
-    from cluster.bench.load.table import render
+    from cluster.bench.load.table import WIDTH, render
 
+    wide = Console(width=max(console.width, WIDTH), highlight=False)
     for part in render(report):
-        console.print(part)
+        # Text wraps where the terminal does. A table keeps its columns: a narrow terminal breaks its lines.
+        (wide if isinstance(part, Table) else console).print(part)
         console.print()
 
 

@@ -30,12 +30,10 @@ async def run_benchmark(
     ``watch`` returns who is told of the progress, given the number of requests.
 
     Raises:
-        ConfigurationError: The URL is none, or a prompt cannot be sent to the chosen API.
+        ConfigurationError: The URL is none, or a prompt cannot be sent to the chosen API; see `load_prompts`.
         BenchError: The endpoint cannot be reached, or refuses the requests.
     """
     base = base_url(url)
-    for prompt in prompts:
-        prompt.fields(settings.api)
     machine = describe_machine()
     async with Client(base, settings.api, api_key, settings.timeout_s) as client:
         endpoint = await identify(client, settings.api, prompts[0], model)

@@ -87,7 +87,8 @@ def _latency(report: Report, figure: Figure) -> None:
         axes.set_ylim(bottom=0)
         axes.set_title(name, fontsize=10)
         axes.set_ylabel("milliseconds")
-    columns[0].legend(frameon=False, fontsize=8)
+    handles, labels = columns[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
 
 
 def _ratio(report: Report, figure: Figure) -> None:

@@ -34,13 +34,14 @@ class Prompt:
         return {"prompt": self.text}
 
 
-def load_prompts(path: Path | None) -> list[Prompt]:
+def load_prompts(path: Path | None, api: ApiKind) -> list[Prompt]:
     """Return the prompts of a file, or the built-in ones with their kinds mixed.
 
     A line is a prompt: plain text, a JSON string, or a JSON object with ``prompt`` or ``messages``.
 
     Raises:
-        ConfigurationError: The file cannot be read, holds no prompts or too many, or a line is malformed.
+        ConfigurationError: The file cannot be read, holds no prompts or too many, or a line is malformed or cannot
+            be sent to ``api``.
     """
     if path is None:
         mixed = random.Random(0).sample(PROMPTS, len(PROMPTS))
@@ -60,6 +61,8 @@ def load_prompts(path: Path | None) -> list[Prompt]:
         raise ConfigurationError(
             f"the prompts file {path} holds {len(prompts)} prompts; at most {MAX_PROMPTS} are read"
         )
+    for prompt in prompts:
+        prompt.fields(api)
     return prompts
 
 

@@ -12,12 +12,14 @@ from cluster.bench.load.figures import ModeFigures
 from cluster.bench.load.report import Report
 from cluster.bench.load.values import Percentiles, Ratio, Spread
 
-WIDTH = 150
+WIDTH = 164
+"""Columns that the widest table needs."""
 LEGEND = (
     "tok/s: tokens of whole answers per second, median of the rounds (lowest - highest). Times are milliseconds, p50 / "
-    "p99 over the requests of all rounds. TTFT: from the moment a request was due to its first text. ITL: (last - "
-    "first) / (tokens - 1) of a request, so tokens that come together share their time. gap: between chunks with text, "
-    "however many tokens a chunk carries. accepted length: tokens per verified draft, the target's own included."
+    "p99 over the requests of all rounds; of fewer than 100 requests p99 is nearly the slowest. TTFT: from the moment "
+    "a request was due to its first text. ITL: (last - first) / (tokens - 1) of a request, so tokens that come "
+    "together share their time. gap: between chunks with text, however many tokens a chunk carries. accepted length: "
+    "tokens per verified draft, the target's own included."
 )
 RATIO_LEGEND = (
     "Speculation against plain decoding, ratios within a round, above 1: speculation is better. Median, and the bounds "
@@ -46,7 +48,7 @@ def render(report: Report) -> Iterator[RenderableType]:
 def markdown(report: Report) -> str:
     """Return the report for a file."""
     text = io.StringIO()
-    console = Console(file=text, width=WIDTH * 4, color_system=None, force_terminal=False)
+    console = Console(file=text, width=WIDTH, color_system=None, force_terminal=False)
     for part in render(report):
         # Each paragraph as one line: a Markdown viewer wraps it.
         console.print(part, soft_wrap=isinstance(part, Text))
