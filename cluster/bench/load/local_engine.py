@@ -93,6 +93,10 @@ class LocalEngine:
             if line.startswith(READY):
                 return line.removeprefix(READY).strip()
             if line.startswith(REFUSED):
-                raise ConfigurationError(line.removeprefix(REFUSED).strip())
-        last = self._log.read_text(errors="replace").strip()[-LAST_WORDS_CHARS:]
-        raise BenchError(f"the local engine ended before it was ready; its last words: {last or 'none'}")
+                raise ConfigurationError(line.removeprefix(REFUSED).strip() + self._last_words())
+        raise BenchError("the local engine ended before it was ready" + self._last_words())
+
+    def _last_words(self) -> str:
+        """Return the end of the log, which goes with the folder that it is in."""
+        log = self._log.read_text(errors="replace").strip()
+        return f"\nThe end of its log:\n{log[-LAST_WORDS_CHARS:]}" if log else ""

@@ -6,7 +6,9 @@
 
 import argparse
 import asyncio
+import os
 import sys
+from typing import TextIO
 
 from cluster.api.app import build_app
 from cluster.api.listener import HttpListener
@@ -17,10 +19,11 @@ from workers.threads import claim_threads
 
 READY = "ready "
 REFUSED = "refused "
+CONNECT_LIMIT_S = 60.0
 
 
-async def serve(config: ClusterConfig) -> None:
-    """Serve on a free port of the loopback until standard input ends.
+async def serve(config: ClusterConfig, answers: TextIO) -> None:
+    """Serve on a free port of the loopback until standard input ends; say into ``answers`` where.
 
     Raises:
         ConfigurationError: The settings contradict each other or the machine.
@@ -39,22 +42,28 @@ async def serve(config: ClusterConfig) -> None:
     async with LocalCluster(runner, drafters, config.scheduler) as cluster:
         listener = HttpListener(build_app(cluster.router, tokenizer, config.http.api), LOOPBACK, 0)
         await listener.start()
-        while cluster.target.engine.load().drafters_connected < len(drafters):
-            await asyncio.sleep(0.02)
-        print(READY + listener.url, flush=True)
+        try:
+            async with asyncio.timeout(CONNECT_LIMIT_S):
+                while cluster.target.engine.load().drafters_connected < len(drafters):
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise ConfigurationError(f"a drafter did not connect within {CONNECT_LIMIT_S:.0f} s") from None
+        print(READY + listener.url, file=answers)
         await asyncio.to_thread(sys.stdin.read)
         await listener.stop()
 
 
 def main() -> None:
-    """Serve, or say why not."""
+    """Serve, or say why not. Libraries may print as they like: everything but our answers goes to stderr."""
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", required=True, help="ClusterConfig as JSON")
     config = ClusterConfig.model_validate_json(parser.parse_args().config)
     try:
-        asyncio.run(serve(config))
+        asyncio.run(serve(config, answers))
     except (ConfigurationError, ModelRefusedError) as error:
-        print(REFUSED + " ".join(str(error).split()), flush=True)
+        print(REFUSED + " ".join(str(error).split()), file=answers)
         sys.exit(1)
 
 

@@ -6,17 +6,19 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cluster.bench.load.figures import LoadFigures, ModeFigures
+from cluster.bench.load.figures import ModeFigures
 from cluster.bench.load.modes import Mode
 from cluster.bench.load.report import Report
 from cluster.bench.load.settings import LoadKind
 from cluster.bench.load.table import headline
-from cluster.bench.load.values import Percentiles, Ratio
+from cluster.bench.load.values import Percentiles
 
 SIZE = (7.5, 4.8)
 DPI = 130
 COLOURS = {Mode.PLAIN: "#4c566a", Mode.SPECULATION: "#0a7d5a", Mode.AS_SERVED: "#2b5fa8"}
 MARKERS = {Mode.PLAIN: "o", Mode.SPECULATION: "s", Mode.AS_SERVED: "o"}
+RATIOS = {"goodput": "#0a7d5a", "e2e": "#7a3e9d", "itl": "#2b5fa8", "ttft": "#b0651d"}
+NAMES = {"goodput": "goodput", "e2e": "end to end", "itl": "time per token", "ttft": "time to first text"}
 BETTER, WORSE = "#e3f3ec", "#fbe6e4"
 SHIFTS = {Mode.PLAIN: -0.06, Mode.SPECULATION: 0.06, Mode.AS_SERVED: 0.0}
 """Modes stand side by side, so that neither hides the other's spread."""
@@ -94,22 +96,22 @@ def _latency(report: Report, figure: Figure) -> None:
 def _ratio(report: Report, figure: Figure) -> None:
     axes = figure.subplots()
     drawn: list[float] = [1.0]
-    panels: list[tuple[str, str, float, Callable[[LoadFigures], Ratio | None]]] = [
-        ("goodput", "#0a7d5a", -0.12, lambda item: item.comparison.goodput if item.comparison else None),
-        ("time per token", "#2b5fa8", 0.0, lambda item: item.comparison.itl if item.comparison else None),
-        ("time to first text", "#b0651d", 0.12, lambda item: item.comparison.ttft if item.comparison else None),
-    ]
-    for name, colour, shift, read in panels:
-        points = [(x + shift, ratio) for x, item in enumerate(report.loads) if (ratio := read(item)) is not None]
-        middles = [ratio.median for _, ratio in points]
+    for place, (name, colour) in enumerate(RATIOS.items()):
+        shift = 0.12 * (place - (len(RATIOS) - 1) / 2)
+        points = [
+            (x + shift, ratio)
+            for x, figures in enumerate(report.loads)
+            if (ratio := getattr(figures.comparison, name, None)) is not None
+        ]
+        for x, ratio in points:
+            axes.plot([x] * len(ratio.values), ratio.values, "o", color=colour, alpha=0.3, markersize=3)
+            drawn += ratio.values
         errors = [
             [ratio.median - ratio.low for _, ratio in points],
             [ratio.high - ratio.median for _, ratio in points],
         ]
-        axes.errorbar([x for x, _ in points], middles, errors, label=name, color=colour, fmt="o", capsize=4)
-        for x, ratio in points:
-            axes.plot([x] * len(ratio.values), ratio.values, "_", color=colour, alpha=0.4, markersize=7)
-            drawn += ratio.values
+        middles = [ratio.median for _, ratio in points]
+        axes.errorbar([x for x, _ in points], middles, errors, label=NAMES[name], color=colour, fmt="D", capsize=4)
     low, high = min(drawn), max(drawn)
     margin = max(0.05, 0.08 * (high - low))
     axes.set_ylim(max(0.0, low - margin), high + margin)
@@ -118,7 +120,7 @@ def _ratio(report: Report, figure: Figure) -> None:
     axes.axhspan(axes.get_ylim()[0], 1.0, color=WORSE, zorder=0)
     _name_loads(axes, report)
     axes.set_ylabel("speculation / plain (times inverted)")
-    axes.set_title("Above 1: speculation is better; below 1: plain decoding is", fontsize=11)
+    axes.set_title("Above 1 speculation is better: rounds, median and its bootstrap bounds", fontsize=11)
     axes.legend(frameon=False)
 
 

@@ -17,6 +17,9 @@ from cluster.bench.load.values import PROVING_ROUNDS
 from workers.contract.errors import ConfigurationError
 from workers.settings import Settings
 
+BUSY = 0.5
+"""Share of the cores in use from which a machine is too busy for a benchmark."""
+
 
 class Report(Settings):
     """One benchmark. Its JSON form is read back by `load`."""
@@ -77,8 +80,17 @@ def make_report(
         settings=settings,
         loads=loads,
         texts=check_texts(runs),
-        notes=(*endpoint.notes, *_notes(runs, loads, settings)),
+        notes=(*endpoint.notes, *_machine_notes(machine), *_notes(runs, loads, settings)),
     )
+
+
+def _machine_notes(machine: dict[str, Any]) -> Iterator[str]:
+    load, cores = machine["load_average"], machine["cores"]
+    if load > BUSY * cores:
+        yield (
+            f"This machine was busy when the run began (load average {load:.1f} on {cores} cores): figures of what "
+            "runs on it are worse than they could be, and spreads are wide."
+        )
 
 
 def _notes(runs: Sequence[Run], loads: Sequence[LoadFigures], settings: BenchSettings) -> Iterator[str]:

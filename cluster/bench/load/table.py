@@ -10,6 +10,7 @@ from rich.text import Text
 
 from cluster.bench.load.figures import ModeFigures
 from cluster.bench.load.report import Report
+from cluster.bench.load.settings import LoadKind
 from cluster.bench.load.values import Percentiles, Ratio, Spread
 
 WIDTH = 164
@@ -34,7 +35,7 @@ def render(report: Report) -> Iterator[RenderableType]:
     yield Text(LEGEND)
     if any(figures.comparison for figures in report.loads):
         yield _compared(report)
-        closed = report.settings.loads[0].kind.value == "concurrency"
+        closed = report.settings.loads[0].kind is LoadKind.CONCURRENCY
         yield Text(RATIO_LEGEND.format(decisive="tok/s" if closed else "end-to-end latency"))
     if report.texts is not None:
         yield Text(report.texts.sentence, style="bold red" if report.texts.different else "green")

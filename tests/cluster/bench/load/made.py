@@ -36,7 +36,7 @@ def pairs(plain: list[float], speculation: list[float], load: Load = ONE) -> lis
     return runs
 
 
-def report(runs: list[Run], **settings) -> Report:
+def report(runs: list[Run], load_average: float = 0.1, **settings) -> Report:
     """The report of some runs."""
     loads = tuple(dict.fromkeys(run.load for run in runs))
     ours = any(run.mode is Mode.PLAIN for run in runs)
@@ -45,6 +45,6 @@ def report(runs: list[Run], **settings) -> Report:
         Endpoint(url="http://there/v1", model="tiny", owner="outrider" if ours else "somebody", outrider=ours),
         BenchSettings(loads=loads, rounds=max(run.round for run in runs), **settings),
         command="outrider bench",
-        machine={"cores": 2},
+        machine={"cores": 2, "load_average": load_average},
         local=None,
     )

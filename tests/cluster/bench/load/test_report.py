@@ -80,6 +80,10 @@ def test_what_qualifies_the_figures_is_noted(runs, note):
     assert any(note in sentence for sentence in report(runs).notes)
 
 
+def test_a_busy_machine_is_noted():
+    assert any("load average 1.5 on 2 cores" in note for note in report(LOST_AT_FOUR, load_average=1.5).notes)
+
+
 def test_nothing_is_noted_of_a_clean_run():
     assert report(LOST_AT_FOUR).notes == ()
 
