@@ -121,6 +121,7 @@ def _draft_notes(modes: Sequence[tuple[str, ModeFigures]]) -> Iterator[str]:
 
 
 def _foreign_tokens(runs: Sequence[Run]) -> int:
-    """Return the tokens that no request of ours asked for; runs with failures, whose tokens are unknown, aside."""
-    whole = [run for run in runs if run.gained is not None and len(run.answered) == len(run.samples)]
-    return sum(max(0, run.gained.generated - run.tokens) for run in whole if run.gained is not None)
+    """Return the tokens that no request of ours asked for; 0 where some of ours failed, as theirs are not known."""
+    if any(len(run.answered) < len(run.samples) for run in runs):
+        return 0
+    return sum(max(0, run.gained.generated - run.tokens) for run in runs if run.gained is not None)

@@ -20,6 +20,8 @@ from cluster.bench.load.settings import BenchSettings, Load, LoadKind
 SETTLE_S = 2.0
 """How long the endpoint's counters may lag: its targets report them twice a second."""
 SETTLE_POLL_S = 0.1
+REPORT_INTERVAL_S = 0.7
+"""After so long without requests the counters are up to date."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class Runner:
         Raises:
             BenchError: The endpoint refuses the requests.
         """
+        if self._number == 0 and self._endpoint.outrider:
+            await asyncio.sleep(REPORT_INTERVAL_S)  # the requests that found out who answers are not counted yet
         self._number += 1
         before = await self._counters()
         samples: dict[int, Sample] = {}

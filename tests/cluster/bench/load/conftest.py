@@ -12,13 +12,17 @@ from tests.cluster.api.conftest import running_api, tokenizer  # noqa: F401  # a
 @pytest.fixture
 async def api(tokenizer, monkeypatch):  # noqa: F811
     monkeypatch.setattr("cluster.links.generation.server.LOAD_INTERVAL_S", 0.05)
+    monkeypatch.setattr("cluster.bench.load.run.REPORT_INTERVAL_S", 0.2)
     async with running_api(tokenizer) as api:
         yield api
 
 
 @contextlib.asynccontextmanager
-async def foreign_endpoint(*, key: str | None = None, usage: bool = False):
-    """Serve an endpoint that knows OpenAI's fields only, and refuses others; yields its URL and the bodies it got."""
+async def foreign_endpoint(*, key: str | None = None, usage: bool = False, ignored: str | None = None):
+    """Serve an endpoint that knows OpenAI's fields only; yields its URL and the bodies it got.
+
+    It refuses other fields, or ignores those that it is told to, as another release of ours would.
+    """
     bodies = []
 
     async def models(request: web.Request) -> web.Response:
@@ -29,9 +33,9 @@ async def foreign_endpoint(*, key: str | None = None, usage: bool = False):
     async def chat(request: web.Request) -> web.StreamResponse:
         body = await request.json()
         bodies.append(body)
-        if unknown := body.keys() & {"speculation", "cache_salt", "ignore_eos"}:
+        if ignored is None and (unknown := body.keys() & {"speculation", "cache_salt", "ignore_eos"}):
             return web.json_response({"error": {"message": f"unknown fields: {unknown}"}}, status=400)
-        response = web.StreamResponse()
+        response = web.StreamResponse(headers={} if ignored is None else {"x-outrider-ignored-fields": ignored})
         await response.prepare(request)
         for piece in ("one ", "two ", "three"):
             await response.write(_event({"choices": [{"delta": {"content": piece}, "finish_reason": None}]}))

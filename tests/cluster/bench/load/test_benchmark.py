@@ -5,10 +5,13 @@ import contextlib
 import pytest
 
 from cluster.bench.load.benchmark import run_benchmark
-from cluster.bench.load.client import base_url
+from cluster.bench.load.client import Client, base_url
+from cluster.bench.load.counters import Counters
+from cluster.bench.load.endpoint import Endpoint
 from cluster.bench.load.errors import BenchError
 from cluster.bench.load.modes import Mode
 from cluster.bench.load.prompts import Prompt
+from cluster.bench.load.run import Runner
 from cluster.bench.load.settings import ApiKind, BenchSettings, parse_loads
 from tests.cluster.bench.load.conftest import foreign_endpoint
 from workers.contract.errors import ConfigurationError
@@ -145,6 +148,30 @@ async def test_another_server_is_measured_as_served_and_that_is_said():
     assert any("is not Outrider" in note for note in report.notes)
     assert any("reports no usage" in note for note in report.notes)
     assert len(bodies) == 1 + 2 + 3
+
+
+async def test_an_outrider_that_ignores_the_field_is_measured_as_served():
+    async with foreign_endpoint(ignored="seed,speculation") as (url, bodies):
+        report = await bench(url)
+    assert [mode.mode for mode in report.loads[0].modes] == [Mode.AS_SERVED]
+    assert any("it ignores the request field speculation" in note for note in report.notes)
+    assert all("speculation" not in body for body in bodies[2:])
+
+
+async def test_counters_that_lag_behind_the_tokens_are_waited_for(api, monkeypatch):
+    readings = iter([Counters(7, 1, 2, 1), Counters(7, 1, 2, 1), Counters(20, 4, 9, 8), Counters(31, 9, 22, 13)])
+
+    async def counters(client):
+        return next(readings)
+
+    monkeypatch.setattr(Client, "counters", counters)
+    (load,) = parse_loads("2", None)
+    settings = BenchSettings(loads=(load,), requests=3, new_tokens=8)
+    endpoint = Endpoint(url=f"{api.url}/v1", model="tiny", owner="outrider", outrider=True)
+    async with Client(endpoint.url, ApiKind.CHAT) as client:
+        run = await Runner(client, endpoint, settings, PROMPTS).run(load, Mode.SPECULATION, 1, 3, lambda: None)
+    assert run.tokens == 24
+    assert run.gained == Counters(24, 8, 20, 12)
 
 
 async def test_usage_counts_tokens_where_it_is_reported():
