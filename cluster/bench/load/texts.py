@@ -44,8 +44,12 @@ class TextCheck(Settings):
         if not self.compared:
             return "Texts: no pair of answers could be compared."
         verdict = "all equal" if not self.different else f"{self.different} DIFFERENT"
-        control = f"{self.repeated_different} of {self.repeated} plain answers differed from those of the first round"
-        return f"Texts: {self.compared} pairs of plain and speculative answers, {verdict}; {control}."
+        control = (
+            f"; {self.repeated_different} of {self.repeated} plain answers differed from those of the first round"
+            if self.repeated
+            else ""
+        )
+        return f"Texts: {self.compared} pairs of plain and speculative answers, {verdict}{control}."
 
 
 def check_texts(runs: Sequence[Run]) -> TextCheck | None:

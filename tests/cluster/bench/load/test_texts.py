@@ -12,7 +12,7 @@ def test_equal_texts():
     check = check_texts(pairs([1.0, 1.0], [1.0, 1.0]) + pairs([1.0], [1.0], load=FOUR))
     assert (check.compared, check.different) == (6, 0)
     assert (check.repeated, check.repeated_different) == (2, 0)
-    assert "all equal" in check.sentence
+    assert "6 pairs of plain and speculative answers, all equal; 0 of 2 plain answers differed" in check.sentence
 
 
 def test_a_different_text_is_counted_and_shown():
@@ -23,7 +23,7 @@ def test_a_different_text_is_counted_and_shown():
     assert check.examples[0].at == len("the same beginning, then th")
     assert check.examples[0].plain.endswith("this")
     assert check.examples[0].speculation.endswith("that")
-    assert "2 DIFFERENT" in check.sentence
+    assert check.sentence == "Texts: 2 pairs of plain and speculative answers, 2 DIFFERENT."
 
 
 def test_a_text_that_stops_early_is_different():
