@@ -6,40 +6,24 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Iterator
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Never
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from cluster.commands.bench import bench
+from cluster.commands.models import fetch_model, prepare_models
+from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
-from cluster.serving import (
-    Report,
-    deployed,
-    ray_for,
-    reachable_host,
-    require_free_port,
-    require_same_tokenizer,
-    served_model,
-)
-from workers.checkpoint.source import resolve_model
-from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
-from workers.settings import DEFAULT_MODEL
-
-EXIT_FAILED = 1
-EXIT_BAD_SETTINGS = 2
-EXIT_INTERRUPTED = 130
+from cluster.serving import deployed, ray_for, reachable_host, require_free_port, served_model
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True)
 app.add_typer(models, name="models", help="Prepare models.")
-console = Console(highlight=False, soft_wrap=True)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+app.command()(bench)
 
 
 @app.callback()
@@ -63,7 +47,7 @@ def serve(
         "drafters": {"model": drafter, "replicas": drafters},
         "http": {"host": host, "port": port},
     }
-    with _errors_as_sentences():
+    with errors_as_sentences():
         config = load_config(config_file, environ=os.environ, overrides=overrides)
         _serve(config)
 
@@ -77,8 +61,8 @@ def version() -> None:
 @models.command()
 def fetch(model: Annotated[str, typer.Argument(help="The embedded default's name, or a hub id.")]) -> None:
     """Fetch and convert a model ahead of its first use, and print its folder."""
-    with _errors_as_sentences():
-        console.print(str(_fetch(model)))
+    with errors_as_sentences():
+        console.print(str(fetch_model(model)))
 
 
 def main() -> None:
@@ -94,7 +78,7 @@ def _serve(config: ClusterConfig) -> None:
 
     require_free_port(config.http)
     if config.ray.address is None:
-        config = _prepare_models(_listening_itself(config), report)
+        config = prepare_models(_listening_itself(config), report)
     report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
     with ray_for(config) as logs:
         signal.signal(signal.SIGTERM, _interrupt)
@@ -114,50 +98,6 @@ def _listening_itself(config: ClusterConfig) -> ClusterConfig:
     return config.model_copy(update={"http": http})
 
 
-def _prepare_models(config: ClusterConfig, report: Report) -> ClusterConfig:
-    """Fetch the models of this machine's roles; a relative path becomes absolute, for other processes to find."""
-    folder = _fetch(config.target.model)
-    report(f"target model {config.target.model} is in {folder}")
-    target, drafters = config.target.model_copy(update={"model": _findable(config.target.model)}), config.drafters
-    if drafters.computes:
-        draft_folder = _fetch(drafters.model)
-        report(f"draft model {drafters.model} is in {draft_folder}")
-        if draft_folder != folder:
-            require_same_tokenizer(folder, draft_folder)
-        drafters = drafters.model_copy(update={"model": _findable(drafters.model)})
-    return config.model_copy(update={"target": target, "drafters": drafters})
-
-
-def _findable(model: str) -> str:
-    """Return the name by which every process on this machine finds a model that this one has found."""
-    named = model == DEFAULT_MODEL or not Path(model).expanduser().exists()
-    return model if named else str(Path(model).expanduser().resolve())
-
-
-def _fetch(model: str) -> Path:
-    """Resolve a model, showing a bar for what takes long."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-    )
-    bars = Progress(*columns, console=errors, transient=True)
-    tasks: dict[str, TaskID] = {}
-
-    def progress(stage: str, fraction: float) -> None:
-        if stage not in tasks:
-            bars.start()
-            tasks[stage] = bars.add_task(stage, total=1.0)
-        bars.update(tasks[stage], completed=fraction)
-
-    try:
-        return resolve_model(model, progress).path
-    finally:
-        if tasks:
-            bars.stop()
-
-
 def _print_usage(config: ClusterConfig) -> None:
     """Print the URL and a command that can be pasted into a shell."""
     url = f"http://{reachable_host(config.http)}:{config.http.port}/v1"
@@ -168,25 +108,6 @@ def _print_usage(config: ClusterConfig) -> None:
     }
     command = ["curl", f"{url}/chat/completions", "-H", "content-type: application/json", "-d", json.dumps(body)]
     console.print(f"\nServing at {url}; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=False)
-
-
-@contextlib.contextmanager
-def _errors_as_sentences() -> Iterator[None]:
-    """Print our own errors without a traceback and turn them into exit codes."""
-    try:
-        yield
-    except (ConfigurationError, ModelRefusedError) as error:
-        _fail(error, EXIT_BAD_SETTINGS)
-    except OutriderError as error:
-        _fail(error, EXIT_FAILED)
-    except KeyboardInterrupt:
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-
-
-def _fail(error: Exception, code: int) -> Never:
-    errors.print("error: ", style="red", end="")
-    errors.print(str(error), markup=False)
-    raise typer.Exit(code)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

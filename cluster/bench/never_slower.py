@@ -9,7 +9,6 @@ one and a late one are exactly that. Wins and losses are printed alike.
 import argparse
 import contextlib
 import os
-import random
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from rich.table import Table
 from cluster.bench.machine import describe_machine
 from cluster.bench.prompts import PROMPTS, conversation
 from cluster.bench.report import save_report
+from cluster.bench.statistics import bootstrap_lower_bound, rotated
 from cluster.bench.worker import WorkerProcess
 from cluster.bench.workload import GREEDY, Workload
 from workers.checkpoint.source import resolve_model
@@ -38,7 +38,6 @@ KINDS = {
 }
 PLAIN = "none"
 LEAST = 0.95
-RESAMPLES = 4000
 KV_CACHE_BYTES = 512 * 2**20
 
 
@@ -71,13 +70,6 @@ class Comparison:
             "drafter_cpu": round(median(self.drafter_cpu), 4),
             "passed": self.lower_bound >= LEAST,
         }
-
-
-def bootstrap_lower_bound(ratios: Sequence[float], resamples: int = RESAMPLES) -> float:
-    """Return the 5th percentile of the medians of resampled ratios; the same for the same ratios."""
-    rng = random.Random(0)
-    medians = sorted(median(rng.choices(ratios, k=len(ratios))) for _ in range(resamples))
-    return medians[resamples // 20]
 
 
 def table(comparisons: Sequence[Comparison]) -> Table:
@@ -120,7 +112,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
             console.print("warm-up" if number == 0 else f"round {number} of {arguments.pairs}")
             for n in arguments.concurrency:
                 workload = Workload(prompts[:n], GREEDY, arguments.new_tokens)
-                got = {kind: deployments[kind].run(workload) for kind in _rotated(list(deployments), number)}
+                got = {kind: deployments[kind].run(workload) for kind in rotated(list(deployments), number)}
                 reference = got[PLAIN].tokens_per_second
                 for kind in KINDS if number else ():
                     comparison = comparisons[kind, n]
@@ -128,12 +120,6 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
                     comparison.plain.append(reference)
                     comparison.drafter_cpu.append(got[kind].drafter_cpu_s / got[kind].seconds)
     return list(comparisons.values())
-
-
-def _rotated(names: list[str], round_number: int) -> list[str]:
-    """Return the order of a round: everybody is first, and last, equally often. In round 0 the first is first."""
-    start = round_number % len(names)
-    return names[start:] + names[:start]
 
 
 def main() -> None:

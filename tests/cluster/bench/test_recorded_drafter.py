@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from cluster.bench.never_slower import bootstrap_lower_bound
 from cluster.bench.recorded_drafter import RecordedDrafter
 from cluster.bench.workload import Answer
 from workers.contract.draft import OpenDraft
@@ -63,9 +62,3 @@ def test_it_is_right_as_often_as_it_is_told(answers):
             assert state.draft[1:] == [0, 0, 0]
     assert sum(firsts) / len(firsts) == pytest.approx(0.7, abs=0.1)
     assert sum(seconds) / len(seconds) == pytest.approx(0.7, abs=0.12)
-
-
-def test_one_lucky_round_does_not_make_a_lower_bound():
-    assert bootstrap_lower_bound([1.0] * 12) == 1.0
-    assert bootstrap_lower_bound([0.9] * 6 + [1.5] * 6) < 0.95
-    assert bootstrap_lower_bound([1.0] * 11 + [5.0]) == 1.0

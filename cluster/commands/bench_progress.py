@@ -1,0 +1,41 @@
+"""How far a sweep is, as a bar that vanishes at its end."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class SweepProgress:
+    """A `cluster.bench.load.sweep.Watcher` that draws a bar over all requests."""
+
+    def __init__(self, console: Console, requests: int) -> None:
+        """Expect ``requests`` in all."""
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=requests)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def begin(self, stage: str) -> None:
+        """Name the run that begins."""
+        self._bar.update(self._task, description=stage)
+
+    def advance(self) -> None:
+        """Count a request that has ended."""
+        self._bar.advance(self._task)

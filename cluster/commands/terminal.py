@@ -1,0 +1,42 @@
+"""What all commands share at the terminal: where they print, and how errors become sentences and exit codes."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Never
+
+import typer
+from rich.console import Console
+
+from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
+
+EXIT_FAILED = 1
+EXIT_BAD_SETTINGS = 2
+EXIT_INTERRUPTED = 130
+
+console = Console(highlight=False, soft_wrap=True)
+"""Standard output, for results."""
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+"""Standard error, for complaints and for bars that vanish."""
+
+
+@contextlib.contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Print our own errors without a traceback and turn them into exit codes.
+
+    Raises:
+        typer.Exit: 2 for settings or a model that cannot be used, 1 for other errors of ours, 130 for Ctrl-C.
+    """
+    try:
+        yield
+    except (ConfigurationError, ModelRefusedError) as error:
+        _fail(error, EXIT_BAD_SETTINGS)
+    except OutriderError as error:
+        _fail(error, EXIT_FAILED)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def _fail(error: Exception, code: int) -> Never:
+    errors.print("error: ", style="red", end="")
+    errors.print(str(error), markup=False)
+    raise typer.Exit(code)
