@@ -17,6 +17,8 @@ MAX_LINES = 300
 PURE = (
     "workers/contract/*.py",
     "workers/kv/block_pool.py",
+    "workers/kv/block_hash.py",
+    "cluster/links/generation/affinity.py",
     "workers/drafting/ngram.py",
     "workers/drafting/outcome_cache.py",
     "cluster/scheduler/**/*.py",
