@@ -3,9 +3,9 @@
 import time
 from dataclasses import dataclass, field, replace
 
-from cluster.links.generation.affinity import BLOCK_SIZE
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.target import TargetLink
+from cluster.links.prefix_memory import BLOCK_SIZE
 from workers.contract.errors import OutriderError
 from workers.contract.request import GenerationRequest, Progress
 from workers.kv.block_hash import PrefixChain

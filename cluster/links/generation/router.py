@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 import grpc
 
-from cluster.links.generation.affinity import PrefixAffinity, cost
+from cluster.links.generation.affinity import cost
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.load_messages import sum_loads
 from cluster.links.generation.resumption import REFUSED_PAUSE_S, Resumption
 from cluster.links.generation.target import TargetLink, ingress_peer
+from cluster.links.prefix_memory import PrefixMemory
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import OverloadedError, UnavailableError
 from workers.contract.identity import ModelIdentity, new_incarnation
@@ -56,7 +57,7 @@ class Router:
         self._resume_wait_s = resume_wait_s
         self._credentials = credentials
         self._links: dict[str, TargetLink] = {}
-        self._affinity = PrefixAffinity()
+        self._memory = PrefixMemory()
         self._wanted: frozenset[str] = frozenset()
         self._loads: dict[int, EngineLoad] = {}
         self._identity: ModelIdentity | None = None
@@ -131,7 +132,7 @@ class Router:
                             continue
                         state.take(progress)
                         if progress.finish_reason is not None:
-                            self._affinity.note(link.incarnation, state.prefix.hashes)
+                            self._memory.note(link.incarnation, state.prefix.hashes)
                         yield progress
                 return
             except LinkLostError as error:
@@ -153,7 +154,7 @@ class Router:
             state.refused_by.clear()
 
     def _cost(self, state: Resumption, link: TargetLink) -> tuple[float, int]:
-        found = self._affinity.found(link.incarnation, state.prefix.hashes)
+        found = self._memory.found(link.incarnation, state.prefix.hashes)
         return cost(link.queue_length, found), link.queue_length
 
     def _begin(self, state: Resumption, link: TargetLink) -> bool:
@@ -163,7 +164,7 @@ class Router:
             self.stats.resumed += 1
             self.stats.resumed_elsewhere += state.changes_numerics(link)
         state.accept(link)
-        self._affinity.note(link.incarnation, state.prefix.hashes)
+        self._memory.note(link.incarnation, state.prefix.hashes)
         return resumed
 
     def _lose(self, state: Resumption, error: LinkLostError) -> None:

@@ -3,63 +3,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.links.generation.affinity import MAX_PULL, TOKENS_PER_REQUEST, PrefixAffinity, cost
+from cluster.links.generation.affinity import MAX_PULL, TOKENS_PER_REQUEST, cost
+from cluster.links.prefix_memory import PrefixMemory
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.sequence import Sequence
 from workers.kv.block_hash import PrefixChain
 from workers.kv.block_pool import BlockPool
-
-SIZE = 4
-TEXT = st.lists(st.integers(0, 1), max_size=24)
-SALT = st.sampled_from(["", "a"])
-TARGET = st.sampled_from([11, 22])
-
-
-def chain(tokens, salt=""):
-    return PrefixChain(SIZE, salt, tokens).hashes
-
-
-def common_blocks(left, right):
-    n = 0
-    while n < min(len(left), len(right)) and left[n] == right[n]:
-        n += 1
-    return n // SIZE
-
-
-@given(st.lists(st.tuples(TARGET, TEXT, SALT), max_size=12), TARGET, TEXT, SALT)
-def test_what_is_found_is_the_longest_beginning_that_the_target_has_computed(served, target, text, salt):
-    affinity = PrefixAffinity(SIZE)
-    for at, tokens, theirs in served:
-        affinity.note(at, chain(tokens, theirs))
-    same = [tokens for at, tokens, theirs in served if (at, theirs) == (target, salt)]
-    expected = max((common_blocks(tokens, text) for tokens in same), default=0) * SIZE
-    assert affinity.found(target, chain(text, salt)) == expected
-
-
-def test_a_new_incarnation_and_another_salt_find_nothing():
-    affinity, text = PrefixAffinity(SIZE), list(range(20))
-    affinity.note(1, chain(text, "mine"))
-    assert affinity.found(1, chain(text, "mine")) == 20
-    assert affinity.found(2, chain(text, "mine")) == 0
-    assert affinity.found(1, chain(text, "theirs")) == 0
-    assert affinity.found(1, chain(text)) == 0
-
-
-@given(st.lists(st.tuples(TARGET, st.lists(st.integers(0, 3), max_size=40)), max_size=30), st.integers(1, 15))
-def test_memory_is_bounded_and_beginnings_outlive_ends(served, limit):
-    affinity = PrefixAffinity(SIZE, limit)
-    for target, tokens in served:
-        affinity.note(target, chain(tokens))
-        assert len(affinity) <= limit
-        assert affinity.found(target, chain(tokens)) == min(len(chain(tokens)), limit) * SIZE
-
-
-def test_what_was_used_last_is_kept():
-    affinity = PrefixAffinity(SIZE, max_blocks=4)
-    old, used, new = ([n] * 8 for n in (1, 2, 3))
-    for tokens in (used, old, used, new):
-        affinity.note(1, chain(tokens))
-    assert [affinity.found(1, chain(tokens)) for tokens in (old, used, new)] == [0, 8, 8]
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 10**6)), min_size=1, max_size=8))
@@ -95,7 +44,7 @@ class Target:
 
 def serve_chats(weight: float, seed: int = 0) -> tuple[float, int]:
     """Serve turns of 24 chats on four targets; return the cached share of prompts and the worst imbalance."""
-    draw, affinity = random.Random(seed), PrefixAffinity(16)
+    draw, memory = random.Random(seed), PrefixMemory()
     targets = [Target() for _ in range(4)]
     texts = [[chat] * 200 for chat in range(24)]
     cached = total = imbalance = 0
@@ -105,9 +54,9 @@ def serve_chats(weight: float, seed: int = 0) -> tuple[float, int]:
         del text[1000:]
         blocks = PrefixChain(16, "", text).hashes
         queues = [len(target.running) for target in targets]
-        costs = [(cost(q, weight * affinity.found(i, blocks)), q) for i, q in enumerate(queues)]
+        costs = [(cost(q, weight * memory.found(i, blocks)), q) for i, q in enumerate(queues)]
         chosen = costs.index(min(costs))
-        affinity.note(chosen, blocks)
+        memory.note(chosen, blocks)
         cached += targets[chosen].serve(text)
         total += len(text)
         queues[chosen] += 1
