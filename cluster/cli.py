@@ -40,10 +40,11 @@ def serve(
     tp: Annotated[int | None, typer.Option(help="Tensor-parallel degree of the target.")] = None,
     host: Annotated[str | None, typer.Option(help="Address that HTTP listens on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port that HTTP listens on.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Record every step of the target, for ui.perfetto.dev.")] = None,
 ) -> None:
     """Serve a model over HTTP until Ctrl-C."""
     overrides: dict[str, Any] = {
-        "target": {"model": target, "tp": tp},
+        "target": {"model": target, "tp": tp, "trace": {"file": trace} if trace else None},
         "drafters": {"model": drafter, "replicas": drafters},
         "http": {"host": host, "port": port},
     }
@@ -78,7 +79,7 @@ def _serve(config: ClusterConfig) -> None:
 
     require_free_port(config.http)
     if config.ray.address is None:
-        config = prepare_models(_listening_itself(config), report)
+        config = prepare_models(_listening_itself(_tracing_here(config)), report)
     report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
     with ray_for(config) as logs:
         signal.signal(signal.SIGTERM, _interrupt)
@@ -87,6 +88,10 @@ def _serve(config: ClusterConfig) -> None:
         with deployed(config, report):
             report("ready")
             _print_usage(config)
+            if config.target.trace is not None:
+                console.print(
+                    f"Tracing to {config.target.trace.file}; open it in https://ui.perfetto.dev", markup=False
+                )
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             console.print("\nstopping: requests in progress may finish; Ctrl-C again ends them")
@@ -96,6 +101,14 @@ def _listening_itself(config: ClusterConfig) -> ClusterConfig:
     """Let the ingress listen, unless the settings want the proxy: all processes will be on this machine."""
     http = config.http.model_copy(update={"served_by": config.http.served_by or ServedBy.INGRESS})
     return config.model_copy(update={"http": http})
+
+
+def _tracing_here(config: ClusterConfig) -> ClusterConfig:
+    """Make sure that a trace can be written, and overwrites none, before anything is started for nothing."""
+    if config.target.trace is None:
+        return config
+    target = config.target.model_copy(update={"trace": config.target.trace.on_this_machine()})
+    return config.model_copy(update={"target": target})
 
 
 def _print_usage(config: ClusterConfig) -> None:

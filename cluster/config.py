@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from cluster.api.settings import ApiSettings
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.tracing.settings import TraceSettings
 from workers.settings import DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
 
 NO_DRAFTER = "none"
@@ -51,6 +52,8 @@ class TargetConfig(Placement):
     """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """How long a target that is told to stop may go on with the requests it has."""
+    trace: TraceSettings | None = None
+    """Where each replica records its steps; None: it does not."""
 
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:

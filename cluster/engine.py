@@ -19,6 +19,7 @@ from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, Draf
 from cluster.scheduler.load import EngineLoad
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.tracing.observer import EngineObserver
 from workers.contract.draft import DraftBlock, DraftOp
 from workers.contract.errors import UnavailableError
 from workers.contract.identity import ModelIdentity, new_incarnation
@@ -58,8 +59,12 @@ class Engine:
         settings: SchedulerSettings,
         post_draft_ops: Callable[[Seq[DraftOp]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        observer: EngineObserver | None = None,
     ) -> None:
-        """Make an engine around a loaded model; ``post_draft_ops`` hands one step's orders to the drafters."""
+        """Make an engine around a loaded model.
+
+        ``post_draft_ops`` hands one step's orders to the drafters; ``observer`` is told what the loop does.
+        """
         # One sequence must always fit the KV cache, else it could neither run nor be preempted for room.
         limit = min(runner.max_model_len, runner.num_blocks * runner.block_size)
         self.identity = replace(runner.identity, max_model_len=limit)
@@ -67,6 +72,7 @@ class Engine:
         self._runner = runner
         self._post_draft_ops = post_draft_ops or (lambda ops: None)
         self._clock = clock
+        self._observer = observer
         self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), limit)
         most, per_tenant = settings.max_running + settings.max_waiting, settings.max_requests_per_tenant
         self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant)
@@ -89,6 +95,8 @@ class Engine:
         self._inbox.put(None)
         if self._thread.is_alive():
             self._thread.join()
+        if self._observer is not None:
+            self._observer.close(self._clock())
 
     def submit(self, request: GenerationRequest, sink: ProgressSink) -> None:
         """Take a request; its tokens go to ``sink`` until a progress with a finish reason.
@@ -102,6 +110,8 @@ class Engine:
         self._sinks[request.request_id] = sink
         if self._dead.is_set() and self._sinks.pop(request.request_id, None) is not None:
             raise UnavailableError("the target has given up")  # it died since the check above
+        if self._observer is not None:
+            self._observer.submitted(request.request_id, self._clock())
         self._inbox.put(Arrived(request))
 
     def cancel(self, request_id: str) -> None:
@@ -129,15 +139,21 @@ class Engine:
     def _run(self) -> None:
         deadline: float | None = None
         wait = True
+        if self._observer is not None:
+            self._observer.started(self._clock())
         while not self._stopping:
             self._take_events(wait, deadline)
             self._last_beat = self._clock()
+            if self._observer is not None:
+                self._observer.woke(self._last_beat)
             plan = self._planner.plan(self._clock())
             self._post()
             wait = isinstance(plan, Wait)
             if isinstance(plan, Wait):
                 deadline = plan.until
                 self._load = self._planner.load()
+                if self._observer is not None:
+                    self._observer.waits(plan, self._clock())
             else:
                 self._deliver(self._step(plan))
                 self._post()
@@ -151,6 +167,8 @@ class Engine:
             event = self._inbox.get(timeout=timeout) if wait else self._inbox.get_nowait()
             while event is not None:
                 self._planner.observe(event)
+                if self._observer is not None:
+                    self._observer.took(event, self._clock())
                 event = self._inbox.get_nowait()
         except queue.Empty:
             return
@@ -165,10 +183,14 @@ class Engine:
             if self._failed_steps >= MAX_FAILED_STEPS:
                 self._dead.set()
                 self._stopping = True
+            if self._observer is not None:
+                self._observer.stepped(plan, None, started, self._clock())
             return self._planner.fail(plan, f"the model step failed: {type(error).__name__}")
         self._failed_steps = 0
         now = self._clock()
         self._planner.counters.busy_seconds += now - started
+        if self._observer is not None:
+            self._observer.stepped(plan, output, started, now)
         return self._planner.commit(plan, output, started, now)
 
     def _abandon(self) -> None:
@@ -180,10 +202,14 @@ class Engine:
     def _post(self) -> None:
         ops = self._planner.take_draft_ops()
         if ops:
+            if self._observer is not None:
+                self._observer.ordered(ops, self._clock())
             self._post_draft_ops(ops)
 
     def _deliver(self, progress: list[Progress]) -> None:
         self._load = self._planner.load()
+        if self._observer is not None:
+            self._observer.progressed(progress, self._clock())
         by_sink: dict[ProgressSink, list[Progress]] = defaultdict(list)
         for item in progress:
             sink = self._sinks.get(item.request_id)

@@ -15,6 +15,7 @@ from typing import Self
 from cluster.links.generation.router import Router
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.target_server import TargetServer
+from cluster.tracing.settings import TraceSettings
 from workers.contract.errors import ConfigurationError
 from workers.contract.request import GenerationRequest, Progress
 from workers.model_runner import ModelRunner
@@ -74,9 +75,10 @@ class LocalCluster:
         runner: ModelRunner,
         drafters: Seq[DrafterSettings] = (),
         scheduler: SchedulerSettings | None = None,
+        trace: TraceSettings | None = None,
     ) -> None:
-        """Serve a loaded model with the given drafters; none of them decodes plainly."""
-        self.target = TargetServer(runner, scheduler or SchedulerSettings())
+        """Serve a loaded model with the given drafters; none of them decodes plainly. See TargetServer on traces."""
+        self.target = TargetServer(runner, scheduler or SchedulerSettings(), trace)
         self.drafters = [DrafterProcess(settings) for settings in drafters]
         self.router = Router()
 

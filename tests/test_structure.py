@@ -17,6 +17,12 @@ MAX_LINES = 300
 PURE = (
     "workers/contract/*.py",
     "workers/kv/block_pool.py",
+    "workers/kv/block_hash.py",
+    "cluster/links/generation/affinity.py",
+    "cluster/links/prefix_memory.py",
+    "cluster/links/drafting/accepted.py",
+    "cluster/links/drafting/choice.py",
+    "cluster/links/drafting/placement.py",
     "workers/drafting/ngram.py",
     "workers/drafting/outcome_cache.py",
     "cluster/scheduler/**/*.py",

@@ -41,7 +41,7 @@ class Target:
         self._watch = asyncio.create_task(self._end_with_ranks())
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
-        self._server = TargetServer(self._runner, scheduler)
+        self._server = TargetServer(self._runner, scheduler, config.trace)
         address = await self._server.start(listen_host(config.host))
         self._membership = await join_roster(Role.TARGET, address, {Role.DRAFTER: self._server.set_drafters})
 

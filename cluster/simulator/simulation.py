@@ -130,9 +130,7 @@ class Simulation:
     def _target(self, settings: SchedulerSettings) -> SimulatedTarget:
         limit = self._load.prompt_tokens + self._load.answer_tokens
         pool = BlockPool((limit // BLOCK_SIZE + 2) * (settings.max_running + 1), BLOCK_SIZE)
-        return SimulatedTarget(
-            self.hardware, settings, pool, limit, self.drafters, self.timeline, self.rng, self._take
-        )
+        return SimulatedTarget(self.hardware, settings, pool, limit, self.drafters, self.timeline, self.rng, self._take)
 
     def _arrive(self, rate: float) -> None:
         if self.submit():

@@ -5,6 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli import app
+from tests.cluster.served import free_port
 
 
 def run(*arguments: str):
@@ -42,6 +43,16 @@ def test_a_wrong_option_is_a_sentence_and_exit_code_2(options, sentence):
     result = run("serve", *options)
     assert result.exit_code == 2
     assert sentence in result.stderr
+
+
+def test_a_trace_never_overwrites_and_wants_a_folder(tmp_path):
+    taken = tmp_path / "t.json"
+    taken.write_text("precious")
+    for file, sentence in [(taken, "exists already"), (tmp_path / "none" / "t.json", "there is no folder")]:
+        result = run("serve", "--port", str(free_port()), "--trace", str(file))
+        assert result.exit_code == 2
+        assert f"the trace {file}" in result.stderr and sentence in result.stderr
+    assert taken.read_text() == "precious"
 
 
 def test_a_port_in_use_is_said_before_anything_starts():

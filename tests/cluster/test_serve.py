@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.served import ServedCommand, eventually, free_port
 from tests.support.tiny_models import make_tiny
+from tests.support.traces import faults
 
 ACCEPTED = "outrider_spec_accepted_tokens_total"
 FROM_DRAFTERS = "outrider_draft_blocks_received_total"
@@ -39,8 +40,8 @@ def start(tmp_path, tiny):
         command.kill()
 
 
-def test_a_model_is_served_and_ctrl_c_leaves_nothing(start):
-    command = start()
+def test_a_model_is_served_and_ctrl_c_leaves_nothing_but_the_trace(start, tmp_path):
+    command = start("--trace", str(tmp_path / "trace.json"))
     first = command.chat(NUMBERS, max_tokens=64)
     assert first["usage"]["completion_tokens"] > 0
     assert command.chat(NUMBERS, max_tokens=64)["choices"] == first["choices"]
@@ -50,6 +51,9 @@ def test_a_model_is_served_and_ctrl_c_leaves_nothing(start):
     code, left = command.stop()
     assert (code, left) == (0, [])
     assert "Traceback" not in command.log.read_text()
+    events = json.loads((tmp_path / "trace.json").read_text())
+    assert faults(events) == []
+    assert len([event for event in events if event["ph"] == "B"]) == 2
 
 
 def test_every_role_lands_on_the_nodes_that_are_meant_for_it(tiny):

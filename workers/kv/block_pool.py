@@ -17,31 +17,18 @@ is needed: new positions fall into blocks that ``reserve`` took from the queue, 
 entry before handing it out.
 """
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from struct import pack
 
 from workers.contract.sequence import Sequence
-
-_DIGEST_BYTES = 16
-
-
-def _root_hash(salt: str) -> bytes:
-    return hashlib.blake2b(salt.encode(), digest_size=_DIGEST_BYTES, person=b"salt").digest()
-
-
-def _block_hash(parent: bytes, tokens: list[int]) -> bytes:
-    data = parent + pack(f"<{len(tokens)}q", *tokens)
-    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES, person=b"block").digest()
+from workers.kv.block_hash import block_hash, root_hash
 
 
 class BlockPool:
     """Hands out the blocks ``0 .. num_blocks - 1`` to sequences and finds prefixes that are already computed.
 
-    Prefixes are keyed by a chained blake2b hash of salt and tokens: a hit means equal salt and equal tokens
-    from position 0 on (short of a 128-bit collision, which nobody can search for at will; Python's
-    ``hash()`` could be steered by a client). Not thread-safe: one engine thread owns it.
+    Prefixes are found by ``workers.kv.block_hash``: a hit means equal salt and equal tokens from position 0 on.
+    Not thread-safe: one engine thread owns it.
     """
 
     def __init__(self, num_blocks: int, block_size: int) -> None:
@@ -139,9 +126,9 @@ class BlockPool:
         full = seq.computed // self.block_size
         if seq.published_blocks >= full:
             return
-        parent = seq.block_hash or _root_hash(seq.salt)
+        parent = seq.block_hash or root_hash(seq.salt)
         for i in range(seq.published_blocks, full):
-            parent = _block_hash(parent, self._block_tokens(seq, i))
+            parent = block_hash(parent, self._block_tokens(seq, i))
             block = seq.block_ids[i]
             if parent not in self._found_by:
                 self._found_by[parent] = block
@@ -166,9 +153,9 @@ class BlockPool:
         seq.block_hash = b""
 
     def _cached_prefix(self, seq: Sequence) -> Iterator[tuple[int, bytes]]:
-        parent = _root_hash(seq.salt)
+        parent = root_hash(seq.salt)
         for i in range((len(seq) - 1) // self.block_size):
-            parent = _block_hash(parent, self._block_tokens(seq, i))
+            parent = block_hash(parent, self._block_tokens(seq, i))
             block = self._found_by.get(parent)
             if block is None:
                 return

@@ -1,4 +1,6 @@
-"""Which drafter drafts for which sequence: a mirror of all open sequences and the rules that place them.
+"""Which drafter drafts for which sequence: a mirror of all open sequences, and what happens to them on failures.
+
+It also keeps what the choice needs (see `choice`): how much each drafter's guesses were worth, and what it has read.
 
 Plain bookkeeping without clock or network of its own; the pool around it has both.
 """
@@ -8,8 +10,12 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
+from cluster.links.drafting.accepted import SequenceVerdicts
+from cluster.links.drafting.choice import DrafterRecord, best
+from cluster.links.prefix_memory import BLOCK_SIZE, PrefixMemory
 from workers.contract.draft import (
     Busy,
     CloseDraft,
@@ -20,6 +26,7 @@ from workers.contract.draft import (
     OpenDraft,
     UnknownSequence,
 )
+from workers.kv.block_hash import PrefixChain
 
 log = logging.getLogger(__name__)
 
@@ -69,29 +76,35 @@ class Mirror:
     refusals: int = 0
     """In a row, by any drafter, without a block in between."""
     retry_at: float = 0.0
+    verdicts: SequenceVerdicts = field(default_factory=lambda: SequenceVerdicts(None))
+    """What becomes of the guesses of the drafter that has it."""
+    prefix: PrefixChain | None = None
+    """Of the first ``hashed`` tokens; None until there was a choice of drafters."""
+    hashed: int = 0
 
     def as_open(self) -> OpenDraft:
         """Return the order that starts the sequence at a drafter as it stands now."""
         return OpenDraft(self.op.seq_id, tuple(self.tokens), self.op.params, self.draft_length, self.op.salt)
 
-
-@dataclass(slots=True)
-class _Usage:
-    """What is known of one connected drafter."""
-
-    own: int = 0
-    """Sequences of ours that it has."""
-    busy_until: float = 0.0
+    def blocks(self) -> list[bytes]:
+        """Return the chained hashes of the text's blocks."""
+        if self.prefix is None:
+            self.prefix = PrefixChain(BLOCK_SIZE, self.op.salt)
+        self.prefix.extend(self.tokens[self.hashed :])
+        self.hashed = len(self.tokens)
+        return self.prefix.hashes
 
 
 class Placement:
-    """Gives each open sequence to the least loaded connected drafter, and to another one when that fails."""
+    """Gives each open sequence to the connected drafter that promises most (see `choice`), and moves it on failure."""
 
     def __init__(self, clock: Callable[[], float], stats: DraftingStats) -> None:
         """Count into ``stats``; ``clock`` returns seconds."""
         self._clock = clock
         self._stats = stats
-        self._links: dict[DraftLink, _Usage] = {}
+        self._links: dict[DraftLink, DrafterRecord] = {}
+        self._lives = count(1)
+        self._memory = PrefixMemory()
         self._mirrors: dict[int, Mirror] = {}
         self._unplaced: dict[int, Mirror] = {}
 
@@ -115,7 +128,7 @@ class Placement:
 
     def add_link(self, link: DraftLink) -> None:
         """A drafter is there: give it what has nowhere to be."""
-        self._links[link] = _Usage()
+        self._links[link] = DrafterRecord(next(self._lives))
         self._place_all()
 
     def remove_link(self, link: DraftLink) -> None:
@@ -130,6 +143,8 @@ class Placement:
     def receive(self, link: DraftLink, replies: Seq[DraftReply]) -> list[DraftBlock]:
         """Return the blocks that concern sequences which this drafter has, and act on its refusals."""
         blocks: list[DraftBlock] = []
+        if link in self._links:
+            self._links[link].sequences(link.open_sequences)
         for reply in replies:
             mirror = self._mirrors.get(reply.seq_id)
             if mirror is None or mirror.link is not link:
@@ -138,6 +153,7 @@ class Placement:
             match reply:
                 case DraftBlock():
                     mirror.refusals = 0
+                    mirror.verdicts.block(reply, len(mirror.tokens))
                     blocks.append(reply)
                 case Busy():
                     self._stats.busy += 1
@@ -164,6 +180,9 @@ class Placement:
         mirror.tokens.extend(op.tokens)
         mirror.draft_length = op.draft_length
         if mirror.link is not None:
+            now = self._clock()
+            accepted, seconds = mirror.verdicts.commit(mirror.tokens, now, asks=op.draft_length > 0)
+            self._links[mirror.link].rate.add(accepted, seconds, now)
             mirror.link.send(op)
 
     def _close(self, seq_id: int) -> None:
@@ -173,6 +192,8 @@ class Placement:
         self._unplaced.pop(seq_id, None)
         if mirror.link is not None:
             self._links[mirror.link].own -= 1
+            if mirror.prefix is not None:
+                self._memory.note(self._links[mirror.link].life, mirror.blocks())
             mirror.link.send(CloseDraft(seq_id))
 
     def _refused(self, mirror: Mirror) -> None:
@@ -192,20 +213,25 @@ class Placement:
                 self._place(mirror)
 
     def _place(self, mirror: Mirror) -> None:
-        link = self._least_loaded() if mirror.retry_at <= self._clock() else None
+        now = self._clock()
+        link = best(self._links, self._known(mirror), now) if mirror.retry_at <= now else None
         if link is None:
             self._unplaced[mirror.op.seq_id] = mirror
             return
         self._unplaced.pop(mirror.op.seq_id, None)
         mirror.link = link
+        mirror.verdicts = SequenceVerdicts(now if mirror.draft_length else None)
         self._links[link].own += 1
+        if mirror.prefix is not None:
+            self._memory.note(self._links[link].life, mirror.blocks())
         self._stats.opened += 1
         self._stats.reopened += mirror.placements > 0
         mirror.placements += 1
         link.send(mirror.as_open())
 
-    def _least_loaded(self) -> DraftLink | None:
-        """Return the drafter with the fewest sequences, those known to be full aside."""
-        now = self._clock()
-        free = [link for link, usage in self._links.items() if usage.busy_until <= now]
-        return min(free, key=lambda link: max(self._links[link].own, link.open_sequences), default=None)
+    def _known(self, mirror: Mirror) -> dict[DraftLink, float]:
+        """Return the share of a text that each drafter has computed before; empty where there is no choice."""
+        if len(self._links) < 2 or not mirror.tokens:
+            return {}
+        blocks, size = mirror.blocks(), len(mirror.tokens)
+        return {link: self._memory.found(record.life, blocks) / size for link, record in self._links.items()}

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.target import TargetLink
+from cluster.links.prefix_memory import BLOCK_SIZE
 from workers.contract.errors import OutriderError
 from workers.contract.request import GenerationRequest, Progress
+from workers.kv.block_hash import PrefixChain
 
 MAX_ATTEMPTS = 3
 """A request that has lost so many targets is probably what kills them."""
@@ -24,6 +26,8 @@ class Resumption:
     original: GenerationRequest
     wait_s: float
     emitted: list[int] = field(init=False)
+    prefix: PrefixChain = field(init=False)
+    """By which targets may know the prompt and what has been emitted."""
     attempt: int = 0
     accepted: bool = False
     """True once a target has taken the request."""
@@ -35,6 +39,8 @@ class Resumption:
 
     def __post_init__(self) -> None:
         self.emitted = list(self.original.emitted)
+        self.prefix = PrefixChain(BLOCK_SIZE, self.original.salt, self.original.prompt)
+        self.prefix.extend(self.emitted)
 
     def request(self) -> GenerationRequest:
         """Return the request as the next target gets it."""
@@ -53,6 +59,7 @@ class Resumption:
     def take(self, progress: Progress) -> None:
         """Remember what is delivered."""
         self.emitted.extend(progress.tokens)
+        self.prefix.extend(progress.tokens)
 
     def refuse(self, link: TargetLink, error: OutriderError) -> None:
         """Note that a target has no room for the request."""

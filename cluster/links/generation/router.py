@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import grpc
 
+from cluster.links.generation.affinity import cost
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.load_messages import sum_loads
 from cluster.links.generation.resumption import REFUSED_PAUSE_S, Resumption
 from cluster.links.generation.target import TargetLink, ingress_peer
+from cluster.links.prefix_memory import PrefixMemory
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import OverloadedError, UnavailableError
 from workers.contract.identity import ModelIdentity, new_incarnation
@@ -38,7 +40,10 @@ class RouterStats:
 
 
 class Router:
-    """Spreads requests over targets of one model. Lives in one event loop, and so do all of its methods."""
+    """Spreads requests over targets of one model, by load and by who knows the prompt (see `affinity`).
+
+    Lives in one event loop, and so do all of its methods.
+    """
 
     def __init__(
         self,
@@ -52,6 +57,7 @@ class Router:
         self._resume_wait_s = resume_wait_s
         self._credentials = credentials
         self._links: dict[str, TargetLink] = {}
+        self._memory = PrefixMemory()
         self._wanted: frozenset[str] = frozenset()
         self._loads: dict[int, EngineLoad] = {}
         self._identity: ModelIdentity | None = None
@@ -125,6 +131,8 @@ class Router:
                         if not progress.tokens and progress.finish_reason is None and self._begin(state, link):
                             continue
                         state.take(progress)
+                        if progress.finish_reason is not None:
+                            self._memory.note(link.incarnation, state.prefix.hashes)
                         yield progress
                 return
             except LinkLostError as error:
@@ -134,16 +142,20 @@ class Router:
                 state.refuse(link, error)
 
     async def _choose(self, state: Resumption) -> TargetLink:
-        """Return the least loaded target that has not refused the request, waiting only where one was lost."""
+        """Return the cheapest target that has not refused the request, waiting only where one was lost."""
         while True:
             links = [link for link in self._usable() if link.address not in state.refused_by]
             if links:
-                return min(links, key=lambda link: (state.changes_numerics(link), link.queue_length))
+                return min(links, key=lambda link: (state.changes_numerics(link), *self._cost(state, link)))
             if not state.may_wait():
                 self.stats.lost += state.attempt > 0
                 raise state.refusal or UnavailableError("no target is ready to take the request")
             await asyncio.sleep(REFUSED_PAUSE_S if state.refused_by else POLL_S)
             state.refused_by.clear()
+
+    def _cost(self, state: Resumption, link: TargetLink) -> tuple[float, int]:
+        found = self._memory.found(link.incarnation, state.prefix.hashes)
+        return cost(link.queue_length, found), link.queue_length
 
     def _begin(self, state: Resumption, link: TargetLink) -> bool:
         """Note that a target has accepted the request; True where an earlier one had and the caller knows."""
@@ -152,6 +164,7 @@ class Router:
             self.stats.resumed += 1
             self.stats.resumed_elsewhere += state.changes_numerics(link)
         state.accept(link)
+        self._memory.note(link.incarnation, state.prefix.hashes)
         return resumed
 
     def _lose(self, state: Resumption, error: LinkLostError) -> None:

@@ -66,6 +66,11 @@ class TargetLink:
         return self.peer is not None and not self.draining
 
     @property
+    def incarnation(self) -> int:
+        """Which start of the target is at the other end; 0 while the link does not stand."""
+        return self.peer.incarnation if self.peer is not None else 0
+
+    @property
     def in_flight(self) -> int:
         """Requests of this ingress at the target."""
         return len(self._calls)

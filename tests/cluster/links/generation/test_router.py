@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -215,3 +216,71 @@ async def test_identity_is_that_of_the_targets():
         identity = f.router.identity
         assert identity is not None
         assert (identity.name, identity.max_model_len) == ("tiny", 4096)
+
+
+KNOWN = GenerationRequest("known", list(range(250)) * 3, SamplingParams(), Stopping(4))
+"""A prompt that is worth a queue longer by 2, and not by 3."""
+
+
+async def burden(f, index, count):
+    """Give a target so many requests of somebody else's, and wait until its load tells."""
+    engine = f.engines[index]
+    for request_id in list(engine.requests):
+        engine.cancel(request_id)
+    for i in range(count):
+        engine.submit(request(f"other{i}", 10**6), lambda items: None)
+    link = f.router._links[f.addresses[index]]
+    await eventually(lambda: link.queue_length == count)
+
+
+async def serve(f, **changes):
+    """Serve the known prompt, changed or not; return the index of the target that got it."""
+    before = [len(engine.submitted) for engine in f.engines]
+    await collect(f.router.generate(replace(KNOWN, **changes)))
+    (chosen,) = [i for i, engine in enumerate(f.engines) if len(engine.submitted) > before[i]]
+    return chosen
+
+
+@pytest.mark.parametrize("home", [0, 1])
+async def test_a_prompt_goes_where_it_was_unless_that_target_is_far_busier(home):
+    async with fleet(2) as f:
+        away = 1 - home
+        await burden(f, away, 1)
+        assert await serve(f) == home
+        await burden(f, away, 0)
+        assert await serve(f) == home
+        await burden(f, home, 2)
+        assert await serve(f) == home
+        assert await serve(f, prompt=[1, *KNOWN.prompt]) == away
+        assert await serve(f, salt="another tenant") == away
+        await burden(f, home, 3)
+        assert await serve(f) == away
+        await burden(f, home, 2)
+        assert await serve(f) == away, "now it is known in both places"
+
+
+async def test_an_answer_is_known_where_it_was_given():
+    """The next turn of a chat begins with the answer to the one before."""
+    async with fleet(2) as f:
+        await burden(f, 1, 1)
+        (home,) = [await serve(f, prompt=[1, 2], stopping=Stopping(750))]
+        turn = [1, 2, *f.engines[home].answer(f.engines[home].submitted[-1], 750), 7, 8, 9]
+        await burden(f, 1, 0)
+        await burden(f, 0, 2)
+        assert (home, await serve(f, prompt=turn), await serve(f, prompt=turn[1:])) == (0, 0, 1)
+
+
+@pytest.mark.parametrize("home", [0, 1])
+async def test_a_target_that_was_started_again_is_not_thought_to_know_anything(home):
+    async with fleet(2) as f:
+        await burden(f, 1 - home, 1)
+        assert await serve(f) == home
+        await burden(f, 1 - home, 0)
+        port = int(f.addresses[home].rpartition(":")[2])
+        await f.servers[home].stop()
+        await eventually(lambda: f.router.targets_connected == 1)
+        await f.add(port)
+        await eventually(lambda: f.router.targets_connected == 2)
+        again = 2
+        await burden(f, again, 1)
+        assert await serve(f) == 1 - home
