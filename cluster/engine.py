@@ -155,8 +155,9 @@ class Engine:
                 if self._observer is not None:
                     self._observer.waits(plan, self._clock())
             else:
-                self._deliver(self._step(plan))
-                self._post()
+                progress = self._step(plan)
+                self._post()  # first: drafters are waited for
+                self._deliver(progress)
         if self._dead.is_set():
             self._abandon()
 
@@ -191,6 +192,8 @@ class Engine:
         self._planner.counters.busy_seconds += now - started
         if self._observer is not None:
             self._observer.stepped(plan, output, started, now)
+        # What was prepared for this very verdict may have come meanwhile: then nobody need be asked in vain.
+        self._take_events(wait=False, deadline=None)
         return self._planner.commit(plan, output, started, now)
 
     def _abandon(self) -> None:

@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from cluster.links.generation.router import Router
+from cluster.scheduler.settings import Way
 from workers.contract.draft import DraftSource
 
 GAUGES = (
@@ -18,7 +19,7 @@ GAUGES = (
     ("kv_cache_usage_ratio", "KV blocks in use at the fullest target, 0 to 1.", "kv_usage"),
     ("drafters_connected", "Drafters of the best connected target.", "drafters_connected"),
     ("expected_goodput_plain", "Tokens per second that schedulers expect without drafters.", "goodput_plain"),
-    ("expected_goodput_drafted", "The same with drafters: asked where it is more by 3 %.", "goodput_drafted"),
+    ("expected_goodput_drafted", "The same with drafters: asked where it is more by 1 %.", "goodput_drafted"),
 )
 COUNTERS = (
     ("target_steps", "Model steps of the targets.", "steps"),
@@ -33,7 +34,13 @@ COUNTERS = (
     ("draft_blocks_asked", "Draft blocks that drafters were asked for.", "draft_blocks_asked"),
     ("draft_wait_seconds", "Time in which steps were held back for draft blocks.", "draft_wait_seconds"),
     ("draft_blocks_received", "Draft blocks that came from drafters.", "draft_blocks_received"),
-    ("draft_outcomes_stale", "Draft outcomes that came too late to be used.", "draft_outcomes_stale"),
+    (
+        "draft_outcomes_stale",
+        "Draft outcomes that came late, were wrong, or were prepared in vain.",
+        "draft_outcomes_stale",
+    ),
+    ("verdicts_prepared", "Verdicts that drafters were asked to prepare for.", "verdicts_prepared"),
+    ("verdicts_hit", "Those that found the next draft at hand.", "verdicts_hit"),
 )
 ROUTER_COUNTERS = (
     ("migrations", "Requests that went on at a target after theirs was lost.", "resumed"),
@@ -44,6 +51,7 @@ LISTS = (
     ("spec_accepted_per_position", "Draft tokens accepted, by position.", "position", "accepted_per_position"),
     ("spec_draft_tokens_by_source", "Draft tokens verified, by guesser.", "source", "draft_tokens_by_source"),
     ("spec_accepted_tokens_by_source", "Draft tokens accepted, by guesser.", "source", "accepted_tokens_by_source"),
+    ("target_steps_by_way", "Model steps, by the way in which drafters were asked.", "way", "steps_by_way"),
 )
 
 
@@ -81,13 +89,22 @@ class TargetCollector(Collector):
     def _list(self, name: str, text: str, label: str, counts: tuple[int, ...]) -> Metric:
         family = CounterMetricFamily(f"outrider_{name}", text, labels=["model", label])
         for i, count in enumerate(counts):
-            key = str(i) if label == "position" else _source_name(i)
+            key = _KEYS[label](i)
             if key:
                 family.add_metric([self._model(), key], count)
         return family
+
+
+def _way_name(index: int) -> str:
+    """Return how drafters were asked; none for ways not known here."""
+    names = ["plain", *(way.value for way in Way)]
+    return names[index] if index < len(names) else ""
 
 
 def _source_name(index: int) -> str:
     """Return a draft source's label; none for the target's own tokens and for sources not known here."""
     names = {source.value: source.name.lower() for source in DraftSource if source is not DraftSource.NONE}
     return names.get(index, "")
+
+
+_KEYS: dict[str, Callable[[int], str]] = {"position": str, "source": _source_name, "way": _way_name}

@@ -14,46 +14,55 @@ from collections.abc import Sequence as Seq
 from pathlib import Path
 
 from cluster.bench.workload import Answer
-from cluster.simulator.synthetic import SyntheticAcceptance
+from cluster.simulator.synthetic import SyntheticAcceptance, SyntheticDrafter
 from workers.contract.identity import ModelIdentity
 from workers.drafting.drafter import Advance, DraftState
 from workers.drafting.server import DrafterServer, serve_until_told
 from workers.settings import DrafterSettings
 
+WRONG = 0
+"""Stands where a guess is not right; the ids after it where further choices are not."""
+
 
 class RecordedDrafter:
     """Drafts what is written in a file of answers, with mistakes."""
 
-    runs_ahead = False
+    runs_ahead = True
 
     def __init__(self, answers: Path, acceptance: float, delay_s: float) -> None:
-        """Be right at each position with probability ``acceptance``, and take ``delay_s`` for each step."""
+        """Be right at each position with probability ``acceptance``, and take ``delay_s`` for a block."""
         self.identity = ModelIdentity(name="recorded", vocab_size=0, tokenizer_fingerprint="")
         self._file = answers
-        self._acceptance = SyntheticAcceptance([acceptance], random.Random(0), wrong=0)
+        self._guesser = SyntheticDrafter(SyntheticAcceptance([acceptance], random.Random(0), WRONG), self._truth)
         self._delay_s = delay_s
-        self._known: dict[DraftState, list[int] | None] = {}
+        self._known: dict[DraftState, list[int]] = {}
 
     def advance(self, wanting: Seq[DraftState]) -> Advance:
         """Finish every block at once; a sequence without a recorded answer gets an empty one."""
         time.sleep(self._delay_s)
         for state in wanting:
-            if state not in self._known:
-                self._known[state] = self._recall(state)
-            text = self._known[state] or []
-            state.draft = list(self._acceptance.draft(text[len(state.tokens) : len(state.tokens) + state.wanted]))
+            while lanes := state.unfinished():
+                for lane in lanes:
+                    if len(lane.guesses) >= len(self._truth(state, lane.goal)):
+                        lane.give_up()
+                self._guesser.advance([state])
         return Advance(finished=list(wanting))
 
     def forget(self, state: DraftState) -> None:
         """Forget a sequence."""
         self._known.pop(state, None)
 
-    def _recall(self, state: DraftState) -> list[int] | None:
+    def _truth(self, state: DraftState, count: int) -> list[int]:
+        if state not in self._known:
+            self._known[state] = self._recall(state)
+        return self._known[state][len(state.tokens) : len(state.tokens) + count]
+
+    def _recall(self, state: DraftState) -> list[int]:
         for line in self._file.read_text().splitlines():
             answer = Answer.from_json(json.loads(line))
             if answer.seed == state.params.seed and state.tokens[: len(answer.prompt)] == answer.prompt:
                 return answer.prompt + answer.tokens
-        return None
+        return []
 
 
 def main() -> None:
@@ -64,7 +73,7 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=0.0)
     arguments = parser.parse_args()
     drafter = RecordedDrafter(arguments.answers, arguments.acceptance, arguments.delay_ms / 1000)
-    server = DrafterServer(DrafterSettings(), make=lambda settings: drafter)
+    server = DrafterServer(DrafterSettings(run_ahead_rows=1024), make=lambda settings: drafter)
     asyncio.run(serve_until_told(server, "127.0.0.1", 0))
 
 

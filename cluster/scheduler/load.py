@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from cluster.scheduler.estimates.run_ahead import RunAheadRecord
+from cluster.scheduler.settings import Way
+from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
 
 
@@ -34,6 +37,12 @@ class EngineLoad:
     draft_blocks_asked: int = 0
     draft_wait_seconds: float = 0.0
     """Time in which steps were held back for blocks on their way."""
+    verdicts_prepared: int = 0
+    """Verdicts about drafts whose drafter was asked to run ahead."""
+    verdicts_hit: int = 0
+    """Those that found the next draft at hand."""
+    steps_by_way: tuple[int, ...] = ()
+    """Steps by how drafters were asked: not at all, then in the order of Way."""
     goodput_plain: float = 0.0
     """Tokens per second that are expected of the running sequences without drafters; 0 where nothing was weighed."""
     goodput_drafted: float = 0.0
@@ -55,6 +64,7 @@ class Counters:
     busy_seconds: float = 0.0
     draft_blocks_asked: int = 0
     draft_wait_seconds: float = 0.0
+    steps_by_way: list[int] = field(default_factory=lambda: [0] * (1 + len(Way)))
     accepted_per_position: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT_LENGTH)
     draft_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
     accepted_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
@@ -67,6 +77,11 @@ class Counters:
         for position in range(num_accepted):
             self.accepted_per_position[position] += 1
 
+    def count_step(self, way: Way | None) -> None:
+        """Count a step, and how drafters were asked at its time; None: not at all."""
+        self.steps += 1
+        self.steps_by_way[0 if way is None else 1 + list(Way).index(way)] += 1
+
     def snapshot(
         self,
         *,
@@ -74,8 +89,8 @@ class Counters:
         waiting: int,
         kv_usage: float,
         drafters_connected: int,
-        goodput_plain: float,
-        goodput_drafted: float,
+        value: AskValue,
+        run_ahead: RunAheadRecord,
     ) -> EngineLoad:
         """Freeze the counters together with the present load."""
         return EngineLoad(
@@ -83,10 +98,13 @@ class Counters:
             waiting=waiting,
             kv_usage=kv_usage,
             drafters_connected=drafters_connected,
-            goodput_plain=goodput_plain,
-            goodput_drafted=goodput_drafted,
+            goodput_plain=value.plain,
+            goodput_drafted=value.asked,
             draft_blocks_asked=self.draft_blocks_asked,
             draft_wait_seconds=self.draft_wait_seconds,
+            verdicts_prepared=run_ahead.verdicts,
+            verdicts_hit=run_ahead.hits,
+            steps_by_way=tuple(self.steps_by_way),
             steps=self.steps,
             generated_tokens=self.generated_tokens,
             prompt_tokens=self.prompt_tokens,

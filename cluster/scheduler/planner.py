@@ -76,7 +76,7 @@ class Planner:
 
         ``started`` is when the model began with the plan, ``now`` when its choices were there.
         """
-        self.counters.steps += 1
+        self.counters.count_step(self._speculation.way)
         self._speculation.note_step(plan, self._running, started, now)
         progress, stepped = [], []
         for row, sampled in zip(plan.rows, output.sampled, strict=True):
@@ -111,8 +111,8 @@ class Planner:
             waiting=len(self._waiting),
             kv_usage=self._pool.usage,
             drafters_connected=self._speculation.drafters_connected,
-            goodput_plain=self._speculation.value.plain,
-            goodput_drafted=self._speculation.value.asked,
+            value=self._speculation.value,
+            run_ahead=self._speculation.run_ahead,
         )
 
     def _arrive(self, event: Arrived) -> None:

@@ -5,7 +5,7 @@ the truth and miss it on purpose.
 """
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -65,15 +65,26 @@ class SyntheticAcceptance:
         return choices
 
 
+Truth = Callable[[DraftState, int], Seq[int]]
+"""Returns the given number of tokens that really follow a sequence, or fewer where they are not known."""
+
+
+def simulated_truth(state: DraftState, count: int) -> list[int]:
+    """Return what a simulated target will choose next."""
+    start = len(state.tokens)
+    return [token(state.params.seed, start + i) for i in range(count)]
+
+
 class SyntheticDrafter:
     """A drafter of synthetic acceptance: the one thing about it that is not real is how it guesses."""
 
     runs_ahead = True
 
-    def __init__(self, acceptance: SyntheticAcceptance) -> None:
-        """Guess as ``acceptance`` says."""
+    def __init__(self, acceptance: SyntheticAcceptance, truth: Truth = simulated_truth) -> None:
+        """Guess the ``truth`` as often as ``acceptance`` says."""
         self.identity = ModelIdentity(name="synthetic", vocab_size=0, tokenizer_fingerprint="")
         self.acceptance = acceptance
+        self._truth = truth
         self.rows = 0
         """Lanes that the latest step was about: what its time depends on."""
 
@@ -90,9 +101,9 @@ class SyntheticDrafter:
         """Nothing is kept."""
 
     def _ranked(self, state: DraftState, lane: Lane) -> list[int]:
-        start, count = len(state.tokens), len(lane.guesses)
-        truth = [token(state.params.seed, start + i) for i in range(count + 1)]
-        if lane.guesses != truth[:-1]:
+        count = len(lane.guesses)
+        truth = self._truth(state, count + 1)
+        if len(truth) <= count or lane.guesses != truth[:-1]:
             return [self.acceptance.wrong + rank for rank in range(RANKS)]
         branched = lane.parent is not None
         return self.acceptance.ranked(truth[-1], count - (lane.shared + 1 if branched else 0))

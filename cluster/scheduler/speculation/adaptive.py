@@ -89,6 +89,11 @@ class AdaptiveSpeculation:
             self._connected = count
             self._probing.restart()
 
+    @property
+    def way(self) -> Way | None:
+        """See Speculation."""
+        return self.value.way if self.asking else None
+
     def admitted(self, active: ActiveRequest) -> Order | None:
         """Let the drafter read the prompt while the target does, where drafters are being asked."""
         if not active.acceptance:  # it may come back after it was preempted
@@ -201,12 +206,12 @@ class AdaptiveSpeculation:
         """Compare what the present way of asking brings with what was expected of it."""
         self._realised.note_step(self._emitted, now, disturbed=self._disturbed)
         self._emitted = 0
-        way = self.value.way if asked and self.asking else None
+        way = self.way if asked else None
         self._realised.expect(way, self.value.asked / self._realised.share(self.value.way))
 
     def _order(self, active: ActiveRequest, length: int) -> Order:
         """Ask for a block, and where that is the way to prepare for the verdicts about it that leave more to say."""
-        ahead = self.value.way is Way.RUN_AHEAD and active.remaining > length + 1
+        ahead = self.way is Way.RUN_AHEAD and active.remaining > length + 1
         return Order(length, self._settings.run_ahead if ahead else 0)
 
     def _weigh(self, able: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
@@ -226,7 +231,7 @@ class AdaptiveSpeculation:
         context = sum(len(active.sequence) for active in running)
         ways = dict.fromkeys(self._ways, 1.0) if self._settings.way is None else {self._settings.way: 1.0}
         for way in ways:
-            ways[way] = self._realised.share(way) * (FAVOUR if self.asking and way is self.value.way else 1.0)
+            ways[way] = self._realised.share(way) * (FAVOUR if way is self.way else 1.0)
         self.value = ask_value(self.costs, self.run_ahead, drafters, lookups, len(running), context, ways)
         self._lengths = dict(zip(able, self.value.lengths, strict=True))
 
@@ -245,7 +250,7 @@ class AdaptiveSpeculation:
             min(pending, max(self._settings.max_tokens_per_step - len(decoding), 0)),
             context - decoding_context,
         )
-        in_groups = self.asking and self.value.way is Way.TWO_GROUPS and len(decoding) > 1
+        in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
 
     def _at_hand(self, active: ActiveRequest) -> Draft:
@@ -279,7 +284,7 @@ class AdaptiveSpeculation:
 
     def _coming(self, decoding: Seq[ActiveRequest], context: int, now: float) -> list[Coming]:
         """Return the blocks that are worth a thought, by the moment when they are expected."""
-        if not self._learned or self._is_silent(now) or (self.asking and self.value.way is Way.OVERLAPPED):
+        if not self._learned or self._is_silent(now) or self.way is Way.OVERLAPPED:
             return []
         step_s = self.costs.step_s(len(decoding), context, drafting=True)
         coming = []

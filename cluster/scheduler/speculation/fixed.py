@@ -8,7 +8,8 @@ that comes late still counts where the tokens decided meanwhile agree with its b
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.estimates.run_ahead import RunAheadRecord
+from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_limit
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
@@ -27,7 +28,13 @@ class FixedSpeculation:
         self._share = 0
         self.drafters_connected = 0
         self.value = AskValue()
+        self.run_ahead = RunAheadRecord()
         self.costs = None
+
+    @property
+    def way(self) -> Way | None:
+        """See Speculation."""
+        return Way.IN_TURN if self.drafters_connected else None
 
     def admitted(self, active: ActiveRequest) -> Order | None:
         """See Speculation."""

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.cost_model import CostModel
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.estimates.run_ahead import RunAheadRecord
+from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
@@ -40,6 +41,12 @@ class Speculation(Protocol):
     drafters_connected: int
     value: AskValue
     """What asking drafters was last found to be worth; zeros where nothing was weighed."""
+    run_ahead: RunAheadRecord
+    """How often what drafters prepared has come true."""
+
+    @property
+    def way(self) -> Way | None:
+        """How drafters are asked at present; None: not at all, or only to learn."""
 
     @property
     def costs(self) -> CostModel | None:

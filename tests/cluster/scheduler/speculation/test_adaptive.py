@@ -28,7 +28,7 @@ def run(step, draft_share: float, rate: float, concurrency: int, rounds: int = 3
     block_s = draft_share * plain_step
     hardware = Hardware(step, lambda rows: 0.175 * block_s, 0.3 * block_s, interference=0.05, jitter=0.1)
     settings = {"draft_wait_ms": 1000, "lookup": False, **settings}
-    load = Load(concurrency, rounds * concurrency)
+    load = Load(concurrency, max(rounds * concurrency, 8))
     return Simulation(hardware, [rate], load, SchedulerSettings(**settings)).run()
 
 
