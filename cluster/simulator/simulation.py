@@ -32,6 +32,8 @@ class Load:
     """Requests in all."""
     prompt_tokens: int = 16
     answer_tokens: int = 200
+    warm_up: int = 0
+    """Requests that are answered before goodput is measured: the scheduler starts without knowing any costs."""
     rate: float | None = None
     """Requests per second that arrive at random (a Poisson process) instead, whoever is answered when."""
 
@@ -55,7 +57,8 @@ class Report:
     seconds: float = 0.0
     loaded_tokens: int = 0
     loaded_seconds: float = 0.0
-    """Up to the first answer that had no successor: afterwards the load is no longer what it was to be."""
+    """From the end of the warm-up to the first answer that had no successor: then the load is no longer what it
+    was to be."""
     asked: int = 0
     """Blocks that were asked for."""
     drafts: int = 0
@@ -94,6 +97,8 @@ class Simulation:
         self._load = load
         self._names = itertools.count()
         self._full = True
+        self._answered = 0
+        self._cold_tokens, self._cold_seconds = 0, 0.0
         self.drafters = [
             SimulatedDrafter(hardware, self.acceptance, self.timeline, self.rng, run_ahead_rows)
             for _ in range(drafters)
@@ -143,8 +148,12 @@ class Simulation:
             timing.first, timing.last = timing.first or now, now
             timing.tokens += item.tokens
             report.tokens += len(item.tokens)
-            if item.finish_reason is not None and self._load.rate is None:
-                self._full = self.submit() and self._full
+            if item.finish_reason is not None:
+                self._answered += 1
+                if self._load.rate is None:
+                    self._full = self.submit() and self._full
         report.seconds = now
+        if self._answered < self._load.warm_up:
+            self._cold_tokens, self._cold_seconds = report.tokens, now
         if self._full or not report.loaded_tokens:
-            report.loaded_tokens, report.loaded_seconds = report.tokens, now
+            report.loaded_tokens, report.loaded_seconds = report.tokens - self._cold_tokens, now - self._cold_seconds

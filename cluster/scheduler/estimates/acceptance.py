@@ -12,7 +12,7 @@ from operator import mul
 
 from workers.contract.draft import MAX_DRAFT_LENGTH
 
-PRIOR_WEIGHT = 6.0
+PRIOR_WEIGHT = 16.0
 """A request's own counts outweigh everybody's after so many guesses at a position."""
 REQUEST_DECAY = 0.97
 GLOBAL_DECAY = 0.995

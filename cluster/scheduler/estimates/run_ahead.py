@@ -8,15 +8,16 @@ from dataclasses import dataclass
 
 FIRST_HITS = 0.8
 """Share of verdicts that a drafter is taken to have prepared for, before any was seen, ..."""
-FIRST_WEIGHT = 6.0
-"""... with the weight of so many verdicts."""
+FIRST_WEIGHT = 3.0
+"""... with the weight of the verdicts of so many steps."""
 READY_WITHIN = 1.3
 """Until it was seen: what is prepared is ready after so many times what a block takes."""
 SOON = 0.6
 """A draft that comes within such a share of a block's time after the verdict had been prepared before."""
-FORGETTING = 0.99
-FADING = 0.995
-"""The same for a step after which nobody had run ahead."""
+FORGETTING = 0.97
+"""What is left of a step's weight after the next one, ..."""
+FADING = 0.998
+"""... and after one before which nobody had run ahead."""
 SOON_GAIN = 0.1
 
 
@@ -40,23 +41,25 @@ class RunAheadRecord:
         self._hits = 0.0
         self._soon = 0.0
         self._soon_s: float | None = None
+        self._of_latest_step = 1
         self.verdicts = 0
         """All of them."""
         self.hits = 0
         """Those at which a draft was at hand."""
 
-    def note_verdict(self, hit: bool) -> None:
-        """Count a verdict, and whether a draft that follows it was at hand."""
-        self.verdicts += 1
-        self.hits += hit
+    def note_verdicts(self, verdicts: int, hits: int) -> None:
+        """Count a step's verdicts, and at how many of them a draft that follows was at hand."""
+        self.verdicts += verdicts
+        self.hits += hits
+        self._of_latest_step = verdicts
         self._tried = self._tried * FORGETTING + 1
-        self._hits = self._hits * FORGETTING + hit
+        self._hits = self._hits * FORGETTING + hits / verdicts
         self._soon *= FORGETTING
 
     def note_late(self, seconds: float, block_s: float) -> None:
         """Learn how long after the verdict a draft came that had not been at hand; a block takes ``block_s``."""
         if seconds <= SOON * block_s:
-            self._soon += 1
+            self._soon += 1 / self._of_latest_step
             known = seconds if self._soon_s is None else self._soon_s
             self._soon_s = known + SOON_GAIN * (seconds - known)
 

@@ -39,8 +39,9 @@ LEARNING_STEPS = 8
 LEARNING_BLOCKS = 8
 """Before so many were measured, guesses about costs are not acted upon."""
 MARGIN = 1.01
-"""What asking must promise over going plainly: estimates err, and plain decoding is certain."""
-FAVOUR = 1.04
+"""What asking must promise over going plainly before it is begun, and going plainly over asking before that ends:
+estimates are noisy, and to change one's mind has a price."""
+FAVOUR = 1.03
 """By so much must another way be better before it is taken instead of the present one."""
 LATE = 2.0
 """A block that takes so many times longer than expected counts as lost."""
@@ -178,9 +179,10 @@ class AdaptiveSpeculation:
         """Learn whether what drafters prepared has come true."""
         asked = [(active, active.last_ask) for active in stepped if active.last_ask is not None]
         prepared = [(active, ask) for active, ask in asked if ask.ahead and not ask.first]
-        for active, ask in prepared:
-            self.run_ahead.note_verdict(len(active.drafted()) >= ask.length)
-        if not prepared:
+        if prepared:
+            hits = sum(len(active.drafted()) >= ask.length for active, ask in prepared)
+            self.run_ahead.note_verdicts(len(prepared), hits)
+        else:
             self.run_ahead.note_idle()
 
     def _asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
@@ -194,7 +196,8 @@ class AdaptiveSpeculation:
         self._weigh(able, running, now)
         willing = {active: able[active] for active in stepped if active in able}
         forced = self._settings.way is not None and self._learned
-        self.asking = forced or self.value.asked > self.value.plain * MARGIN
+        bar = 1 / MARGIN if self.asking else MARGIN
+        self.asking = forced or self.value.asked > self.value.plain * bar
         if not self.asking:
             return self._probing.probe(willing) if self.costs.measured_steps >= LEARNING_STEPS else {}
         if self._probing.abstain():
@@ -230,9 +233,11 @@ class AdaptiveSpeculation:
         ]
         context = sum(len(active.sequence) for active in running)
         ways = dict.fromkeys(self._ways, 1.0) if self._settings.way is None else {self._settings.way: 1.0}
+        leaning = dict(ways)
         for way in ways:
-            ways[way] = self._realised.share(way) * (FAVOUR if way is self.way else 1.0)
-        self.value = ask_value(self.costs, self.run_ahead, drafters, lookups, len(running), context, ways)
+            ways[way] = self._realised.share(way)
+            leaning[way] = self._realised.curiosity(way) * (FAVOUR if way is self.way else 1.0)
+        self.value = ask_value(self.costs, self.run_ahead, drafters, lookups, len(running), context, ways, leaning)
         self._lengths = dict(zip(able, self.value.lengths, strict=True))
 
     def _depart(self, decoding: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Departure:

@@ -84,6 +84,7 @@ def ask_value(
     rows: int,
     context: int,
     ways: dict[Way, float],
+    leaning: dict[Way, float],
 ) -> AskValue:
     """Compare ``ways`` with each other and with going on plainly.
 
@@ -95,6 +96,7 @@ def ask_value(
         rows: all sequences of a step, those that cannot speculate included.
         context: sum of their lengths.
         ways: the ways that may be taken, and by what each one's goodput is to be multiplied.
+        leaning: by what each one's goodput counts for more where it is compared with other ways'.
     """
     bare = costs.step_s(rows, context)
     price = max(costs.step_s(rows + PRICED_POSITIONS, context) - bare, 0.0) / PRICED_POSITIONS * rows / bare
@@ -110,7 +112,7 @@ def ask_value(
         gain * min(p.proposal_rate / q.proposal_rate, 1.0)
         for p, q, gain in zip(drafters, lookups, own_gain, strict=True)
     ]
-    best, best_length, best_way = 0.0, 0, next(iter(ways))
+    best, best_length, best_way, best_rate = 0.0, 0, next(iter(ways)), 0.0
     for length in range(1, max(map(len, drafted), default=0) + 1):
         asked = [(p, worth[:length], less) for p, worth, less in zip(drafters, drafted, lost, strict=True) if worth]
         gains = sum(worth[-1] - less for _, worth, less in asked)
@@ -129,9 +131,10 @@ def ask_value(
         )
         for way, share in ways.items():
             rate = _RATES[way](costs, run_ahead, case) * share
-            if rate > best:
-                best, best_length, best_way = rate, length, way
-    return AskValue(plain, best, [min(len(worth), best_length) for worth in drafted], best_way)
+            rank = rate * leaning[way]
+            if rank > best:
+                best, best_length, best_way, best_rate = rank, length, way, rate
+    return AskValue(plain, best_rate, [min(len(worth), best_length) for worth in drafted], best_way)
 
 
 def _step_s(costs: CostModel, rows: float, context: float, positions: float, *, drafting: bool = False) -> float:
@@ -147,13 +150,15 @@ def _in_turn(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float
 
 def _overlapped(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
     alone = _step_s(costs, case.rows, case.context, 0, drafting=True)
-    steps = costs.block_s(case.length, case.asked) / alone
-    late = max(ceil(steps * PUNCTUAL), 1)
-    if late >= case.length:
-        return case.plain_tokens / alone
-    verified = case.positions * (1 - late / case.length) / (late + 1)
-    step = _step_s(costs, case.rows, case.context, verified, drafting=True)
-    return (case.plain_tokens + case.late_gains[late - 1] / (late + 1)) / step
+    late, gains = _late(costs, case, alone)
+    verified = case.positions * max(1 - late / case.length, 0.0) / (late + 1)
+    return (case.plain_tokens + gains) / _step_s(costs, case.rows, case.context, verified, drafting=True)
+
+
+def _late(costs: CostModel, case: _Round, step_s: float) -> tuple[int, float]:
+    """Return by how many steps blocks come late that nobody waits for, and what they add to each step's tokens."""
+    late = max(ceil(costs.block_s(case.length, case.asked) / step_s * PUNCTUAL), 1)
+    return late, case.late_gains[late - 1] / (late + 1) if late < case.length else 0.0
 
 
 def _run_ahead(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
@@ -161,10 +166,12 @@ def _run_ahead(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> flo
     step = _step_s(costs, case.rows, case.context, case.positions, drafting=True)
     ready = run_ahead.readiness(block, step)
     soon = ready.soon_s * (1 - (1 - ready.soon) ** case.asked)
-    late = (block - ready.soon_s) * (1 - (ready.hit + ready.soon) ** case.asked)
+    prepared = ready.hit + ready.soon
+    late = (block - ready.soon_s) * (1 - prepared**case.asked)
+    _, missed = _late(costs, case, step)
     return max(
-        (case.plain_tokens + ready.hit * case.gains) / step,
-        (case.plain_tokens + (ready.hit + ready.soon) * case.gains) / (step + soon),
+        (case.plain_tokens + ready.hit * case.gains + (1 - ready.hit) * missed) / step,
+        (case.plain_tokens + prepared * case.gains + (1 - prepared) * missed) / (step + soon),
         (case.plain_tokens + case.gains) / (step + soon + late),
     )
 
