@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Wait
 from cluster.scheduler.planner import Planner
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.fixed import PATIENCE
 from tests.support.toy_target import VOCAB, ToyTarget, plain_text
 from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, DraftSource, OpenDraft, Outcome
@@ -242,7 +242,7 @@ def test_a_failed_step_ends_its_own_requests_only():
     num_blocks=st.integers(9, 40),
     budget=st.integers(2, 40),
     wait=st.sampled_from([0, 5]),
-    policy=st.sampled_from(["fixed", "adaptive"]),
+    policy=st.sampled_from([{"policy": "fixed"}, *({"policy": "adaptive", "way": way} for way in (None, *Way))]),
 )
 def test_any_mix_of_requests_drafts_and_cancellations_gives_plain_decodings_text(
     seed, num_blocks, budget, wait, policy
@@ -250,7 +250,7 @@ def test_any_mix_of_requests_drafts_and_cancellations_gives_plain_decodings_text
     rng = random.Random(seed)
     target = ToyTarget(num_blocks, block_size=4, max_model_len=36)
     limits = {"max_tokens_per_step": budget, "max_running": 5, "max_draft_tokens_per_step": 12}
-    rig = Rig(target, policy=policy, draft_wait_ms=wait, **limits)
+    rig = Rig(target, draft_wait_ms=wait, **policy, **limits)
     rig.planner.observe(DraftersConnected(1))
     prompts = {f"r{i}": [rng.randrange(3)] * rng.randint(1, 18) for i in range(8)}
     lengths = {name: rng.randint(1, 36 - len(p)) for name, p in prompts.items()}
@@ -297,4 +297,10 @@ def toy_block(rng: random.Random, seq_id: int, tokens: list[int]) -> DraftBlock 
     if kind < 0.6:
         continuation[rng.randrange(5)] = rng.randrange(VOCAB)
     digest = prefix_hash(tokens[:base]) if kind < 0.9 else 1
+    if rng.random() < 0.4:  # for a verdict that may come: some of the draft, then a token of the target's own
+        verdict = plain_text(tokens, SamplingParams(seed=1), 1 + rng.randrange(3))
+        digest = prefix_hash([*tokens, *verdict])
+        continuation = plain_text([*tokens, *verdict], SamplingParams(seed=1), 4)
+        outcome = Outcome(len(tokens) + len(verdict), digest, tuple(continuation))
+        return DraftBlock(seq_id, (outcome,), ahead_of=len(tokens))
     return DraftBlock(seq_id, (Outcome(base, digest, tuple(continuation)),))
