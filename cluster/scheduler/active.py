@@ -43,6 +43,7 @@ class ActiveRequest:
     sequence: Sequence
     outcomes: OutcomeCache
     lookup: NgramIndex
+    """Of the text as far as a guess was last wanted from it."""
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     draft_open: bool = False
@@ -77,7 +78,6 @@ class ActiveRequest:
         """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt."""
         sequence = Sequence(seq_id, list(request.prompt), len(request.prompt), request.params, request.salt)
         lookup = NgramIndex(LOOKUP_MAX, LOOKUP_MIN)
-        lookup.extend(request.prompt)
         active = cls(request, sequence, OutcomeCache(), lookup, [prefix_hash(request.prompt)])
         active.append(request.emitted)
         active.judged_len = len(sequence)
@@ -95,7 +95,7 @@ class ActiveRequest:
 
     def drafted(self) -> tuple[int, ...]:
         """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""
-        known = (len(self.sequence), self.outcomes.additions)
+        known = (len(self.sequence.tokens), self.outcomes.additions)
         if self._drafted_at != known:
             self._drafted_at = known
             self._drafted = self.outcomes.draft(self.sequence.tokens, self.sequence.prompt_len, self.hashes)
@@ -103,9 +103,10 @@ class ActiveRequest:
 
     def looked_up(self, limit: int) -> list[int]:
         """Return the n-gram guess of at most ``limit`` tokens that follows the text as it is now."""
-        known = (len(self.sequence), limit)
+        known = (len(self.sequence.tokens), limit)
         if self._looked_up_at != known:
             self._looked_up_at = known
+            self.lookup.extend(self.sequence.tokens[len(self.lookup) :])
             self._looked_up = self.lookup.propose(limit)
         return self._looked_up
 
@@ -123,7 +124,6 @@ class ActiveRequest:
     def append(self, tokens: Seq[int]) -> None:
         """Take tokens that the target has decided."""
         self.sequence.tokens.extend(tokens)
-        self.lookup.extend(tokens)
         for token in tokens:
             self.hashes.append(extend(self.hashes[-1], token))
 

@@ -5,6 +5,9 @@ Costs no model and no network; it wins on text that quotes its context (code edi
 
 from collections.abc import Iterable
 
+_TOKEN_BITS = 18
+_SIZE_BITS = 5
+
 
 class NgramIndex:
     """The tokens of one sequence, and for each n-gram in them where it last ended.
@@ -19,20 +22,22 @@ class NgramIndex:
             raise ValueError(f"n-gram lengths need 1 <= min_n <= max_n, got min_n={min_n}, max_n={max_n}")
         self._sizes = range(max_n, min_n - 1, -1)
         self._tokens: list[int] = []
-        self._ends: dict[int, int] = {}  # hash of an n-gram -> number of tokens up to and including its latest end
+        self._ends: dict[int, int] = {}  # key of an n-gram -> number of tokens up to and including its latest end
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Append tokens to the sequence."""
+        known, ends, least, most = self._tokens, self._ends, self._sizes[-1], self._sizes[0]
         for token in tokens:
-            end = len(self._tokens)
-            window = self._window(end)
-            for n in self._sizes:
-                if n <= end:
-                    self._ends[hash(window[-n:])] = end
-            self._tokens.append(token)
+            end = len(known)
+            key = 0
+            for n in range(1, min(most, end) + 1):
+                key = (key << _TOKEN_BITS) ^ known[end - n]
+                if n >= least:
+                    ends[(key << _SIZE_BITS) | n] = end
+            known.append(token)
 
     def propose(self, k: int) -> list[int]:
         """Return up to ``k`` tokens that followed the longest suffix seen before; none where none was seen.
@@ -41,16 +46,18 @@ class NgramIndex:
         goes on repeating it, so that it has ``k`` tokens all the same.
         """
         length = len(self._tokens)
-        window = self._window(length)
         for n in self._sizes:
             if n >= length:
                 continue
-            end = self._ends.get(hash(window[-n:]))
+            end = self._ends.get(self._key(n))
             if end is not None and self._tokens[end - n : end] == self._tokens[length - n :]:
                 period = length - end
                 return [self._tokens[end + i % period] for i in range(k)]
         return []
 
-    def _window(self, end: int) -> tuple[int, ...]:
-        """Return the longest n-gram before ``end``. Hashes of its tails are kept, not they; matches are compared."""
-        return tuple(self._tokens[max(end - self._sizes[0], 0) : end])
+    def _key(self, n: int) -> int:
+        """Return the key of the last ``n`` tokens. Large ids may make two n-grams share one: matches are compared."""
+        key = 0
+        for token in reversed(self._tokens[-n:]):
+            key = (key << _TOKEN_BITS) ^ token
+        return (key << _SIZE_BITS) | n

@@ -46,33 +46,32 @@ class OutcomeCache:
         that no later token can make fit are dropped on the way.
         """
         best: Outcome | None = None
-        for outcome in list(self._fresh):
-            if outcome.base_len > len(tokens):
+        length, reach = len(tokens), 0
+        outdated: list[Outcome] = []
+        for outcome in self._fresh:
+            since = length - outcome.base_len
+            if since < 0:
                 continue
-            if not _fits(outcome, tokens, prompt_len, hashes):
-                self._drop(outcome)
-            elif best is None or _reach(outcome) >= _reach(best):
-                best = outcome
+            if not _fits(outcome, since, tokens, prompt_len, hashes):
+                outdated.append(outcome)
+            elif len(outcome.continuation) - since >= reach:
+                best, reach = outcome, len(outcome.continuation) - since
+        for outcome in outdated:
+            self._drop(outcome)
         if best is None:
             return ()
         if self._fresh[best]:
             self._fresh[best] = False
             self.used += 1
-        return best.continuation[len(tokens) - best.base_len :]
+        return best.continuation[length - best.base_len :]
 
     def _drop(self, outcome: Outcome) -> None:
         if self._fresh.pop(outcome):
             self.stale += 1
 
 
-def _reach(outcome: Outcome) -> int:
-    """Length of the text up to which an outcome has an opinion."""
-    return outcome.base_len + len(outcome.continuation)
-
-
-def _fits(outcome: Outcome, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> bool:
-    """True where the base is right, the text since then agrees and something is left to propose."""
-    since = len(tokens) - outcome.base_len
+def _fits(outcome: Outcome, since: int, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> bool:
+    """True where the base is right, the ``since`` tokens after it agree and something is left to propose."""
     return (
         prompt_len <= outcome.base_len
         and since < len(outcome.continuation)

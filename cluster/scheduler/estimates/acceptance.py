@@ -60,16 +60,20 @@ class Acceptance:
         if self._everybody is not None:
             self._everybody.note_proposal(proposed)
 
-    def note(self, position: int, right: bool) -> None:
-        """Count one token of a guess whose earlier tokens (``position`` of them) were all right."""
-        while len(self._positions) <= position:
+    def note(self, position: int, right: int, missed: bool) -> None:
+        """Count tokens of a guess that was right before ``position``: ``right`` more of them, then perhaps a miss."""
+        count = right + missed
+        while len(self._positions) < position + count:
             self._positions.append(Tally())
-        self._positions[position].add(right, self._decay)
-        self._unread += 1
+        for tally in self._positions[position : position + right]:
+            tally.add(True, self._decay)
+        if missed:
+            self._positions[position + right].add(False, self._decay)
+        self._unread += count
         self._survival = []
         if self._everybody is not None:
-            self._everybody.note(position, right)
-        elif self._unread >= READ_EVERY or len(self._rates) <= position:
+            self._everybody.note(position, right, missed)
+        elif self._unread >= READ_EVERY or len(self._rates) < position + count:
             self._unread, self._rates = 0, []
 
     @property
@@ -120,13 +124,13 @@ class Guess:
 
     def judge(self, text: Seq[int], acceptance: Acceptance) -> bool:
         """Count what the text says by now; False when nothing more can be learned from this guess."""
-        while self.judged < len(self.tokens):
-            position = self.base_len + self.judged
-            if position >= len(text):
-                return True
-            right = text[position] == self.tokens[self.judged]
-            acceptance.note(self.judged, right)
-            self.judged += 1
-            if not right:
-                return False
-        return False
+        start, base = self.judged, self.base_len
+        known = min(len(self.tokens), len(text) - base)
+        end = start
+        while end < known and text[base + end] == self.tokens[end]:
+            end += 1
+        missed = end < known
+        if end > start or missed:
+            acceptance.note(start, end - start, missed)
+        self.judged = end
+        return not missed and end < len(self.tokens)

@@ -16,7 +16,7 @@ for the answer, and the text itself shows what it would have been worth (`probin
 
 from collections.abc import Sequence as Seq
 
-from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.active import ActiveRequest, Ask
 from cluster.scheduler.estimates.acceptance import Acceptance, Guess
 from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.realised import Realised
@@ -64,6 +64,7 @@ class AdaptiveSpeculation:
         self._everybody = {source: Acceptance() for source in (DraftSource.DRAFTER, DraftSource.LOOKUP)}
         self._probing = Probing()
         self._drafts: dict[ActiveRequest, Draft] = {}
+        self._drafted: set[ActiveRequest] = set()
         self._departure = Departure()
         self._connected = 0
         self._unanswered = 0
@@ -118,7 +119,9 @@ class AdaptiveSpeculation:
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Weigh going now against waiting for blocks on their way."""
         decoding = [active for active in running if active.sequence.num_pending == 1]
-        self._drafts = {active: draft for active in decoding if (draft := self._at_hand(active)).tokens}
+        at_hand = ((active, self._at_hand(active)) for active in decoding)
+        self._drafts = {active: draft for active, draft in at_hand if draft.tokens}
+        self._drafted = {a for a, draft in self._drafts.items() if draft.source is DraftSource.DRAFTER}
         self._departure = Departure()
         if self.costs.measured_steps >= LEARNING_STEPS:
             self._departure = self._depart(decoding, running, now)
@@ -242,9 +245,9 @@ class AdaptiveSpeculation:
 
     def _depart(self, decoding: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Departure:
         survivals = {active: self._survival(active, draft) for active, draft in self._drafts.items()}
-        context = sum(len(active.sequence) for active in running)
-        decoding_context = sum(len(active.sequence) for active in decoding)
-        pending = sum(active.sequence.num_pending for active in running) - len(decoding)
+        lengths = {active: len(active.sequence.tokens) for active in running}
+        context = sum(lengths.values())
+        pending = sum(lengths[active] - active.sequence.computed for active in running) - len(decoding)
         coming = self._coming(decoding, context, now)
         scene = Scene(
             self.costs,
@@ -253,7 +256,7 @@ class AdaptiveSpeculation:
             survivals,
             coming,
             min(pending, max(self._settings.max_tokens_per_step - len(decoding), 0)),
-            context - decoding_context,
+            lengths,
         )
         in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
@@ -292,24 +295,33 @@ class AdaptiveSpeculation:
         if not self._learned or self._is_silent(now) or self.way is Way.OVERLAPPED:
             return []
         step_s = self.costs.step_s(len(decoding), context, drafting=True)
+        due: dict[tuple[float, int, int, bool], float | None] = {}  # many were asked for together
         coming = []
         for active in decoding:
-            ask = active.asks.get(len(active.sequence))
-            if ask is None or ask.first or active.drafted() or not self._is_awaited(active, now):
+            ask = active.asks.get(len(active.sequence.tokens))
+            if ask is None or ask.first or active in self._drafted:
                 continue
-            block_s = self.costs.block_s(ask.length, ask.sequences)
-            ready = self.run_ahead.readiness(block_s, step_s)
-            likely_soon = ask.after_ahead and ready.hit + ready.soon > HALF
-            expected = ask.at + (ready.soon_s if likely_soon else block_s)
-            if likely_soon and expected <= now:  # it was not: this one was not prepared for
-                expected = ask.at + block_s
-            if expected <= now:
-                expected = now + SOON * (now - ask.at)
-            if expected <= ask.at + self._max_wait_s:
+            order = (ask.at, ask.length, ask.sequences, ask.after_ahead)
+            if order not in due:
+                due[order] = self._due(ask, step_s, now)
+            if (expected := due[order]) is not None:
                 acceptance = active.acceptance[DraftSource.DRAFTER]
-                survival = [acceptance.proposal_rate * s for s in acceptance.survival(ask.length)]
-                coming.append(Coming(expected, active, survival))
+                rate = acceptance.proposal_rate
+                coming.append(Coming(expected, active, [rate * s for s in acceptance.survival(ask.length)]))
         return sorted(coming, key=lambda block: block.due)
+
+    def _due(self, ask: Ask, step_s: float, now: float) -> float | None:
+        """Return when a block is expected; None where it is not worth a thought."""
+        block_s = self.costs.block_s(ask.length, ask.sequences)
+        ready = self.run_ahead.readiness(block_s, step_s)
+        likely_soon = ask.after_ahead and ready.hit + ready.soon > HALF
+        expected = ask.at + (ready.soon_s if likely_soon else block_s)
+        if likely_soon and expected <= now:  # it was not: this one was not prepared for
+            expected = ask.at + block_s
+        if expected <= now:
+            expected = now + SOON * (now - ask.at)
+        lost = now > ask.at + LATE * block_s or expected > ask.at + self._max_wait_s
+        return None if lost else expected
 
     def _is_awaited(self, active: ActiveRequest, now: float) -> bool:
         """True where a block is on its way and not so late that it must be lost."""

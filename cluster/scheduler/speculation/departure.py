@@ -56,12 +56,15 @@ class Scene:
     """Blocks on their way, by rising moment of arrival."""
     other_positions: int
     """Prompt tokens that the step computes besides."""
-    other_context: int
+    lengths: dict[ActiveRequest, int]
+    """Lengths of all running sequences, those that do not decode included."""
 
     def allocate(self, going: Seq[ActiveRequest], survivals: dict[ActiveRequest, list[float]], at: float) -> Allocation:
         """Return the best draft lengths of those that go, the later the departure the lower its goodput."""
         chosen = [survivals[active] for active in going if active in survivals]
-        context = self.other_context + sum(len(active.sequence) for active in going)
+        context = sum(self.lengths.values())
+        if len(going) < len(self.decoding):
+            context -= sum(self.lengths[active] for active in self.decoding) - sum(map(self.lengths.__getitem__, going))
         base = self.other_positions + len(going)
         curve = self.costs.step_curve(base, context, sum(map(len, chosen)))
         return allocate(chosen, len(going), curve, at - self.now)

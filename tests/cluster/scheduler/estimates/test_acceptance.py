@@ -12,7 +12,7 @@ def feed(acceptance: Acceptance, rates: list[float], guesses: int, seed: int = 1
     for _ in range(guesses):
         for position, rate in enumerate(rates):
             right = rng.random() < rate
-            acceptance.note(position, right)
+            acceptance.note(position, int(right), missed=not right)
             if not right:
                 break
 

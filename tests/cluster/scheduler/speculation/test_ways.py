@@ -22,7 +22,8 @@ def costs(step=lambda n: 0.02, block=lambda k: 0.002 * k) -> CostModel:
 
 
 def value_of(costs: CostModel, drafters, lookups, rows, context, ways=(Way.IN_TURN, Way.OVERLAPPED)) -> AskValue:
-    return ask_value(costs, RunAheadRecord(), drafters, lookups, rows, context, dict.fromkeys(ways, 1.0), dict.fromkeys(ways, 1.0))
+    even = dict.fromkeys(ways, 1.0)
+    return ask_value(costs, RunAheadRecord(), drafters, lookups, rows, context, even, even)
 
 
 def powers(rate: float, length: int) -> list[float]:
