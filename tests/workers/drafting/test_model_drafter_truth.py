@@ -12,8 +12,10 @@ from cluster.links.drafting.stream import Cause
 from tests.support.tiny_models import make_tiny
 from workers.contract.draft import CommitDraft, OpenDraft
 from workers.contract.identity import ModelIdentity
+from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 from workers.drafting import model_drafter
+from workers.drafting.desk import DraftDesk
 from workers.drafting.drafter import DraftPeer, DraftState
 from workers.drafting.model_drafter import ModelDrafter
 from workers.drafting.server import DrafterServer
@@ -84,6 +86,44 @@ def test_drafts_are_naive_drafts_through_accepts_and_rejects(settings, naive, mo
             rejected += accepted < len(state.draft)
             state.commit([*state.draft[:accepted], rng.randrange(256)], rng.randrange(1, 6))
     assert rejected > 10
+
+
+def test_what_is_prepared_are_naive_drafts_after_the_verdict(settings, naive):
+    """Branches share blocks, copy others and are adopted when their verdict comes: none of it changes a guess."""
+    rng = random.Random(4)
+    drafter = ModelDrafter(ModelRunner.from_settings(settings))
+    desk = DraftDesk(drafter, 8, run_ahead_rows=64)
+    peer = DraftPeer(vocab_size=259, deliver=lambda replies: None)
+    texts = [[rng.randrange(256) for _ in range(rng.randrange(10, 40))] for _ in PARAMS]
+    for i, params in enumerate(PARAMS):
+        desk.apply(peer, OpenDraft(i, tuple(texts[i]), params, 3, "", 8))
+    outcomes = hits = 0
+    for _ in range(6):
+        while not desk.idle:
+            desk.step()
+        prepared = {b.seq_id: b for b in desk.take_replies()[peer] if b.ahead_of == len(texts[b.seq_id])}
+        for i, params in enumerate(PARAMS):
+            text, draft = texts[i], naive(texts[i], params, 4)
+            verdicts = {}
+            for outcome in prepared[i].outcomes:
+                accepted = outcome.base_len - len(text) - 1
+                known = next(
+                    [*text, *draft[:accepted], token]
+                    for token in range(259)
+                    if prefix_hash([*text, *draft[:accepted], token]) == outcome.base_hash
+                )
+                assert list(outcome.continuation) == naive(known, params, 3)
+                verdicts[accepted] = known
+                outcomes += 1
+            accepted = rng.randrange(4)
+            missed = [*text, *draft[:accepted], rng.randrange(256)]
+            texts[i] = verdicts[accepted] if accepted in verdicts and rng.random() < 0.8 else missed
+            hits += texts[i] is not missed
+            desk.apply(peer, CommitDraft(i, len(text), tuple(texts[i][len(text) :]), 3, 8))
+    assert outcomes > 100
+    assert hits > 10
+    desk.leave(peer)
+    assert drafter._kv._pool.usage == 0.0
 
 
 async def until(condition):
