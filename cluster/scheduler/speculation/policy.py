@@ -39,10 +39,14 @@ class Speculation(Protocol):
     """A policy. The planner calls it in one thread; it knows the time only as it is told."""
 
     drafters_connected: int
-    value: AskValue
-    """What asking drafters was last found to be worth; zeros where nothing was weighed."""
-    run_ahead: RunAheadRecord
-    """How often what drafters prepared has come true."""
+
+    @property
+    def value(self) -> AskValue:
+        """What asking drafters was last found to be worth; zeros where nothing was weighed."""
+
+    @property
+    def run_ahead(self) -> RunAheadRecord:
+        """How often what drafters prepared has come true."""
 
     @property
     def way(self) -> Way | None:

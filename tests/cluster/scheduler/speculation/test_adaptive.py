@@ -91,7 +91,7 @@ def test_a_drafter_that_becomes_good_is_noticed():
     def submit() -> bool:
         if simulation.left == 6:
             simulation.acceptance.rates = [0.9]
-        learned.append(simulation.targets[0].planner._speculation.asking)
+        learned.append(simulation.targets[0].planner._speculation.way is not None)
         return take()
 
     simulation.submit = submit

@@ -1,0 +1,109 @@
+"""Whom to ask for how many tokens, and in which way: what pays most, and now and then what does not seem to."""
+
+from collections.abc import Sequence as Seq
+
+from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.estimates.realised import Realised
+from cluster.scheduler.settings import SchedulerSettings, Way
+from cluster.scheduler.speculation.knowledge import Knowledge
+from cluster.scheduler.speculation.policy import Asks, Order, draft_limit
+from cluster.scheduler.speculation.probing import Probing
+from cluster.scheduler.speculation.ways import AskValue, Prospect, ask_value
+from workers.contract.draft import DraftSource
+
+MARGIN = 1.01
+"""What asking must promise over going plainly before it is begun, and going plainly over asking before that ends:
+estimates are noisy, and to change one's mind has a price."""
+FAVOUR = 1.03
+"""By so much must another way be better before it is taken instead of the present one."""
+WEIGHED_EVERY = 4
+"""Steps for which the worth of asking, and everybody's K, are taken to stay the same."""
+
+
+class Asking:
+    """Decides after each step; remembers what it expected, and learns what came of it."""
+
+    def __init__(self, settings: SchedulerSettings, known: Knowledge) -> None:
+        self._settings = settings
+        self._known = known
+        ways = [way for way in Way if way is not Way.RUN_AHEAD or settings.run_ahead]
+        self._ways = ways if settings.way is None else [settings.way]
+        self._probing = Probing()
+        self._realised = Realised()
+        self._lengths: dict[ActiveRequest, int] = {}
+        self._weighed_steps_ago = 0
+        self._pays = False
+        self.value = AskValue()
+
+    @property
+    def way(self) -> Way | None:
+        """How drafters are asked at present; None where asking does not pay."""
+        return self.value.way if self._pays else None
+
+    def drafters_changed(self) -> None:
+        """Others may be worth more, or less."""
+        self._probing.restart()
+
+    def nobody_to_ask(self) -> None:
+        """There are no drafters now."""
+        self._pays = False
+        self.value = AskValue()
+
+    def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
+        """Return what to ask for about those that ``stepped``, of all that are ``running``."""
+        able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
+        if not able:
+            self._pays = False
+            return {}
+        self._probing.step()
+        self._weigh(able, running, now)
+        willing = {active: able[active] for active in stepped if active in able}
+        forced = self._settings.way is not None and self._known.of_blocks
+        bar = 1 / MARGIN if self._pays else MARGIN
+        self._pays = forced or self.value.asked > self.value.plain * bar
+        if not self._pays:
+            return self._probing.probe(willing) if self._known.of_steps else {}
+        if self._probing.abstain():
+            return {}
+        lengths = {active: limit if forced else min(self._lengths[active], limit) for active, limit in willing.items()}
+        return {active: self._order(active, length) for active, length in lengths.items() if length}
+
+    def note_step(self, tokens: int, asked: bool, now: float, *, disturbed: bool) -> None:
+        """Hold what a step has emitted against what was expected; ``asked``: whether drafters are asked after it.
+
+        ``disturbed``: the step computed prompts too.
+        """
+        self._realised.note_step(tokens, now, disturbed=disturbed)
+        way = self.way if asked else None
+        self._realised.expect(way, self.value.asked / self._realised.share(self.value.way))
+
+    def _order(self, active: ActiveRequest, length: int) -> Order:
+        """Ask for a block, and where that is the way to prepare for the verdicts about it that leave more to say."""
+        ahead = self.way is Way.RUN_AHEAD and active.remaining > length + 1
+        return Order(length, self._settings.run_ahead if ahead else 0)
+
+    def _weigh(self, able: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
+        """Find out what asking is worth; the answer holds for some steps, as long as nobody is new."""
+        if not self._known.of_blocks or self._known.is_silent(now):
+            self.value, self._lengths = AskValue(), {}
+            return
+        self._weighed_steps_ago += 1
+        if self._weighed_steps_ago < WEIGHED_EVERY and self._lengths.keys() >= able.keys():
+            return
+        self._weighed_steps_ago = 0
+        drafters = [_prospect(active, DraftSource.DRAFTER, limit) for active, limit in able.items()]
+        lookups = [
+            _prospect(active, DraftSource.LOOKUP, limit if self._settings.lookup else 0)
+            for active, limit in able.items()
+        ]
+        context = sum(len(active.sequence) for active in running)
+        shares = {way: self._realised.share(way) for way in self._ways}
+        leaning = {w: self._realised.curiosity(w) * (FAVOUR if w is self.way else 1.0) for w in self._ways}
+        costs, run_ahead = self._known.costs, self._known.run_ahead
+        self.value = ask_value(costs, run_ahead, drafters, lookups, len(running), context, shares, leaning)
+        self._lengths = dict(zip(able, self.value.lengths, strict=True))
+
+
+def _prospect(active: ActiveRequest, source: DraftSource, limit: int) -> Prospect:
+    acceptance = active.acceptance[source]
+    return Prospect(acceptance.proposal_rate, acceptance.survival(limit))
