@@ -19,6 +19,7 @@ GAUGES = (
     ("kv_cache_usage_ratio", "KV blocks in use at the fullest target, 0 to 1.", "kv_usage"),
     ("drafters_connected", "Drafters of the best connected target.", "drafters_connected"),
     ("expected_goodput_plain", "Tokens per second that schedulers expect without drafters.", "goodput_plain"),
+    ("draft_round_trip_seconds", "What draft blocks take besides the drafter's own time.", "round_trip_seconds"),
     ("expected_goodput_drafted", "The same with drafters: asked where it is more by 1 %.", "goodput_drafted"),
 )
 COUNTERS = (

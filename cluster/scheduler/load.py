@@ -41,6 +41,8 @@ class EngineLoad:
     """Verdicts about drafts whose drafter was asked to run ahead."""
     verdicts_hit: int = 0
     """Those that found the next draft at hand."""
+    round_trip_seconds: float = 0.0
+    """Of late: what draft blocks take besides the drafter's own time for them."""
     steps_by_way: tuple[int, ...] = ()
     """Steps by how drafters were asked: not at all, then in the order of Way."""
     goodput_plain: float = 0.0
@@ -91,6 +93,7 @@ class Counters:
         drafters_connected: int,
         value: AskValue,
         run_ahead: RunAheadRecord,
+        round_trip_s: float,
     ) -> EngineLoad:
         """Freeze the counters together with the present load."""
         return EngineLoad(
@@ -102,6 +105,7 @@ class Counters:
             goodput_drafted=value.asked,
             draft_blocks_asked=self.draft_blocks_asked,
             draft_wait_seconds=self.draft_wait_seconds,
+            round_trip_seconds=round_trip_s,
             verdicts_prepared=run_ahead.verdicts,
             verdicts_hit=run_ahead.hits,
             steps_by_way=tuple(self.steps_by_way),

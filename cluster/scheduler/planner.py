@@ -113,6 +113,7 @@ class Planner:
             drafters_connected=self._speculation.drafters_connected,
             value=self._speculation.value,
             run_ahead=self._speculation.run_ahead,
+            round_trip_s=self._speculation.costs.round_trip_s if self._speculation.costs else 0.0,
         )
 
     def _arrive(self, event: Arrived) -> None:

@@ -3,12 +3,14 @@
 from dataclasses import dataclass, field
 from itertools import count
 
-from cluster.tracing.events import TraceEvent, async_begin, async_end, counter
+from cluster.tracing.events import TraceEvent, async_begin, async_end, counter, instant
 from cluster.tracing.loop_track import TRACK
 from workers.contract.draft import CommitDraft, DraftBlock, OpenDraft
 
 NAME = "draft on its way"
 CATEGORY = "draft"
+FLIGHT_OUT, DRAFTING, FLIGHT_BACK = "order in flight", "drafting", "block in flight"
+PREPARED = "verdicts prepared for"
 IN_FLIGHT = "draft blocks on their way"
 MAX_OPEN = 16
 """Unanswered orders that are shown per sequence: a drafter that is gone leaves no end of them."""
@@ -19,6 +21,8 @@ class _Order:
     number: int
     length: int
     """Tokens of the sequence that the drafter was told of."""
+    at: int
+    """When it left, in microseconds of the trace."""
 
 
 @dataclass(slots=True)
@@ -44,7 +48,7 @@ class DraftTracks:
         events = []
         if len(sequence.orders) >= MAX_OPEN:
             events.append(self._end(sequence, sequence.orders.pop(0), at, answered=False))
-        order = _Order(next(self._numbers), length)
+        order = _Order(next(self._numbers), length, at)
         sequence.orders.append(order)
         self._in_flight += 1
         args = {"tokens": length, "draft_length": op.draft_length, "opens": isinstance(op, OpenDraft)}
@@ -55,11 +59,18 @@ class DraftTracks:
         sequence = self._sequences.get(block.seq_id)
         if sequence is None:
             return []
+        if block.ahead_of:
+            return [instant(PREPARED, sequence.track, at, verdicts=len(block.outcomes), drafting_us=block.drafting_us)]
         base = max((outcome.base_len for outcome in block.outcomes), default=-1)
         answered = [order for order in sequence.orders if order.length <= base]
         sequence.orders = [order for order in sequence.orders if order.length > base]
         longest = max((len(outcome.continuation) for outcome in block.outcomes), default=0)
-        return [self._end(sequence, order, at, answered=order.length == base, guessed=longest) for order in answered]
+        events = []
+        for order in answered:
+            if order.length == base:
+                events += self._parts(sequence, order, at, block.drafting_us)
+            events.append(self._end(sequence, order, at, answered=order.length == base, guessed=longest))
+        return events
 
     def close(self, seq_id: int, at: int) -> list[TraceEvent]:
         """End what is on its way for a sequence that has ended."""
@@ -75,6 +86,25 @@ class DraftTracks:
     def count(self, at: int) -> TraceEvent:
         """Return how many blocks are on their way now, as the target's counter."""
         return counter(IN_FLIGHT, TRACK, at, self._in_flight)
+
+    def _parts(self, sequence: _Sequence, order: _Order, at: int, drafting_us: int) -> list[TraceEvent]:
+        """Show what part of an answered order's time the drafter took; the two flights are taken to be equally long."""
+        drafting = min(drafting_us, at - order.at)
+        flight = (at - order.at - drafting) // 2
+        ready = order.at + flight + drafting
+        parts = (
+            (FLIGHT_OUT, order.at, order.at + flight),
+            (DRAFTING, order.at + flight, ready),
+            (FLIGHT_BACK, ready, at),
+        )
+        return [
+            event
+            for name, start, stop in parts
+            for event in (
+                async_begin(name, CATEGORY, sequence.track, start, order.number),
+                async_end(name, CATEGORY, sequence.track, stop, order.number),
+            )
+        ]
 
     def _end(self, sequence: _Sequence, order: _Order, at: int, answered: bool, **args: object) -> TraceEvent:
         self._in_flight -= 1

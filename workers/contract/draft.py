@@ -5,7 +5,7 @@ draft block is a hint that the target checks against its own tokens before it us
 """
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from workers.contract.sampling_params import SamplingParams
@@ -80,6 +80,9 @@ class DraftBlock:
     outcomes: tuple[Outcome, ...]
     ahead_of: int = 0
     """0: an answer. Else the length of the text for which the block was whose possible verdicts these follow."""
+    drafting_us: int = field(default=0, compare=False)
+    """Microseconds from the order's arrival at the drafter until this was ready; what is missing from the target's
+    own count was spent on the way."""
 
 
 @dataclass(frozen=True, slots=True)

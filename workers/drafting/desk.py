@@ -128,6 +128,7 @@ class DraftDesk:
         return replies
 
     def _want(self, state: DraftState) -> None:
+        state.asked_at = self._clock()
         if not state.wanted:
             self._wanting.pop(state, None)
             return
@@ -136,7 +137,8 @@ class DraftDesk:
             self._finish(state)
 
     def _finish(self, state: DraftState) -> None:
-        block = state.prepared() if state.answered else state.block()
+        now = self._clock()
+        block = state.prepared(now) if state.answered else state.block(now)
         self._drafted_tokens += sum(len(outcome.continuation) for outcome in block.outcomes)
         if block.outcomes:
             self._replies[state.peer].append(block)

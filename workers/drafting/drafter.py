@@ -51,6 +51,8 @@ class DraftState:
     """How many verdicts about it the target would like to see prepared."""
     answered: bool = False
     """Whether the block has been sent."""
+    asked_at: float = 0.0
+    """When it was asked for, in seconds of the drafter's clock."""
     _late: list[Verdict] = field(default_factory=list)
     """Verdicts that wait for what is likely after the whole draft."""
 
@@ -117,14 +119,19 @@ class DraftState:
             # Another guess after the draft tells what may come there.
             self.lane.goal = length + 1
 
-    def block(self) -> DraftBlock:
+    def block(self, now: float = 0.0) -> DraftBlock:
         """Return what has been guessed, up to what was asked for and perhaps nothing, as the one outcome that it is."""
         guess = tuple(self.draft[: self.wanted])
-        return DraftBlock(self.seq_id, (Outcome(len(self.tokens), self.tokens_hash, guess),))
+        outcome = Outcome(len(self.tokens), self.tokens_hash, guess)
+        return DraftBlock(self.seq_id, (outcome,), drafting_us=self._since_asked_us(now))
 
-    def prepared(self) -> DraftBlock:
+    def prepared(self, now: float = 0.0) -> DraftBlock:
         """Return what would follow the verdicts that were prepared for."""
-        return DraftBlock(self.seq_id, tuple(map(self._outcome, self.branches)), len(self.tokens))
+        outcomes = tuple(map(self._outcome, self.branches))
+        return DraftBlock(self.seq_id, outcomes, len(self.tokens), self._since_asked_us(now))
+
+    def _since_asked_us(self, now: float) -> int:
+        return max(round((now - self.asked_at) * 1e6), 0)
 
     def _branch(self, verdicts: "Seq[Verdict] | Iterator[Verdict]") -> None:
         for verdict in verdicts:

@@ -28,6 +28,7 @@ from workers.rpc.stubs import drafting_pb2 as pb
 MAX_OUTCOMES = 64
 """Outcomes per block: three verdicts at each of 16 positions, and some to spare."""
 MAX_SALT_CHARS = 256
+MAX_UINT32 = 2**32 - 1
 MAX_SEQUENCE_TOKENS = 2**20
 """Bound of a sequence's length where the target does not say one; 5 MiB on the wire."""
 
@@ -81,7 +82,9 @@ def response_message(replies: Iterable[DraftReply]) -> pb.DraftResponse:
     for reply in replies:
         match reply:
             case DraftBlock():
-                block = message.blocks.add(seq_id=reply.seq_id, ahead_of=reply.ahead_of)
+                block = message.blocks.add(
+                    seq_id=reply.seq_id, ahead_of=reply.ahead_of, drafting_us=min(reply.drafting_us, MAX_UINT32)
+                )
                 for outcome in reply.outcomes:
                     block.outcomes.add(
                         base_len=outcome.base_len,
@@ -136,7 +139,8 @@ def _read_commit(message: pb.CommitTokens, where: str, limits: Limits) -> Commit
 
 def _read_block(message: pb.DraftBlock, where: str, limits: Limits) -> DraftBlock:
     check_range(f"{where}.ahead_of", message.ahead_of, 0, limits.max_tokens)
-    return DraftBlock(message.seq_id, tuple(_read_outcomes(message, where, limits)), message.ahead_of)
+    outcomes = tuple(_read_outcomes(message, where, limits))
+    return DraftBlock(message.seq_id, outcomes, message.ahead_of, message.drafting_us)
 
 
 def _read_outcomes(block: pb.DraftBlock, where: str, limits: Limits) -> Iterator[Outcome]:

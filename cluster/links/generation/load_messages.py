@@ -14,7 +14,15 @@ from workers.rpc.stubs import generation_pb2 as pb
 MAX_LIST = 64
 """Longest per-position or per-source list that a peer may send."""
 
-GAUGES = ("running", "waiting", "kv_usage", "drafters_connected", "goodput_plain", "goodput_drafted")
+GAUGES = (
+    "running",
+    "waiting",
+    "kv_usage",
+    "drafters_connected",
+    "goodput_plain",
+    "goodput_drafted",
+    "round_trip_seconds",
+)
 SUMMED = ("running", "waiting", "goodput_plain", "goodput_drafted")
 """Fields that tell the present, and those of them that add up; all others only grow while a process lives."""
 
@@ -41,8 +49,8 @@ def load_from_proto(message: pb.TargetLoad) -> EngineLoad:
 def sum_loads(live: Iterable[EngineLoad], gone: Iterable[EngineLoad]) -> EngineLoad:
     """Add up loads: counters of all, queues and expectations of the living.
 
-    KV usage and the number of drafters are those of the fullest and the best connected living target,
-    because a sum of either would mean nothing.
+    KV usage, the number of drafters and the round trip are those of the fullest, the best connected and the
+    farthest living target, because a sum of either would mean nothing.
     """
     living = list(live)
     total: dict[str, Any] = {field.name: field.default for field in fields(EngineLoad)}
@@ -55,6 +63,7 @@ def sum_loads(live: Iterable[EngineLoad], gone: Iterable[EngineLoad]) -> EngineL
             **total,
             **{name: sum(getattr(load, name) for load in living) for name in SUMMED},
             "kv_usage": max((load.kv_usage for load in living), default=0.0),
+            "round_trip_seconds": max((load.round_trip_seconds for load in living), default=0.0),
             "drafters_connected": max((load.drafters_connected for load in living), default=0),
         }
     )

@@ -17,6 +17,7 @@ STEP_DECAY = 0.998
 """Half of a sample's weight is gone after 350 steps: some seconds."""
 DRAFT_DECAY = 0.99
 FACTOR_GAIN = 0.1
+ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
 SURELY_FASTER = 0.9
@@ -36,6 +37,8 @@ class CostModel:
         self._corrections: dict[int, float] = {}
         self._sizes: list[int] = []
         self._beside = 1.0
+        self._round_trip_s = 0.0
+        self._round_trips = 0
         self._blocks: dict[tuple[int, int], float] = {}
 
     @property
@@ -97,6 +100,16 @@ class CostModel:
         """Learn from a draft block: K, how many sequences were asked for at once, from the order to its arrival."""
         self._draft.add((1.0, draft_length, draft_length * sequences), seconds)
         self._blocks.clear()
+
+    def observe_round_trip(self, seconds: float) -> None:
+        """Learn what a block's way took, apart from the drafter's own time for it."""
+        self._round_trip_s += ROUND_TRIP_GAIN * (seconds - self._round_trip_s) if self._round_trips else seconds
+        self._round_trips += 1
+
+    @property
+    def round_trip_s(self) -> float:
+        """Time that orders and blocks spend on their way, queues of both ends included; 0 before any was measured."""
+        return self._round_trip_s
 
     def block_s(self, draft_length: int, sequences: int) -> float:
         """Return how long after the order a block would be there; 0 before the first was measured."""

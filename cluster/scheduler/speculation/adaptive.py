@@ -131,6 +131,7 @@ class AdaptiveSpeculation:
                     self.run_ahead.note_late(at - ask.at, self.costs.block_s(ask.length, ask.sequences))
                 else:
                     self.costs.observe_block(ask.length, ask.sequences, at - ask.at)
+                    self.costs.observe_round_trip(max(at - ask.at - block.drafting_us / 1e6, 0.0))
             if active.bears_out(outcome):
                 acceptance.note_proposal(bool(outcome.continuation))
                 _judge_later(active, DraftSource.DRAFTER, Guess(outcome.base_len, outcome.continuation))

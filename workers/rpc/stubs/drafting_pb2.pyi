@@ -277,11 +277,14 @@ class DraftBlock(_message.Message):
     SEQ_ID_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     AHEAD_OF_FIELD_NUMBER: _builtins.int
+    DRAFTING_US_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
     ahead_of: _builtins.int
     """0: an answer to an order. Else the outcomes were prepared for verdicts about the block that followed the
     first ahead_of tokens.
     """
+    drafting_us: _builtins.int
+    """From the arrival of the order until the block was ready, in microseconds."""
     @_builtins.property
     def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]: ...
     def __init__(
@@ -290,10 +293,11 @@ class DraftBlock(_message.Message):
         seq_id: _builtins.int = ...,
         outcomes: _abc.Iterable[Global___Outcome] | None = ...,
         ahead_of: _builtins.int = ...,
+        drafting_us: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_of", b"ahead_of", "outcomes", b"outcomes", "seq_id", b"seq_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead_of", b"ahead_of", "drafting_us", b"drafting_us", "outcomes", b"outcomes", "seq_id", b"seq_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -329,6 +329,7 @@ class TargetLoad(_message.Message):
     VERDICTS_PREPARED_FIELD_NUMBER: _builtins.int
     VERDICTS_HIT_FIELD_NUMBER: _builtins.int
     STEPS_BY_WAY_FIELD_NUMBER: _builtins.int
+    ROUND_TRIP_SECONDS_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
     kv_usage: _builtins.float
@@ -353,6 +354,8 @@ class TargetLoad(_message.Message):
     verdicts_prepared: _builtins.int
     """Verdicts about drafts whose drafter was asked to run ahead, and those that found the next draft at hand."""
     verdicts_hit: _builtins.int
+    round_trip_seconds: _builtins.float
+    """Of late: what draft blocks take besides the drafter's own time for them."""
     @_builtins.property
     def accepted_per_position(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Accepted tokens by position in the draft."""
@@ -395,10 +398,11 @@ class TargetLoad(_message.Message):
         verdicts_prepared: _builtins.int = ...,
         verdicts_hit: _builtins.int = ...,
         steps_by_way: _abc.Iterable[_builtins.int] | None = ...,
+        round_trip_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_per_position", b"accepted_per_position", "accepted_tokens", b"accepted_tokens", "accepted_tokens_by_source", b"accepted_tokens_by_source", "busy_seconds", b"busy_seconds", "cached_prompt_tokens", b"cached_prompt_tokens", "draft_blocks_asked", b"draft_blocks_asked", "draft_blocks_received", b"draft_blocks_received", "draft_outcomes_stale", b"draft_outcomes_stale", "draft_tokens", b"draft_tokens", "draft_tokens_by_source", b"draft_tokens_by_source", "draft_wait_seconds", b"draft_wait_seconds", "drafters_connected", b"drafters_connected", "generated_tokens", b"generated_tokens", "goodput_drafted", b"goodput_drafted", "goodput_plain", b"goodput_plain", "kv_usage", b"kv_usage", "num_drafts", b"num_drafts", "preemptions", b"preemptions", "prompt_tokens", b"prompt_tokens", "running", b"running", "steps", b"steps", "steps_by_way", b"steps_by_way", "verdicts_hit", b"verdicts_hit", "verdicts_prepared", b"verdicts_prepared", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_per_position", b"accepted_per_position", "accepted_tokens", b"accepted_tokens", "accepted_tokens_by_source", b"accepted_tokens_by_source", "busy_seconds", b"busy_seconds", "cached_prompt_tokens", b"cached_prompt_tokens", "draft_blocks_asked", b"draft_blocks_asked", "draft_blocks_received", b"draft_blocks_received", "draft_outcomes_stale", b"draft_outcomes_stale", "draft_tokens", b"draft_tokens", "draft_tokens_by_source", b"draft_tokens_by_source", "draft_wait_seconds", b"draft_wait_seconds", "drafters_connected", b"drafters_connected", "generated_tokens", b"generated_tokens", "goodput_drafted", b"goodput_drafted", "goodput_plain", b"goodput_plain", "kv_usage", b"kv_usage", "num_drafts", b"num_drafts", "preemptions", b"preemptions", "prompt_tokens", b"prompt_tokens", "round_trip_seconds", b"round_trip_seconds", "running", b"running", "steps", b"steps", "steps_by_way", b"steps_by_way", "verdicts_hit", b"verdicts_hit", "verdicts_prepared", b"verdicts_prepared", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
