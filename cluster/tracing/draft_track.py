@@ -92,19 +92,12 @@ class DraftTracks:
         drafting = min(drafting_us, at - order.at)
         flight = (at - order.at - drafting) // 2
         ready = order.at + flight + drafting
-        parts = (
-            (FLIGHT_OUT, order.at, order.at + flight),
-            (DRAFTING, order.at + flight, ready),
-            (FLIGHT_BACK, ready, at),
-        )
-        return [
-            event
-            for name, start, stop in parts
-            for event in (
-                async_begin(name, CATEGORY, sequence.track, start, order.number),
-                async_end(name, CATEGORY, sequence.track, stop, order.number),
-            )
-        ]
+        parts = [(FLIGHT_OUT, order.at, order.at + flight), (DRAFTING, order.at + flight, ready)]
+        events = []
+        for name, start, stop in (*parts, (FLIGHT_BACK, ready, at)):
+            events.append(async_begin(name, CATEGORY, sequence.track, start, order.number))
+            events.append(async_end(name, CATEGORY, sequence.track, stop, order.number))
+        return events
 
     def _end(self, sequence: _Sequence, order: _Order, at: int, answered: bool, **args: object) -> TraceEvent:
         self._in_flight -= 1

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.local import LocalCluster
 from cluster.scheduler.settings import Policy, SchedulerSettings
+from cluster.tracing.draft_track import DRAFTING, FLIGHT_BACK, FLIGHT_OUT, NAME
 from cluster.tracing.loop_track import TRACK, Doing
 from cluster.tracing.settings import TraceSettings
 from tests.support.tiny_models import make_tiny
@@ -81,9 +82,15 @@ def test_idle_held_back_steps_and_scheduling_cover_the_engines_time(run):
 
 def test_the_drafters_blocks_are_told_from_order_to_arrival(run):
     events, _, load = run
-    begun = [e for e in events if e["ph"] == "b"]
-    answered = [e for e in events if e["ph"] == "e" and e["args"]["answered"]]
+    begun = [e for e in events if e["ph"] == "b" and e["name"] == NAME]
+    answered = [e for e in events if e["ph"] == "e" and e["args"].get("answered")]
     assert len(begun) == load.draft_blocks_asked
     assert 0 < len(answered) <= load.draft_blocks_received
+    for whole in answered:
+        own = [e for e in events if e["ph"] in "be" and e["id"] == whole["id"]]
+        ends = {(e["name"], e["ph"]): e["ts"] for e in own}
+        assert ends[NAME, "b"] == ends[FLIGHT_OUT, "b"] <= ends[FLIGHT_OUT, "e"] == ends[DRAFTING, "b"]
+        assert ends[DRAFTING, "b"] <= ends[DRAFTING, "e"] == ends[FLIGHT_BACK, "b"]
+        assert ends[FLIGHT_BACK, "b"] <= ends[FLIGHT_BACK, "e"] == ends[NAME, "e"]
     connected = [e["args"]["value"] for e in events if e["ph"] == "C" and e["name"] == "drafters connected"]
     assert 1 in connected

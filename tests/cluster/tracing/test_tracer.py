@@ -7,6 +7,7 @@ import random
 
 import pytest
 
+from cluster.tracing.draft_track import NAME
 from cluster.tracing.loop_track import TRACK, Doing
 from cluster.tracing.recorder import Recorder
 from tests.cluster.tracing.engine_run import Watched
@@ -108,8 +109,8 @@ def test_drafts_are_shown_from_the_order_to_the_block(tmp_path):
         run.wait_for("a")
         asked = run.engine.load().draft_blocks_asked
     events = load(run.tracer.path)
-    begun = [e for e in request_events(events, "a") if e["ph"] == "b"]
-    ended = [e for e in request_events(events, "a") if e["ph"] == "e"]
+    begun = [e for e in request_events(events, "a") if e["ph"] == "b" and e["name"] == NAME]
+    ended = [e for e in request_events(events, "a") if e["ph"] == "e" and e["name"] == NAME]
     assert len(begun) == len(ended) == asked
     answered = [e for e in ended if e["args"]["answered"]]
     assert 0 < len(answered) < asked, "some were never answered"
