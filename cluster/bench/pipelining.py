@@ -12,6 +12,7 @@ are.
 import argparse
 import asyncio
 import contextlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,8 +28,6 @@ from cluster.bench.report import save_report
 from cluster.bench.statistics import rotated
 from cluster.commands.bench_progress import SweepProgress
 
-SETTLE_S = 0.4
-"""At the beginning of each span, prompts are read: that does not count."""
 WIDTH = 180
 
 
@@ -55,7 +54,7 @@ def read_arguments(words: Sequence[str] | None = None) -> tuple[argparse.Namespa
     parser.add_argument("--acceptance", type=float, default=0.7, help="how often a guess is right, per position")
     parser.add_argument("--step-ms", type=float, default=STEP_S * 1000, help="a step of plain decoding")
     parser.add_argument("--warm-up", type=float, default=2.5, help="seconds per mode in which its scheduler learns")
-    parser.add_argument("--seconds", type=float, default=2.8, help="seconds per mode and round that count")
+    parser.add_argument("--seconds", type=float, default=2.4, help="seconds per mode and round that count")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--simulate", action="store_true", help="print beside it what the simulator says")
     parser.add_argument("--output", type=Path, default=Path("bench-results/pipelining.json"))
@@ -87,7 +86,7 @@ async def compare(cell: Cell, arguments: argparse.Namespace, progress: SweepProg
             for mode in rotated(MODES, number):
                 progress.begin(f"{where}: {'warm-up' if number == 0 else f'round {number}'}, {mode}")
                 seconds = arguments.seconds if number else arguments.warm_up
-                rate = await deployments[mode].goodput(number, SETTLE_S, seconds)
+                rate = await deployments[mode].goodput(number, seconds)
                 if number:
                     comparison.goodputs[mode].append(rate)
                 progress.advance()
@@ -113,12 +112,15 @@ def main() -> None:
         f"tokens per second; a plain step takes {arguments.step_ms:g} ms, guesses are right {arguments.acceptance:.0%} "
         f"of the time, K = {DRAFT_LENGTH}; {ROUND_TRIP_SHARE:.0%} of a draft's time are round trip\n"
         f"measured after {arguments.warm_up:g} s of warm-up per mode, {arguments.rounds} rounds of "
-        f"{arguments.seconds:g} s; load average {machine['load_average']:.2f} before; every token was the right one"
+        f"{arguments.seconds:g} s; load average {machine['load_average']:.1f} before and "
+        f"{os.getloadavg()[0]:.1f} after; every token was the right one"
     )
     console.print(table(comparisons))
     console.print(summary(comparisons))
     figures = [item.to_json() for item in comparisons]
-    save_report(arguments.output, "cluster.bench.pipelining", machine, comparisons=figures)
+    names = ("acceptance", "warm_up", "seconds", "rounds")
+    settings = {name: getattr(arguments, name) for name in names} | {"draft_length": DRAFT_LENGTH}
+    save_report(arguments.output, "cluster.bench.pipelining", machine, settings=settings, comparisons=figures)
     console.print(f"saved in {arguments.output}")
 
 

@@ -21,6 +21,10 @@ FREE_ROWS = 256
 """Guesses that a drafter's step makes in the time that it takes for one."""
 BARE_STEP_S = 0.002
 """Where keys and values decide: what a step takes beside reading them."""
+MEAN_CONTEXT = PROMPT_TOKENS + ANSWER_TOKENS / 2
+"""Of a sequence, over its life."""
+SETTLE_S = 0.3
+"""Until requests that are sent at once have all begun to decode, reading the prompts aside."""
 ROUND_TRIP_SHARE = 0.3
 """Of the time from an order to its block; drafting K tokens takes the rest."""
 
@@ -50,6 +54,11 @@ class Cell:
         """Seconds from an order to its block, what real links and processes add to it aside."""
         return self.share * self.step_s
 
+    @property
+    def settle_s(self) -> float:
+        """Seconds at the beginning of a span in which prompts are read."""
+        return SETTLE_S + self.step_s * self.concurrency * MEAN_CONTEXT / FREE_POSITIONS
+
     def hardware(self) -> Hardware:
         """Return the emulated costs, as the simulator has them too."""
         token_s = self.block_s * (1 - ROUND_TRIP_SHARE) / DRAFT_LENGTH
@@ -68,7 +77,7 @@ class Cell:
         return lambda positions, context: self.step_s * max(1.0, positions / FREE_POSITIONS)
 
     def _cache(self) -> Callable[[int, int], float]:
-        usual = self.concurrency * (PROMPT_TOKENS + ANSWER_TOKENS / 2)
+        usual = self.concurrency * MEAN_CONTEXT
         return lambda positions, context: BARE_STEP_S + (self.step_s - BARE_STEP_S) * context / usual
 
 

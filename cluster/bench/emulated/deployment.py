@@ -44,9 +44,9 @@ class Deployment:
     ) -> None:
         await self.stop()
 
-    async def goodput(self, span: int, settle_s: float, seconds: float) -> float:
-        """Load it for a while; see `cluster.bench.emulated.clients.goodput`."""
-        return await goodput(self._router.generate, self._cell.concurrency, span, settle_s, seconds)
+    async def goodput(self, span: int, seconds: float) -> float:
+        """Load it until it has settled and for a while longer; see `cluster.bench.emulated.clients.goodput`."""
+        return await goodput(self._router.generate, self._cell.concurrency, span, self._cell.settle_s, seconds)
 
     async def stop(self) -> None:
         """End everything, the target before its drafter."""

@@ -39,4 +39,4 @@ def test_cells_are_every_shape_with_every_share():
 
 async def test_right_texts_come_through_router_target_and_drafter():
     async with Deployment(Cell("weights", 0.3, 2, 0.004), "run_ahead", 0.7) as deployment:
-        assert await deployment.goodput(1, 0.2, 0.5) > 0
+        assert await deployment.goodput(1, 0.5) > 0
