@@ -38,6 +38,9 @@ bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one inter
 bench-speculation: $(VENV)/.dev  ## Is speculation ever slower than none? Drafters of three kinds against none
 	$(BIN)/python -m cluster.bench.never_slower $(ARGS)
 
+bench-pipelining: $(VENV)/.dev  ## Does overlapping drafting and verification pay? Emulated models, all else real
+	$(BIN)/python -m cluster.bench.pipelining $(ARGS)
+
 bench-load: $(VENV)/.dev  ## A running endpoint or a local engine under load, with and without speculation
 	$(BIN)/outrider bench $(ARGS)
 
@@ -86,4 +89,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults bench bench-speculation bench-load bench-overhead check lint types imports stubs stubs-check dev clean
+.PHONY: help serve test test-truth test-faults bench bench-speculation bench-pipelining bench-load bench-overhead check lint types imports stubs stubs-check dev clean

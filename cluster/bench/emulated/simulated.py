@@ -1,0 +1,19 @@
+"""What the simulator says of a cell: the same formulas, planner and desk, without processes, links or Python's time."""
+
+from cluster.bench.emulated.cell import ANSWER_TOKENS, FREE_ROWS, PROMPT_TOKENS, Cell
+from cluster.bench.emulated.modes import MODES, scheduler_settings
+from cluster.simulator.simulation import Load, Simulation
+
+REQUESTS = 6
+"""Requests per client: the first of them is where the scheduler learns."""
+
+
+def simulated_goodputs(cell: Cell, acceptance: float) -> dict[str, float]:
+    """Return tokens per simulated second by mode."""
+    load = Load(cell.concurrency, REQUESTS * cell.concurrency, PROMPT_TOKENS, ANSWER_TOKENS)
+    return {
+        mode: Simulation(cell.hardware(), [acceptance], load, scheduler_settings(mode), run_ahead_rows=FREE_ROWS)
+        .run()
+        .goodput
+        for mode in MODES
+    }

@@ -1,0 +1,81 @@
+"""A target of which only the model is emulated: the engine's thread, its links and its service are those that serve.
+
+Run as a child: ``python -m cluster.bench.emulated.target`` with a cell's arguments; prints ``ready HOST:PORT`` once
+its drafter is connected.
+"""
+
+import argparse
+import asyncio
+import signal
+from collections.abc import Sequence as Seq
+
+from cluster.bench.emulated.cell import Cell, add_arguments, from_arguments
+from cluster.bench.emulated.delay import DelayLine
+from cluster.bench.emulated.modes import MODES, scheduler_settings
+from cluster.bench.emulated.runner import EmulatedRunner
+from cluster.engine import Engine
+from cluster.links.drafting.pool import DrafterPool
+from cluster.links.generation.server import GenerationServer
+from cluster.scheduler.settings import SchedulerSettings
+from workers.contract.draft import DraftBlock, DraftOp
+
+LOOPBACK = "127.0.0.1"
+POLL_S = 0.02
+
+
+class EmulatedTarget:
+    """Wires the parts as `cluster.target_server.TargetServer` does, with half a round trip on either way between."""
+
+    def __init__(self, cell: Cell, settings: SchedulerSettings) -> None:
+        """Serve with the costs of a cell."""
+        hardware = cell.hardware()
+        runner = EmulatedRunner(hardware.step_s, settings.max_running)
+        self._orders: DelayLine[Seq[DraftOp]] = DelayLine(hardware.round_trip_s / 2, lambda ops: self._pool.post(ops))
+        self._engine = Engine(runner, settings, self._orders.put)
+        self._blocks: DelayLine[Seq[DraftBlock]] = DelayLine(hardware.round_trip_s / 2, self._engine.deliver)
+        self._pool = DrafterPool(
+            self._engine.identity, self._engine.incarnation, self._blocks.put, self._engine.drafters_connected
+        )
+        self._generation = GenerationServer(self._engine)
+
+    async def start(self, drafters: Seq[str]) -> str:
+        """Serve on a free port and return its address once all drafters are connected."""
+        self._engine.start()
+        await self._pool.start()
+        self._pool.set_drafters(drafters)
+        while self._pool.connected < len(drafters):
+            await asyncio.sleep(POLL_S)
+        return await self._generation.start(LOOPBACK)
+
+    async def stop(self) -> None:
+        """End everything; requests under way fail."""
+        await self._generation.stop()
+        await self._pool.stop()
+        await asyncio.to_thread(self._engine.stop)
+        self._orders.close()
+        self._blocks.close()
+
+
+async def serve(cell: Cell, mode: str, drafters: Seq[str]) -> None:
+    """Run a target until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
+    stopping = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
+    target = EmulatedTarget(cell, scheduler_settings(mode))
+    print(f"ready {await target.start(drafters)}", flush=True)
+    await stopping.wait()
+    await target.stop()
+
+
+def main() -> None:
+    """Run the target until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_arguments(parser)
+    parser.add_argument("--mode", choices=MODES, required=True)
+    parser.add_argument("--drafters", nargs="*", default=[], help="addresses")
+    arguments = parser.parse_args()
+    asyncio.run(serve(from_arguments(arguments), arguments.mode, arguments.drafters))
+
+
+if __name__ == "__main__":
+    main()
