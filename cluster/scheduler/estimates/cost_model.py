@@ -3,15 +3,15 @@
 A step's time is fitted as ``c0 + c1 * positions + c2 * context``: a pass over the weights, work per position,
 attention over what the rows can see. Kernels do not follow straight lines, so a factor per size of step corrects
 the fit where steps of that size were measured. Drafters that work at the same time may take something from the
-target (nothing on hardware of their own, half of it on a shared core): another factor, so that the price of a
-plain step is that of one with the machine to itself.
+target (nothing on hardware of their own, half of it on a shared core): so steps beside them have factors of their
+own, and the price of a plain step is that of one with the machine to itself.
 (The linear form: TurboSpec, arXiv 2406.14066.)
 """
 
-from bisect import bisect_left
 from math import log2
 
 from cluster.scheduler.estimates.fit import DecayedFit
+from cluster.scheduler.estimates.size_factors import SizeFactors
 
 STEP_DECAY = 0.998
 """Half of a sample's weight is gone after 350 steps: some seconds."""
@@ -20,9 +20,6 @@ FACTOR_GAIN = 0.1
 ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
-SURELY_FASTER = 0.9
-"""Drafters at work do not speed a step up: one that took less than this share of what it would take alone tells
-that it would take less alone."""
 SIZES_PER_DOUBLING = 2
 POINTS_PER_DOUBLING = 16
 """A curve over many sizes is computed at so many per doubling and straight between them."""
@@ -34,8 +31,8 @@ class CostModel:
     def __init__(self) -> None:
         self._step = DecayedFit(3, STEP_DECAY)
         self._draft = DecayedFit(3, DRAFT_DECAY)
-        self._corrections: dict[int, float] = {}
-        self._sizes: list[int] = []
+        self._size_alone = SizeFactors(FACTOR_GAIN)
+        self._size_beside = SizeFactors(FACTOR_GAIN)
         self._beside = 1.0
         self._round_trip_s = 0.0
         self._round_trips = 0
@@ -53,26 +50,29 @@ class CostModel:
 
     def observe_step(self, positions: int, context: int, drafting: bool, seconds: float) -> None:
         """Learn from a step: positions computed, the sum of its rows' contexts, whether drafters were at work."""
-        alone = self.step_s(positions, context)
-        if drafting and seconds > SURELY_FASTER * alone:
-            if seconds < MOST_BESIDE * alone:
-                self._beside += FACTOR_GAIN * (seconds / alone - self._beside)
-            return
         x = (1.0, float(positions), float(context))
-        if not self._step.add(x, seconds):
-            return
-        expected = self._step.predict(x)
-        if expected > 0:
-            size = round(_size(positions))
-            if size not in self._corrections:
-                self._sizes.insert(bisect_left(self._sizes, size), size)
-                self._corrections[size] = seconds / expected
-            self._corrections[size] += FACTOR_GAIN * (seconds / expected - self._corrections[size])
+        size = _size(positions)
+        if drafting:
+            fitted = self._step.predict(x)
+            if 0 < seconds < MOST_BESIDE * fitted:
+                self._beside += FACTOR_GAIN * (seconds / (fitted * self._alone(size)) - self._beside)
+                self._size_beside.learn(size, seconds / fitted)
+        elif self._step.add(x, seconds) and (expected := self._step.predict(x)) > 0:
+            self._size_alone.learn(size, seconds / expected)
 
     def step_s(self, positions: int, context: int, drafting: bool = False) -> float:
         """Return how long such a step would take; 0 before the first was measured."""
-        alone = self._step.predict((1.0, float(positions), float(context))) * self._correction(_size(positions))
-        return alone * max(self._beside, 1.0) if drafting else alone
+        fitted = self._step.predict((1.0, float(positions), float(context)))
+        size = _size(positions)
+        if not drafting:
+            return fitted * self._alone(size)
+        beside = self._size_beside.near(size)
+        return fitted * (self._alone(size) * max(self._beside, 1.0) if beside is None else beside)
+
+    def _alone(self, size: float) -> float:
+        """Return the factor of steps without drafters; those beside drafters bound it, since they help nobody."""
+        alone, beside = self._size_alone.anywhere(size), self._size_beside.near(size)
+        return alone if beside is None else min(alone, beside)
 
     def step_curve(self, positions: int, context: int, more: int) -> list[float]:
         """Return ``step_s`` for ``positions`` and up to ``more`` further ones: more + 1 times, none falling."""
@@ -81,20 +81,11 @@ class CostModel:
         curve: list[float] = []
         n, highest = positions, 0.0
         while len(curve) <= more:
-            highest = max(highest, (fixed + each * n) * self._correction(_size(n)))
+            highest = max(highest, (fixed + each * n) * self._alone(_size(n)))
             before, count = (curve[-1] if curve else highest), n - positions + 1 - len(curve)
             curve += [before + (highest - before) * (i + 1) / count for i in range(count)]
             n += max(n // POINTS_PER_DOUBLING, 1)
         return curve[: more + 1]
-
-    def _correction(self, size: float) -> float:
-        """Interpolate between the nearest sizes that were measured."""
-        above = bisect_left(self._sizes, size)
-        near = self._sizes[max(above - 1, 0) : above + 1]
-        if len(near) < 2 or near[0] > size:
-            return self._corrections[near[0]] if near else 1.0
-        share = (size - near[0]) / (near[1] - near[0])
-        return self._corrections[near[0]] * (1 - share) + self._corrections[near[1]] * share
 
     def observe_block(self, draft_length: int, sequences: int, seconds: float) -> None:
         """Learn from a draft block: K, how many sequences were asked for at once, from the order to its arrival."""

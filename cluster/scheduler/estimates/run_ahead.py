@@ -4,6 +4,7 @@ A verdict that was prepared for finds its draft at hand (a hit), or on its way b
 preparations (soon). One that was not prepared for waits for a block like any other (a miss).
 """
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 FIRST_HITS = 0.8
@@ -47,13 +48,13 @@ class RunAheadRecord:
         self.hits = 0
         """Those at which a draft was at hand."""
 
-    def note_verdicts(self, verdicts: int, hits: int) -> None:
-        """Count a step's verdicts, and at how many of them a draft that follows was at hand."""
-        self.verdicts += verdicts
-        self.hits += hits
-        self._of_latest_step = verdicts
+    def note_verdicts(self, at_hand: Seq[float]) -> None:
+        """Count a step's verdicts: for each one, what share of the draft that should follow was at hand."""
+        self.verdicts += len(at_hand)
+        self.hits += sum(share > 0 for share in at_hand)
+        self._of_latest_step = len(at_hand)
         self._tried = self._tried * FORGETTING + 1
-        self._hits = self._hits * FORGETTING + hits / verdicts
+        self._hits = self._hits * FORGETTING + sum(at_hand) / len(at_hand)
         self._soon *= FORGETTING
 
     def note_late(self, seconds: float, block_s: float) -> None:

@@ -155,8 +155,7 @@ class AdaptiveSpeculation:
         asked = [(active, active.last_ask) for active in stepped if active.last_ask is not None]
         prepared = [(active, ask) for active, ask in asked if ask.ahead and not ask.first]
         if prepared:
-            hits = sum(len(active.drafted()) >= ask.length for active, ask in prepared)
-            self.run_ahead.note_verdicts(len(prepared), hits)
+            self.run_ahead.note_verdicts([min(len(a.drafted()) / ask.length, 1.0) for a, ask in prepared])
         else:
             self.run_ahead.note_idle()
 
