@@ -15,9 +15,9 @@ LOOKUP_MAX, LOOKUP_MIN = 4, 2
 """Suffix lengths of the target's own n-gram guess: long enough to be worth a verification slot."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
-    """A draft block on its way."""
+    """A draft block on its way; not changed once it is made."""
 
     at: float
     """When it was asked for."""
@@ -129,9 +129,11 @@ class ActiveRequest:
 
     def cut_at_stop(self, tokens: list[int]) -> tuple[list[int], FinishReason | None]:
         """Return the tokens that may be emitted, and why the request ends with them if it does."""
-        for i, token in enumerate(tokens[: self.remaining]):
-            if token in self.request.stopping.stop_token_ids:
-                return tokens[: i + 1], FinishReason.STOP
-        if len(tokens) >= self.remaining:
-            return tokens[: self.remaining], FinishReason.LENGTH
+        remaining, stops = self.remaining, self.request.stopping.stop_token_ids
+        if stops:
+            for i, token in enumerate(tokens[:remaining]):
+                if token in stops:
+                    return tokens[: i + 1], FinishReason.STOP
+        if len(tokens) >= remaining:
+            return tokens[:remaining], FinishReason.LENGTH
         return tokens, None

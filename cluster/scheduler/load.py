@@ -1,6 +1,7 @@
 """A target's cumulative counters and present load, as its peers and its metrics see them."""
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import Way
@@ -67,7 +68,8 @@ class Counters:
     draft_blocks_asked: int = 0
     draft_wait_seconds: float = 0.0
     steps_by_way: list[int] = field(default_factory=lambda: [0] * (1 + len(Way)))
-    accepted_per_position: list[int] = field(default_factory=lambda: [0] * MAX_DRAFT_LENGTH)
+    _accepted_lengths: list[int] = field(default_factory=lambda: [0] * (MAX_DRAFT_LENGTH + 1))
+    """Drafts by how many of their tokens were accepted."""
     draft_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
     accepted_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
 
@@ -76,8 +78,7 @@ class Counters:
         self.num_drafts += 1
         self.draft_tokens_by_source[source] += num_draft
         self.accepted_tokens_by_source[source] += num_accepted
-        for position in range(num_accepted):
-            self.accepted_per_position[position] += 1
+        self._accepted_lengths[num_accepted] += 1
 
     def count_step(self, way: Way | None) -> None:
         """Count a step, and how drafters were asked at its time; None: not at all."""
@@ -116,7 +117,7 @@ class Counters:
             num_drafts=self.num_drafts,
             draft_tokens=sum(self.draft_tokens_by_source),
             accepted_tokens=sum(self.accepted_tokens_by_source),
-            accepted_per_position=tuple(self.accepted_per_position),
+            accepted_per_position=tuple(accumulate(self._accepted_lengths[:0:-1]))[::-1],
             draft_tokens_by_source=tuple(self.draft_tokens_by_source),
             accepted_tokens_by_source=tuple(self.accepted_tokens_by_source),
             draft_blocks_received=self.draft_blocks_received,

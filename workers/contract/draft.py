@@ -38,9 +38,12 @@ class OpenDraft:
     """Run-ahead budget: once the block is sent, prepare for so many verdicts about it (0: rest)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommitDraft:
-    """``tokens`` now stand at positions ``base_len ..``; draft ``draft_length`` more (0: only advance)."""
+    """``tokens`` now stand at positions ``base_len ..``; draft ``draft_length`` more (0: only advance).
+
+    Not changed once it is made, and not frozen only because that costs time.
+    """
 
     seq_id: int
     base_len: int

@@ -55,9 +55,12 @@ class GenerationRequest:
     """Lower is earlier, among the requests of the same tenant."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
-    """Tokens of one request from one step; ``offset`` counts emitted tokens before these."""
+    """Tokens of one request from one step; ``offset`` counts emitted tokens before these.
+
+    Not changed once it is made, and not frozen only because that costs time: there is one per request and step.
+    """
 
     request_id: str
     offset: int

@@ -13,9 +13,9 @@ from workers.contract.draft import DraftSource
 from workers.contract.sampling_params import SamplingParams
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Row:
-    """One sequence's share of a step.
+    """One sequence's share of a step; not changed once it is made, and not frozen only because that costs time.
 
     ``tokens`` are fed at positions ``start .. start + len(tokens) - 1``; ``block_ids`` hold KV for all of
     them. The model's choice is wanted after each of the last ``num_samples`` of them: the choice after

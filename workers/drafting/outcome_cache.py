@@ -1,11 +1,19 @@
 """Drafts that arrived for one sequence, kept until its text shows which of them guessed right."""
 
 from collections.abc import Sequence as Seq
+from dataclasses import dataclass
 
 from workers.contract.draft import Outcome
 
 CAPACITY = 64
 """Outcomes kept per sequence: three verdicts at each of 16 positions, and some to spare."""
+
+
+@dataclass(slots=True)
+class _Kept:
+    outcome: Outcome
+    fresh: bool = True
+    """It has not given a draft yet."""
 
 
 class OutcomeCache:
@@ -25,19 +33,26 @@ class OutcomeCache:
         self.additions = 0
         """Outcomes that were added."""
         self._capacity = capacity
-        self._fresh: dict[Outcome, bool] = {}  # in order of arrival -> True until it first gave a draft
+        self._kept: dict[tuple[int, int], _Kept] = {}  # by base, in order of arrival
 
     def __len__(self) -> int:
-        return len(self._fresh)
+        return len(self._kept)
 
     def add(self, outcome: Outcome) -> None:
-        """Keep an outcome; a duplicate is counted once."""
-        if outcome in self._fresh:
-            return
-        if len(self._fresh) >= self._capacity:
-            self._drop(next(iter(self._fresh)))
+        """Keep an outcome. Of two with one base the longer is kept, the later if they are equally long."""
+        key = (outcome.base_len, outcome.base_hash)
+        known = self._kept.get(key)
+        if known is not None:
+            if known.outcome.continuation == outcome.continuation:
+                return
+            if len(known.outcome.continuation) > len(outcome.continuation):
+                self.stale += 1
+                return
+            self._drop(key)
+        elif len(self._kept) >= self._capacity:
+            self._drop(next(iter(self._kept)))
         self.additions += 1
-        self._fresh[outcome] = True
+        self._kept[key] = _Kept(outcome)
 
     def draft(self, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> tuple[int, ...]:
         """Return the longest draft that follows ``tokens``; empty where no outcome fits.
@@ -45,36 +60,35 @@ class OutcomeCache:
         ``hashes[i]`` is the prefix hash of the first ``prompt_len + i`` tokens, up to all of them. Outcomes
         that no later token can make fit are dropped on the way.
         """
-        best: Outcome | None = None
+        best: _Kept | None = None
         length, reach = len(tokens), 0
-        outdated: list[Outcome] = []
-        for outcome in self._fresh:
-            since = length - outcome.base_len
+        outdated: list[tuple[int, int]] = []
+        for key, kept in self._kept.items():
+            since = length - key[0]
             if since < 0:
                 continue
-            if not _fits(outcome, since, tokens, prompt_len, hashes):
-                outdated.append(outcome)
-            elif len(outcome.continuation) - since >= reach:
-                best, reach = outcome, len(outcome.continuation) - since
-        for outcome in outdated:
-            self._drop(outcome)
+            left = len(kept.outcome.continuation) - since
+            if left <= 0 or not _fits(kept.outcome, since, tokens, prompt_len, hashes):
+                outdated.append(key)
+            elif left >= reach:
+                best, reach = kept, left
+        for key in outdated:
+            self._drop(key)
         if best is None:
             return ()
-        if self._fresh[best]:
-            self._fresh[best] = False
+        if best.fresh:
+            best.fresh = False
             self.used += 1
-        return best.continuation[length - best.base_len :]
+        return best.outcome.continuation[length - best.outcome.base_len :]
 
-    def _drop(self, outcome: Outcome) -> None:
-        if self._fresh.pop(outcome):
-            self.stale += 1
+    def _drop(self, key: tuple[int, int]) -> None:
+        self.stale += self._kept.pop(key).fresh
 
 
 def _fits(outcome: Outcome, since: int, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> bool:
-    """True where the base is right, the ``since`` tokens after it agree and something is left to propose."""
+    """True where the base is right, and the ``since`` tokens after it agree."""
     return (
         prompt_len <= outcome.base_len
-        and since < len(outcome.continuation)
         and hashes[outcome.base_len - prompt_len] == outcome.base_hash
-        and tuple(tokens[outcome.base_len :]) == outcome.continuation[:since]
+        and (since == 0 or tuple(tokens[outcome.base_len :]) == outcome.continuation[:since])
     )

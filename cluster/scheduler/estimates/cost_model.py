@@ -21,7 +21,7 @@ ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
 SIZES_PER_DOUBLING = 2
-POINTS_PER_DOUBLING = 16
+POINTS_PER_DOUBLING = 8
 """A curve over many sizes is computed at so many per doubling and straight between them."""
 
 

@@ -30,6 +30,8 @@ from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
+NOTHING = Draft()
+
 
 class AdaptiveSpeculation:
     """Speculation by goodput. All that it knows are the events and times that it was told."""
@@ -117,8 +119,8 @@ class AdaptiveSpeculation:
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """See Speculation."""
-        draft = self._drafts.get(active, Draft())
-        return Draft(draft.tokens[:room], draft.source) if room > 0 else Draft()
+        draft = self._drafts.get(active, NOTHING)
+        return draft if len(draft.tokens) <= room else Draft(draft.tokens[: max(room, 0)], draft.source)
 
     def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
         """Learn how long the block took, and from its guesses what the text says of them by now."""
@@ -177,12 +179,12 @@ class AdaptiveSpeculation:
     def _at_hand(self, active: ActiveRequest) -> Draft:
         limit = draft_limit(self._settings, active)
         if limit == 0:
-            return Draft()
+            return NOTHING
         if tokens := active.drafted():
             return Draft(tokens[:limit], DraftSource.DRAFTER)
         if self._settings.lookup:
             return Draft(active.looked_up(limit), DraftSource.LOOKUP)
-        return Draft()
+        return NOTHING
 
     def _go(self, decoding: Seq[ActiveRequest]) -> None:
         """Settle what the step verifies: nothing before costs are known. Look-ups are judged, used or not."""
@@ -195,7 +197,7 @@ class AdaptiveSpeculation:
         self._drafts = {active: Draft(draft.tokens[:n], draft.source) for active, draft, n in cut if n}
 
     def _note_look_up(self, active: ActiveRequest) -> None:
-        draft = self._drafts.get(active, Draft())
+        draft = self._drafts.get(active, NOTHING)
         if draft.source is not DraftSource.DRAFTER and draft_limit(self._settings, active):
             active.acceptance[DraftSource.LOOKUP].note_proposal(bool(draft.tokens))
             _judge_later(active, DraftSource.LOOKUP, Guess(len(active.sequence), draft.tokens))

@@ -9,7 +9,9 @@ verification.)
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from operator import itemgetter
+from itertools import accumulate, chain
+from math import inf
+from operator import truediv
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,23 @@ def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float]
         seconds: the step's time by the number of draft tokens in all, from 0 on; above 0, none falling.
         wait_s: what passes before the step begins.
     """
-    slots = [(s, i) for i, survival in enumerate(survivals) for s in survival]
-    slots.sort(key=itemgetter(0), reverse=True)
-    best_count, best_rate = 0, base_tokens / (wait_s + seconds[0])
-    tokens = base_tokens
-    for count, (survival, _) in enumerate(slots, start=1):
-        tokens += survival
-        total = wait_s + seconds[count]
-        rate = tokens / total
-        if rate > best_rate:
-            best_count, best_rate = count, rate
-        elif tokens + survival * (len(slots) - count) < best_rate * total:
-            break  # not even if the rest were as good as this one and free
-    lengths = [0] * len(survivals)
-    for _, index in slots[:best_count]:
-        lengths[index] += 1
-    return Allocation(lengths, base_tokens + sum(s for s, _ in slots[:best_count]), wait_s + seconds[best_count])
+    slots = sorted(chain.from_iterable(survivals), reverse=True)
+    tokens = list(accumulate(slots, initial=base_tokens))
+    times = [wait_s + s for s in seconds] if wait_s else seconds
+    rates = list(map(truediv, tokens, times))
+    count = rates.index(max(rates))
+    return Allocation(_lengths(survivals, slots, count), tokens[count], times[count])
+
+
+def _lengths(survivals: Seq[Seq[float]], slots: Seq[float], count: int) -> list[int]:
+    """Return how many of the ``count`` best slots are each sequence's; equal ones go to the first sequences."""
+    if count == len(slots):
+        return [len(survival) for survival in survivals]
+    worst = slots[count - 1] if count else inf
+    lengths = [sum(s > worst for s in survival) for survival in survivals]
+    left = count - sum(lengths)
+    for i, survival in enumerate(survivals):
+        more = min(sum(s == worst for s in survival), left) if left else 0
+        lengths[i] += more
+        left -= more
+    return lengths

@@ -16,7 +16,7 @@ MARGIN = 1.01
 estimates are noisy, and to change one's mind has a price."""
 FAVOUR = 1.03
 """By so much must another way be better before it is taken instead of the present one."""
-WEIGHED_EVERY = 4
+WEIGHED_EVERY = 8
 """Steps for which the worth of asking, and everybody's K, are taken to stay the same."""
 
 

@@ -8,6 +8,7 @@ those first that have waited longest, while drafts for the others are made.
 from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.cost_model import CostModel
@@ -21,8 +22,7 @@ INSTANTS = 3
 """Moments of arrival that are weighed against going at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coming:
+class Coming(NamedTuple):
     """A block on its way."""
 
     due: float
@@ -58,6 +58,7 @@ class Scene:
     """Prompt tokens that the step computes besides."""
     lengths: dict[ActiveRequest, int]
     """Lengths of all running sequences, those that do not decode included."""
+    _curves: dict[tuple[int, int], list[float]] = field(default_factory=dict)
 
     def allocate(self, going: Seq[ActiveRequest], survivals: dict[ActiveRequest, list[float]], at: float) -> Allocation:
         """Return the best draft lengths of those that go, the later the departure the lower its goodput."""
@@ -65,9 +66,15 @@ class Scene:
         context = sum(self.lengths.values())
         if len(going) < len(self.decoding):
             context -= sum(self.lengths[active] for active in self.decoding) - sum(map(self.lengths.__getitem__, going))
-        base = self.other_positions + len(going)
-        curve = self.costs.step_curve(base, context, sum(map(len, chosen)))
-        return allocate(chosen, len(going), curve, at - self.now)
+        curve = self._curve(self.other_positions + len(going), context)
+        return allocate(chosen, len(going), curve[: 1 + sum(map(len, chosen))], at - self.now)
+
+    def _curve(self, positions: int, context: int) -> list[float]:
+        """Return what a step takes by its draft tokens, up to all there may be."""
+        if (positions, context) not in self._curves:
+            most = sum(map(len, self.at_hand.values())) + sum(len(block.survival) for block in self.coming)
+            self._curves[positions, context] = self.costs.step_curve(positions, context, most)
+        return self._curves[positions, context]
 
     def wait_for(self, moment: float) -> Departure:
         """Return the decision to wait for a block that is due at a moment."""

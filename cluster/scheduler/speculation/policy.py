@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.cost_model import CostModel
@@ -13,8 +13,7 @@ from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+class Draft(NamedTuple):
     """The draft chosen for one row; empty where the sequence decodes plainly."""
 
     tokens: Seq[int] = ()

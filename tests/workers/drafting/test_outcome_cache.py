@@ -91,10 +91,20 @@ def test_duplicates_count_once_and_size_is_bounded():
     for _ in range(3):
         cache.add(outcome(PROMPT, 1))
     assert len(cache) == 1
-    cache.add(outcome(PROMPT, 2))
-    cache.add(outcome(PROMPT, 3))
+    cache.add(outcome([*PROMPT, 1], 2))
+    cache.add(outcome([*PROMPT, 2], 3))
     assert len(cache) == 2
     assert cache.stale == 1
+
+
+def test_of_two_with_one_base_the_longer_is_kept():
+    cache = OutcomeCache()
+    cache.add(outcome(PROMPT, 1, 2))
+    cache.add(outcome(PROMPT, 3))
+    assert draft(cache, PROMPT) == (1, 2)
+    cache.add(outcome(PROMPT, 4, 5, 6))
+    assert draft(cache, PROMPT) == (4, 5, 6)
+    assert (len(cache), cache.used, cache.stale) == (1, 2, 1)
 
 
 @given(
