@@ -56,10 +56,16 @@ class Report:
     loaded_tokens: int = 0
     loaded_seconds: float = 0.0
     """Up to the first answer that had no successor: afterwards the load is no longer what it was to be."""
+    loaded_target_s: float = 0.0
+    """Time that targets were busy up to then, all of them together."""
+    loaded_drafter_s: float = 0.0
+    """The same of drafters."""
     asked: int = 0
     """Blocks that were asked for."""
     drafts: int = 0
     """Drafts that were verified."""
+    accepted: int = 0
+    """Their tokens that were right."""
     requests: dict[str, Timing] = field(default_factory=dict)
 
     @property
@@ -112,6 +118,7 @@ class Simulation:
         counters = [target.planner.counters for target in self.targets]
         self.report.asked = sum(c.draft_blocks_asked for c in counters)
         self.report.drafts = sum(c.num_drafts for c in counters)
+        self.report.accepted = sum(sum(c.accepted_tokens_by_source) for c in counters)
         return self.report
 
     def submit(self) -> bool:
@@ -148,3 +155,5 @@ class Simulation:
         report.seconds = now
         if self._full or not report.loaded_tokens:
             report.loaded_tokens, report.loaded_seconds = report.tokens, now
+            report.loaded_target_s = sum(target.busy_s for target in self.targets)
+            report.loaded_drafter_s = sum(drafter.busy_s for drafter in self.drafters)

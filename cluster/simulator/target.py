@@ -1,12 +1,14 @@
 """A target in simulated time: the planner that serves, and a model that is nothing but its cost."""
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.events import Arrived, DraftersConnected, DraftsArrived, Event
 from cluster.scheduler.planner import Planner
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.settings import SchedulerSettings, Way
+from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.simulator.drafter import SimulatedDrafter
 from cluster.simulator.hardware import Hardware
 from cluster.simulator.synthetic import VOCAB_SIZE, token
@@ -37,6 +39,9 @@ class SimulatedTarget:
         self.requests = 0
         """Requests that it has been sent and has not answered."""
         self.busy_s = 0.0
+        """In steps, and between steps that follow each other."""
+        self.ways: Counter[Way | None] = Counter()
+        """Steps by the way in which drafters were being asked; None: they were not."""
         self._hardware = hardware
         self._drafters = drafters
         self._timeline = timeline
@@ -83,13 +88,24 @@ class SimulatedTarget:
         self._timeline.after(seconds, lambda: self._end_of_step(plan, started))
 
     def _end_of_step(self, plan: StepPlan, started: float) -> None:
-        self._stepping = False
         self._observe()
         progress = self.planner.commit(plan, chosen(plan), started, self._timeline.now)
+        self.ways[self._way()] += 1
         self._post()
         self.requests -= sum(item.finish_reason is not None for item in progress)
         self._on_progress(progress)
+        overhead = self._hardware.overhead_s(len(plan.rows))
+        self.busy_s += overhead
+        self._timeline.after(overhead, self._ready)
+
+    def _ready(self) -> None:
+        self._stepping = False
         self._go_on()
+
+    def _way(self) -> Way | None:
+        speculation = self.planner._speculation
+        asking = isinstance(speculation, AdaptiveSpeculation) and speculation.asking
+        return speculation.value.way if asking else None
 
     def _observe(self) -> None:
         for event in self._inbox:
