@@ -12,8 +12,9 @@ from rich.table import Table
 
 from cluster.commands.bench import prepare_output, redacted
 from cluster.commands.bench_progress import SweepProgress
+from cluster.commands.models import prepare_models
 from cluster.commands.terminal import console, errors, errors_as_sentences
-from cluster.config_loader import explain
+from cluster.config_loader import explain, load_config
 from cluster.plan.builtin import BUILTIN, DEFAULT, builtin
 from cluster.plan.fleet import Demand
 from cluster.plan.profile import HardwareProfile, load_profile
@@ -22,6 +23,7 @@ from cluster.plan.report import Plan, today
 from cluster.plan.sweep import fleets, sweep
 from cluster.plan.table import WIDTH, markdown, render
 from workers.contract.errors import ConfigurationError
+from workers.settings import DEFAULT_MODEL
 
 M = TypeVar("M", bound=BaseModel)
 N = TypeVar("N", int, float)
@@ -46,6 +48,11 @@ def plan(
     max_itl_ms: Annotated[float | None, typer.Option(help="Only recommend what has this ITL at p95.")] = None,
     max_ttft_ms: Annotated[float | None, typer.Option(help="Only recommend what has this TTFT at p95.")] = None,
     seed: Annotated[int, typer.Option(help="Of arrivals, acceptance and jitter.")] = 0,
+    measure: Annotated[
+        Path | None, typer.Option(help="Measure this machine first: minutes. Writes the profile into this new file.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="With --measure: the target.")] = DEFAULT_MODEL,
+    drafter: Annotated[str, typer.Option(help="With --measure: draft model, or 'ngram'.")] = "ngram",
     output: Annotated[Path | None, typer.Option(help="Folder for plan.json, plan.md and plan.png.")] = None,
     plots: Annotated[bool, typer.Option(help="Draw the plot into that folder.")] = True,
 ) -> None:
@@ -61,7 +68,10 @@ def plan(
         limits = _validated(Limits, max_itl_ms=max_itl_ms, max_ttft_ms=max_ttft_ms)
         if output is not None:
             prepare_output(output, plots=plots)
-        costs = _profile(profile).changed(
+        if measure is not None and profile is not None:
+            raise ConfigurationError("give either a profile or --measure, which makes one")
+        known = _profile(profile) if measure is None else _measured(measure, model, drafter)
+        costs = known.changed(
             prompt_tokens=prompt_tokens,
             answer_tokens=answer_tokens,
             acceptance=None if acceptance is None else _numbers("--acceptance", acceptance, float),
@@ -89,6 +99,24 @@ def _profile(named: str | None) -> HardwareProfile:
     if named is None or named in BUILTIN:
         return builtin(named or DEFAULT)
     return load_profile(Path(named)) if Path(named).exists() else builtin(named)
+
+
+def _measured(file: Path, model: str, drafter: str) -> HardwareProfile:
+    """Measure this machine and write its profile, into a file that is not there yet: one may have taken minutes."""
+    from cluster.plan.measure import measure_profile, save_profile
+
+    if file.exists():
+        raise ConfigurationError(f"{file} exists: give it as the profile to plan with it, or another name to measure")
+    prepare_output(file.parent, plots=False)
+    overrides = {"target": {"model": model}, "drafters": {"model": drafter}}
+    config = prepare_models(load_config(overrides=overrides), lambda line: errors.print(line, markup=False))
+    if not config.drafters.enabled:
+        raise ConfigurationError("--drafter must be a model or 'ngram': a profile tells what drafters cost")
+    with errors.status("measuring this machine") as status:
+        made = measure_profile(config.target.runner_settings(), config.drafters.drafter_settings(), status.update)
+    save_profile(made, file)
+    console.print(f"measured profile saved in {file}", markup=False)
+    return made
 
 
 def _validated(kind: type[M], **values: object) -> M:

@@ -36,8 +36,9 @@ def save_plot(plan: Plan, file: Path) -> None:
     ]
     if plan.priced:
         panels.append(("Cost", "per million tokens", [("-", "", lambda fleet: fleet.cost_per_million)]))
-    figure = Figure(figsize=(PANEL[0] * len(panels), PANEL[1]), layout="constrained")
-    columns: list[Axes] = list(figure.subplots(1, len(panels)))
+    rows, wide = (2, 2) if plan.priced else (1, len(panels))
+    figure = Figure(figsize=(PANEL[0] * wide, PANEL[1] * rows), layout="constrained")
+    columns: list[Axes] = list(figure.subplots(rows, wide).flat)
     ratios = sorted({fleet.ratio for fleet in plan.fleets})
     for axes, (title, unit, lines) in zip(columns, panels, strict=True):
         for style, label, read in lines:
