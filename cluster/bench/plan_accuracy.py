@@ -2,7 +2,8 @@
 
 Each round calibrates (with other numbers of requests at once and other lengths than those that are checked) and
 measures, in an order that is shuffled, so that both see the machine in the same moods; medians over the rounds count
-on either side. On a machine that others use this compares moods all the same: let it be quiet. Drafts are those of a recorded drafter (`recorded_drafter`), whose quality is known whatever models there are.
+on either side. On a machine that others use this compares moods all the same: let it be quiet. Drafts are those of a
+recorded drafter (`recorded_drafter`), whose quality is known whatever models there are.
 """
 
 import argparse

@@ -1,13 +1,13 @@
 """From what engines were seen to do to the figures of a profile.
 
-Times vary with whoever else uses the machine: the same step is seen several times, its median counts, and rounds of
-other measurements may lie in between.
+Times vary with whoever else uses the machine: a step that is seen in several rounds counts by its median over them.
+Neighbouring steps of a run count by their mean, as they do in throughput: a median would leave out the slow ones.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable
 from collections.abc import Sequence as Seq
-from statistics import median
+from statistics import fmean, median
 
 from cluster.plan.observation import Observation, SeenBlock, SeenStep
 from cluster.plan.profile import MS, DraftCosts, StepCosts
@@ -19,7 +19,7 @@ AT_ONCE = (1, 3, 6, 12, 24, 40)
 DRAFTED = ((1, 4), (1, 1), (6, 4), (6, 2), (24, 4))
 """Sequences and draft length of the runs with drafters."""
 SMOOTHED = 16
-"""Decoding steps that follow each other, of which the median counts: they differ in context by a little."""
+"""Decoding steps that follow each other, which make one point of the fit: they differ in context by a little."""
 NO_DECAY = 1.0
 
 
@@ -100,7 +100,7 @@ class Calibration:
             self._blocks[block.draft_length, block.sequences].append(block.seconds)
 
     def _smoothed(self) -> Iterable[tuple[tuple[int, int, int], float]]:
-        """Yield size and median time of steps; of decoding ones, of some that follow each other."""
+        """Yield size and time of steps; of decoding ones, of some that follow each other."""
         decoding: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
         for (rows, positions, context), seen in sorted(self._steps.items()):
             if positions == rows:
@@ -111,7 +111,7 @@ class Calibration:
             for first in range(0, len(points), SMOOTHED):
                 part = points[first : first + SMOOTHED]
                 context = sum(context for context, _ in part) // len(part)
-                yield (rows, rows, context), median(seconds for _, seconds in part)
+                yield (rows, rows, context), fmean(seconds for _, seconds in part)
 
 
 def _ms(seconds: float) -> float:

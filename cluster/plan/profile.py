@@ -4,6 +4,7 @@ Times are milliseconds here, where people read and write them, and seconds every
 """
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
@@ -18,6 +19,8 @@ MAX_MS = 60_000.0
 MAX_PRICE = 1e6
 MAX_TOKENS = 32_768
 MS = 1e-3
+
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class StepCosts(Settings):
@@ -78,7 +81,7 @@ class HardwareProfile(Settings):
     """By what share a target's step takes longer beside a drafter at work: 0 on hardware of its own."""
     jitter: float = Field(default=0.05, ge=0, lt=1)
     """Times vary evenly by this share up and down."""
-    acceptance: tuple[float, ...] = Field(min_length=1, max_length=MAX_DRAFT_LENGTH)
+    acceptance: tuple[Share, ...] = Field(min_length=1, max_length=MAX_DRAFT_LENGTH)
     """Probability that a draft's first, second ... token is right if all before it are; the last one holds for all
     later ones."""
     prompt_tokens: int = Field(default=256, ge=1, le=MAX_TOKENS)
