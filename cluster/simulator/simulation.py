@@ -92,6 +92,7 @@ class Simulation:
         """Prepare a run; ``acceptance`` are SyntheticAcceptance's rates."""
         self.hardware = hardware
         self.rng = random.Random(seed)
+        self._arrivals = random.Random(seed)  # of their own, so that every fleet sees the same
         self.acceptance = SyntheticAcceptance(acceptance, self.rng)
         self.timeline = Timeline()
         self.report = Report()
@@ -141,7 +142,7 @@ class Simulation:
 
     def _arrive(self, rate: float) -> None:
         if self.submit():
-            self.timeline.after(self.rng.expovariate(rate), lambda: self._arrive(rate))
+            self.timeline.after(self._arrivals.expovariate(rate), lambda: self._arrive(rate))
 
     def _take(self, progress: list[Progress]) -> None:
         report, now = self.report, self.timeline.now

@@ -5,6 +5,7 @@ import pytest
 from cluster.plan.fleet import Demand, cost_per_million, simulate
 from cluster.plan.recommend import Limits, recommend
 from cluster.plan.sweep import MAX_FLEETS, fleets, sweep
+from cluster.simulator.simulation import Load, Simulation
 from tests.cluster.plan.made import profile
 from workers.contract.errors import ConfigurationError
 
@@ -62,6 +63,17 @@ def test_arrivals_faster_than_answers_are_noticed():
     assert slow.keeps_up
     assert not fast.keeps_up
     assert fast.ttft.p95 > 10 * slow.ttft.p95
+
+
+def test_every_fleet_sees_the_same_arrivals():
+    load = Load(1, 20, prompt_tokens=1, answer_tokens=20, rate=5.0)
+    sent = []
+    for drafters in (0, 2):
+        costs = profile(jitter=0.1)
+        report = Simulation(costs.hardware, [0.8], load, costs.scheduler, drafters=drafters).run()
+        sent.append([timing.sent for timing in report.requests.values()])
+    assert sent[0] == sent[1]
+    assert len(set(sent[0])) == 20
 
 
 def test_a_plan_is_the_same_every_time():
