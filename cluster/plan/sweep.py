@@ -2,8 +2,8 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from cluster.plan.fleet import MAX_DRAFTERS, MAX_TARGETS, Demand, FleetFigures, simulate
 from cluster.plan.profile import HardwareProfile
@@ -57,17 +57,24 @@ def sweep(
     processes = min(os.cpu_count() or 1, len(combinations))
     if processes == 1 or tokens < WORTH_A_PROCESS:
         return [_told(simulate(profile, demand, *fleet), done) for fleet in combinations]
-    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"))
-    try:
-        # Those with the most to simulate first, so that no process is left alone with one of them at the end.
-        order = sorted(combinations, key=lambda fleet: (fleet[1] > 0, fleet), reverse=True)
-        futures = {pool.submit(simulate, profile, demand, *fleet): fleet for fleet in order}
-        figures = {futures[future]: _told(future.result(), done) for future in as_completed(futures)}
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
+    # Those with the most to simulate first, so that no process is left alone with one of them at the end.
+    order = sorted(combinations, key=lambda fleet: (fleet[1] > 0, fleet), reverse=True)
+    jobs = [(profile, demand, fleet) for fleet in order]
+    figures: dict[Fleet, FleetFigures] = {}
+    # Leaving the context ends the processes at once, whatever they are at: Ctrl-C need not wait for a simulation.
+    with multiprocessing.get_context("spawn").Pool(processes, _leave_interrupts_to_the_parent) as pool:
+        for fleet, made in pool.imap_unordered(_simulate, jobs):
+            figures[fleet] = _told(made, done)
     return [figures[fleet] for fleet in combinations]
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _simulate(job: tuple[HardwareProfile, Demand, Fleet]) -> tuple[Fleet, FleetFigures]:
+    profile, demand, fleet = job
+    return fleet, simulate(profile, demand, *fleet)
 
 
 def _told(figures: FleetFigures, done: Callable[[], None]) -> FleetFigures:
