@@ -71,19 +71,23 @@ class Observation:
 
 
 class EngineWatch:
-    """Follows an engine; ``take`` hands out what has been seen. See `EngineObserver` for the methods."""
+    """Follows an engine; ``take`` hands out what has been seen. See `EngineObserver` for the methods.
 
-    def __init__(self, draft_length: int = 0) -> None:
-        """Watch an engine whose drafters are asked for ``draft_length`` tokens; 0: acceptance is not counted."""
-        self._draft_length = draft_length
+    Acceptance is that of an engine that waits for its blocks: one that comes too late counts as not right.
+    """
+
+    def __init__(self) -> None:
+        """Watch an engine from its start."""
         self._seen = Observation()
         self._ended: float | None = None
         self._asked: dict[int, tuple[float, int, int]] = {}
+        self._wanted: dict[int, int] = {}  # draft tokens that the next verification of a sequence was to have
 
     def take(self) -> Observation:
         """Return what was seen since the last call; the engine must be idle."""
         seen, self._seen = self._seen, Observation()
         self._asked.clear()
+        self._wanted.clear()
         return seen
 
     def submitted(self, request_id: str, at: float) -> None:
@@ -117,9 +121,10 @@ class EngineWatch:
         self._seen.steps.append(step)
         self._ended = ended
         for row, sampled in zip(plan.rows, output.sampled if output else (), strict=False):
-            if self._draft_length and row.num_samples and len(row.tokens) == row.num_samples:
+            wanted = self._wanted.pop(row.seq_id, 0) if row.num_samples else 0
+            if wanted and len(row.tokens) == row.num_samples:
                 accepted = len(verify(row.draft, sampled)) - 1
-                self._seen.count_draft(self._draft_length, len(row.draft), accepted)
+                self._seen.count_draft(wanted, len(row.draft), accepted)
 
     def progressed(self, progress: Seq[Progress], at: float) -> None:
         """Nothing of interest."""
@@ -129,6 +134,7 @@ class EngineWatch:
         commits = [op for op in ops if isinstance(op, CommitDraft) and op.draft_length]
         for commit in commits:
             self._asked[commit.seq_id] = (at, commit.draft_length, len(commits))
+            self._wanted[commit.seq_id] = commit.draft_length
 
     def close(self, at: float) -> None:
         """Nothing of interest."""

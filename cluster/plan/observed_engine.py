@@ -68,7 +68,7 @@ def main() -> None:
     threading.Thread(target=loop.run_forever, daemon=True).start()
     scheduler = SchedulerSettings.model_validate_json(arguments.scheduler)
     drafters = [DrafterSettings.model_validate_json(arguments.drafter)] if arguments.drafter else []
-    watch = EngineWatch(scheduler.draft_length if drafters or arguments.recorded else 0)
+    watch = EngineWatch()
     runner = ModelRunner.from_settings(RunnerSettings.model_validate_json(arguments.settings))
     cluster = LocalCluster(runner, drafters, scheduler, observer=watch)
     engine = DraftedEngine(cluster, arguments.answers, arguments.recorded.split())

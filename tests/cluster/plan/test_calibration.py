@@ -87,7 +87,9 @@ def test_acceptance_counts_what_was_reached_and_what_was_missing():
 
 
 def test_an_engine_is_followed_through_a_step_and_a_block():
-    watch = EngineWatch(draft_length=2)
+    watch = EngineWatch()
+    watch.ordered([CommitDraft(1, 10, [5], 2)], 0.5)
+    watch.took(DraftsArrived([DraftBlock(1, [Outcome(11, 0, (6, 7))])], 0.6), 0.7)
     watch.stepped(StepPlan((row([5, 6, 7], 10, 3),)), StepOutput([[6, 9, 9]]), 1.0, 1.5)
     watch.ordered([CommitDraft(1, 12, [6], 2)], 1.6)
     watch.stepped(StepPlan((row([9], 12, 1),)), StepOutput([[4]]), 1.7, 2.0)
@@ -99,7 +101,17 @@ def test_an_engine_is_followed_through_a_step_and_a_block():
     assert [step.drafting for step in seen.steps] == [False, True, False]
     gaps = [step.gap for step in seen.steps]
     assert gaps == [None, pytest.approx(0.2), None], "what waits in between says nothing of planning"
-    assert [(b.draft_length, b.sequences, round(b.seconds, 6)) for b in seen.blocks] == [(2, 1, 0.3)]
-    assert (seen.tried, seen.right) == ([3, 1], [1, 0])
+    assert [(b.draft_length, b.sequences, round(b.seconds, 6)) for b in seen.blocks] == [(2, 1, 0.1), (2, 1, 0.3)]
+    assert (seen.tried, seen.right) == ([2, 1], [1, 0])
     assert watch.take() == Observation()
     assert Observation.from_json(asdict(seen)) == seen
+
+
+def test_a_draft_is_held_against_what_was_ordered():
+    """One right token, as ordered, says nothing of a second position; a step without an order says nothing at all."""
+    watch = EngineWatch()
+    watch.ordered([CommitDraft(1, 10, [5], 1)], 0.5)
+    watch.stepped(StepPlan((row([5, 6], 10, 2),)), StepOutput([[6, 9]]), 1.0, 1.5)
+    watch.stepped(StepPlan((row([9], 12, 1),)), StepOutput([[4]]), 1.7, 2.0)
+    seen = watch.take()
+    assert (seen.tried, seen.right) == ([1], [1])
