@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.bench.machine import describe_machine
+from cluster.bench.recorded_drafter import RecordedDrafter
 from cluster.bench.report import save_report
 from cluster.bench.workload import GREEDY, NEW_TOKENS, Workload
 from cluster.plan.calibration import Calibration
-from cluster.plan.fleet import Demand, simulate
+from cluster.plan.fleet import Demand, prepare
 from cluster.plan.measure import (
     IN_TURN,
     PLAIN,
@@ -76,14 +77,21 @@ class Check:
 
 
 def predict(profile: HardwareProfile, check: Check, prompts: Sequence[Sequence[int]], new_tokens: int) -> float:
-    """Return the tokens per second that the simulation has for a check's workload."""
+    """Return the tokens per second that the simulation has for a check's workload.
+
+    The scheduler learns while it serves, and those of the engines have a warm-up behind them: so has this one.
+    """
     scheduler, drafters = KINDS[check.drafter]
     used = prompts[: check.concurrency]
     length = sum(map(len, used)) // len(used)
     asked = profile.changed(prompt_tokens=length, answer_tokens=new_tokens, scheduler=scheduler.model_dump())
     demand = Demand(concurrency=check.concurrency, requests=check.concurrency)
-    figures = simulate(asked, demand, 1, drafters)
-    return figures.tokens / figures.seconds
+    simulation = prepare(asked, demand, 1, drafters)
+    warm_up = simulation.run()
+    tokens, seconds = warm_up.tokens, warm_up.seconds
+    simulation.left = check.concurrency
+    report = simulation.run()
+    return (report.tokens - tokens) / (report.seconds - seconds)
 
 
 def table(checks: Sequence[Check]) -> Table:
@@ -137,7 +145,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> tuple[HardwarePr
                     calibration.add(seen)
                 elif number:
                     asked_by.measured.append(seen.tokens_per_second)
-    profile = profile_of(calibration, "this machine", prompts)
+    profile = profile_of(calibration, "this machine", prompts, runs_ahead=RecordedDrafter.runs_ahead)
     for check in checks:
         check.predicted = predict(profile, check, prompts, arguments.new_tokens)
     return profile, checks

@@ -10,7 +10,7 @@ from cluster.bench.load.values import percentile
 from cluster.plan.profile import HardwareProfile
 from cluster.scheduler.settings import Way
 from cluster.simulator.simulation import Load, Simulation, Timing
-from workers.settings import Settings
+from workers.settings import DrafterSettings, Settings
 
 MAX_CONCURRENCY = 4096
 MAX_RATE = 10_000.0
@@ -23,6 +23,8 @@ RATE_SECONDS = 30
 LEAST_REQUESTS = 16
 PLAIN = "plain"
 """Steps of which drafters were not asked."""
+RUN_AHEAD_ROWS = DrafterSettings().run_ahead_rows
+"""As a drafter is set up unless told otherwise."""
 BACKLOG = 0.05
 """A fleet keeps up with arrivals where no larger share of them waits for its first token when the last one arrives."""
 MOST_WARM_UP = 0.5
@@ -106,19 +108,25 @@ class FleetFigures(Settings):
         return self.goodput / self.targets
 
 
-def simulate(profile: HardwareProfile, demand: Demand, targets: int, drafters: int) -> FleetFigures:
-    """Serve the demand with so many targets that share so many drafters; none of the latter decodes plainly."""
+def prepare(profile: HardwareProfile, demand: Demand, targets: int, drafters: int) -> Simulation:
+    """Return a simulation of the demand that has not been run."""
     load = Load(demand.concurrency, demand.num_requests, profile.prompt_tokens, profile.answer_tokens, rate=demand.rate)
     settings = profile.scheduler.model_copy(update={"lookup": False})
-    simulation = Simulation(
+    return Simulation(
         profile.hardware,
         profile.acceptance,
         load,
         settings,
         targets=targets,
         drafters=drafters,
+        run_ahead_rows=RUN_AHEAD_ROWS if profile.drafter.runs_ahead else 0,
         seed=demand.seed,
     )
+
+
+def simulate(profile: HardwareProfile, demand: Demand, targets: int, drafters: int) -> FleetFigures:
+    """Serve the demand with so many targets that share so many drafters; none of the latter decodes plainly."""
+    simulation = prepare(profile, demand, targets, drafters)
     report = simulation.run()
     timings = list(report.requests.values())
     first_wave = demand.concurrency if demand.rate is None else 0

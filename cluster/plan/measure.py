@@ -17,6 +17,7 @@ from cluster.plan.profile import HardwareProfile
 from cluster.plan.report import today
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from workers.checkpoint.source import resolve_model
+from workers.drafting.server import NGRAM
 from workers.settings import DrafterSettings, RunnerSettings
 from workers.threads import SPIN_COUNT
 from workers.tokenizer import Tokenizer
@@ -52,11 +53,14 @@ def measure_profile(runner: RunnerSettings, drafter: DrafterSettings, tell: Call
         for workload in drafted_workloads(prompts):
             tell(f"drafting, {len(workload.prompts)} at once")
             calibration.add(drafted(workload))
-    return profile_of(calibration, f"{Path(runner.model).name} with {drafter.model}, this machine", prompts)
+    name = f"{Path(runner.model).name} with {drafter.model}, this machine"
+    return profile_of(calibration, name, prompts, runs_ahead=drafter.model != NGRAM)
 
 
-def profile_of(calibration: Calibration, name: str, prompts: Sequence[Sequence[int]]) -> HardwareProfile:
-    """Return the profile that the observations so far amount to.
+def profile_of(
+    calibration: Calibration, name: str, prompts: Sequence[Sequence[int]], *, runs_ahead: bool
+) -> HardwareProfile:
+    """Return the profile that the observations so far amount to; ``runs_ahead``: whether the drafter does.
 
     Raises:
         CalibrationError: Too little was seen.
@@ -67,7 +71,7 @@ def profile_of(calibration: Calibration, name: str, prompts: Sequence[Sequence[i
         name=name,
         origin=f"measured {today()} on {machine['cores']} cores of {machine['processor']}, commit {machine['commit']}",
         target=calibration.step_costs(),
-        drafter=drafter,
+        drafter=drafter.model_copy(update={"runs_ahead": runs_ahead}),
         round_trip_ms=round_trip_ms,
         acceptance=calibration.acceptance() or (0.0,),
         prompt_tokens=sum(map(len, prompts)) // len(prompts),

@@ -59,6 +59,8 @@ class DraftCosts(Settings):
     fixed_ms: float = Field(ge=0, le=MAX_MS)
     per_row_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
     """For each sequence, and for each guess that runs ahead."""
+    runs_ahead: bool = True
+    """Whether it prepares for verdicts while the target comes to them: models do, n-gram look-up does not."""
     price_per_hour: float | None = Field(default=None, ge=0, le=MAX_PRICE)
     """Of one drafter, in the currency of the target's. None: not known."""
 

@@ -144,6 +144,7 @@ def test_what_was_measured_is_saved_and_planned_with(monkeypatch, tmp_path):
     assert made.origin.startswith("measured ")
     assert made.target.step_s(4, 0) == pytest.approx(0.024, rel=0.05)
     assert (made.acceptance, made.prompt_tokens) == ((0.6,), 4)
+    assert not made.drafter.runs_ahead, "look-up does not"
     assert "Recommended: " in result.stdout
     again = run("--measure", str(written))
     assert again.exit_code == 2

@@ -37,6 +37,17 @@ def test_drafting_in_turn_speeds_up_as_the_textbook_says():
     assert drafted.ways["in_turn"] > 0.9
 
 
+def test_a_drafter_that_does_not_run_ahead_cannot_beat_drafting_in_turn():
+    """What n-gram look-up can bring at most: E tokens per step and block."""
+    costs = {"fixed_ms": 2.0}
+    apart = [
+        simulate(profile(drafter={**costs, "runs_ahead": ahead}), Demand(concurrency=1, requests=12), 1, 1).goodput
+        for ahead in (False, True)
+    ]
+    bound = (1 - 0.8**5) / (1 - 0.8) / (0.020 + 4 * 0.002)
+    assert apart[0] < 1.05 * bound < apart[1]
+
+
 def test_more_drafters_bring_more_where_one_is_too_slow_for_all():
     costs = profile(drafter={"fixed_ms": 0.5, "per_row_ms": 0.5}, acceptance=[0.9])
     figures = sweep(costs, Demand(concurrency=16, requests=48), fleets([1], [0, 1, 4]), lambda: None)
