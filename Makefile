@@ -47,6 +47,9 @@ bench-load: $(VENV)/.dev  ## A running endpoint or a local engine under load, wi
 bench-overhead: $(VENV)/.dev  ## What scheduling a step costs, without a model, and where it goes
 	$(BIN)/python -m cluster.bench.step_overhead $(ARGS)
 
+bench-plan: $(VENV)/.dev  ## Does `outrider plan` predict this machine? Simulated throughput beside measured
+	$(BIN)/python -m cluster.bench.plan_accuracy $(ARGS)
+
 check: lint types imports stubs-check  ## Everything but the tests
 
 lint: $(VENV)/.dev  ## ruff: rules and format
@@ -89,4 +92,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults bench bench-speculation bench-pipelining bench-load bench-overhead check lint types imports stubs stubs-check dev clean
+.PHONY: help serve test test-truth test-faults bench bench-speculation bench-pipelining bench-load bench-overhead bench-plan check lint types imports stubs stubs-check dev clean

@@ -15,6 +15,7 @@ import typer
 
 from cluster.commands.bench import bench
 from cluster.commands.models import fetch_model, prepare_models
+from cluster.commands.plan import plan
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
@@ -24,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 models = typer.Typer(no_args_is_help=True)
 app.add_typer(models, name="models", help="Prepare models.")
 app.command()(bench)
+app.command()(plan)
 
 
 @app.callback()

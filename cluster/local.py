@@ -15,6 +15,7 @@ from typing import Self
 from cluster.links.generation.router import Router
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.target_server import TargetServer
+from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from workers.contract.errors import ConfigurationError
 from workers.contract.request import GenerationRequest, Progress
@@ -76,9 +77,13 @@ class LocalCluster:
         drafters: Seq[DrafterSettings] = (),
         scheduler: SchedulerSettings | None = None,
         trace: TraceSettings | None = None,
+        observer: EngineObserver | None = None,
     ) -> None:
-        """Serve a loaded model with the given drafters; none of them decodes plainly. See TargetServer on traces."""
-        self.target = TargetServer(runner, scheduler or SchedulerSettings(), trace)
+        """Serve a loaded model with the given drafters; none of them decodes plainly.
+
+        See TargetServer on traces and observers.
+        """
+        self.target = TargetServer(runner, scheduler or SchedulerSettings(), trace, observer)
         self.drafters = [DrafterProcess(settings) for settings in drafters]
         self.router = Router()
 

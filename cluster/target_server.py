@@ -7,6 +7,7 @@ from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
@@ -23,9 +24,18 @@ class TargetServer:
     draft orders to the pool, one of progress to each ingress stream.
     """
 
-    def __init__(self, runner: ModelRunner, settings: SchedulerSettings, trace: TraceSettings | None = None) -> None:
-        """Serve a loaded model. Raises ConfigurationError where the trace that is wanted cannot be written."""
-        tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else None
+    def __init__(
+        self,
+        runner: ModelRunner,
+        settings: SchedulerSettings,
+        trace: TraceSettings | None = None,
+        observer: EngineObserver | None = None,
+    ) -> None:
+        """Serve a loaded model; ``observer`` watches its engine where no trace is made.
+
+        Raises ConfigurationError where the trace that is wanted cannot be written.
+        """
+        tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
         self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops), observer=tracer)
         self._pool = DrafterPool(
             self.engine.identity, self.engine.incarnation, self.engine.deliver, self.engine.drafters_connected

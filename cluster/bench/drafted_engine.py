@@ -10,6 +10,7 @@ import threading
 import time
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from cluster.bench.worker import serve_workloads
@@ -26,9 +27,12 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 class DraftedEngine:
     """A target and perhaps a drafter, started on an event loop that another thread runs."""
 
-    def __init__(self, runner: ModelRunner, answers: Path, drafter: list[str]) -> None:
-        """Serve a loaded model. ``drafter``: arguments of recorded_drafter; none records the answers instead."""
-        self._cluster = LocalCluster(runner)
+    def __init__(self, cluster: LocalCluster, answers: Path, drafter: list[str]) -> None:
+        """Serve with a cluster that has not been started and has no drafters of its own.
+
+        ``drafter``: arguments of recorded_drafter; none records the answers instead.
+        """
+        self._cluster = cluster
         self._answers = answers
         self._arguments = drafter
         self._drafter: Process | None = None
@@ -70,7 +74,10 @@ class DraftedEngine:
         prompt = list(workload.prompts[index])
         params = SamplingParams(workload.sampling.temperature, top_p=workload.sampling.top_p, seed=index)
         stopping = Stopping(workload.new_tokens)
-        steps = await self._cluster.generate(GenerationRequest(f"bench-{next(self._ids)}", prompt, params, stopping))
+        request = GenerationRequest(f"bench-{next(self._ids)}", prompt, params, stopping)
+        if workload.salt:  # each prompt its own: they begin alike
+            request = replace(request, salt=f"{workload.salt}-{index}")
+        steps = await self._cluster.generate(replace(request, max_draft_tokens=workload.draft_length))
         return Answer(index, prompt, [token for step in steps for token in step.tokens])
 
     def _record(self, answers: list[Answer]) -> None:
@@ -97,7 +104,8 @@ def main() -> None:
     loop = asyncio.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
     settings = RunnerSettings.model_validate_json(arguments.settings)
-    engine = DraftedEngine(ModelRunner.from_settings(settings), arguments.answers, arguments.drafter.split())
+    cluster = LocalCluster(ModelRunner.from_settings(settings))
+    engine = DraftedEngine(cluster, arguments.answers, arguments.drafter.split())
 
     def load() -> Callable[[Workload], Measurement]:
         asyncio.run_coroutine_threadsafe(engine.start(), loop).result()

@@ -10,8 +10,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from cluster.bench.workload import Measurement, Workload
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 class WorkerProcess:
@@ -40,10 +44,14 @@ class WorkerProcess:
 
     def run(self, workload: Workload) -> Measurement:
         """Let the child run a workload."""
+        return Measurement(**self.ask(workload))
+
+    def ask(self, workload: Workload) -> dict[str, Any]:
+        """Let a child that answers with more than a Measurement run a workload; its answer's fields as JSON types."""
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps(workload.to_json()) + "\n")
         self._child.stdin.flush()
-        return Measurement(**json.loads(self._read()))
+        return dict(json.loads(self._read()))
 
     def close(self) -> None:
         """Close the child's input, which ends it."""
@@ -59,7 +67,7 @@ class WorkerProcess:
         return line
 
 
-def serve_workloads(load: Callable[[], Callable[[Workload], Measurement]]) -> None:
+def serve_workloads(load: Callable[[], Callable[[Workload], "DataclassInstance"]]) -> None:
     """Be the child: load, say ready, and run one workload per line until the input ends.
 
     Libraries may print as they like: from here on, everything but the answers goes to stderr.

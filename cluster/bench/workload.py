@@ -32,6 +32,10 @@ class Workload:
     prompts: Sequence[Sequence[int]]
     sampling: Sampling
     new_tokens: int = NEW_TOKENS
+    draft_length: int | None = None
+    """Most draft tokens per verification, for engines with drafters; None: as their settings say."""
+    salt: str = ""
+    """Keeps prompts from being found in the prefix cache of an engine that has seen them with another salt."""
 
     @property
     def num_tokens(self) -> int:

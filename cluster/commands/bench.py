@@ -83,7 +83,7 @@ def bench(
             raise ConfigurationError(explain(error, BenchSettings)) from None
         require_installed("aiohttp", "outrider bench")
         if output is not None:
-            _prepare_output(output, plots=plots)
+            prepare_output(output, plots=plots)
         job = Job(settings, load_prompts(prompts, api), redacted(sys.argv[1:]))
         if url is None:
             report = _bench_locally(job, _local_config(config, model, drafter))
@@ -139,7 +139,7 @@ def _bench(
     return asyncio.run(benchmark)
 
 
-def _prepare_output(folder: Path, *, plots: bool) -> None:
+def prepare_output(folder: Path, *, plots: bool) -> None:
     """Refuse before anything is measured what would fail afterwards."""
     if plots:
         require_installed("matplotlib", "drawing plots (--no-plots leaves them out)")

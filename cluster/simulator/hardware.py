@@ -17,6 +17,8 @@ class Hardware:
     """From a target to a drafter and back."""
     interference: float = 0.0
     """By what share a target's step is slower beside a drafter at work: 0 on hardware of its own."""
+    overhead_s: Callable[[int], float] = lambda rows: 0.0
+    """(rows) -> what passes between a target's steps, for planning and handing tokens out."""
     jitter: float = 0.0
     """Times vary evenly by this share up and down."""
 

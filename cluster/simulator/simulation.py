@@ -49,26 +49,46 @@ class Timing:
     tokens: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What has come together by a moment."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    target_busy_s: float = 0.0
+    """Of all targets together."""
+    drafter_busy_s: float = 0.0
+
+    def __sub__(self, before: "Totals") -> "Totals":
+        return Totals(
+            self.tokens - before.tokens,
+            self.seconds - before.seconds,
+            self.target_busy_s - before.target_busy_s,
+            self.drafter_busy_s - before.drafter_busy_s,
+        )
+
+
 @dataclass
 class Report:
     """What came of a run."""
 
     tokens: int = 0
     seconds: float = 0.0
-    loaded_tokens: int = 0
-    loaded_seconds: float = 0.0
+    loaded: Totals = Totals()
     """From the end of the warm-up to the first answer that had no successor: then the load is no longer what it
     was to be."""
     asked: int = 0
     """Blocks that were asked for."""
     drafts: int = 0
     """Drafts that were verified."""
+    accepted: int = 0
+    """Their tokens that were right."""
     requests: dict[str, Timing] = field(default_factory=dict)
 
     @property
     def goodput(self) -> float:
         """Emitted tokens per simulated second under full load."""
-        return self.loaded_tokens / self.loaded_seconds if self.loaded_seconds else 0.0
+        return self.loaded.tokens / self.loaded.seconds if self.loaded.seconds else 0.0
 
 
 class Simulation:
@@ -89,6 +109,7 @@ class Simulation:
         """Prepare a run; ``acceptance`` are SyntheticAcceptance's rates."""
         self.hardware = hardware
         self.rng = random.Random(seed)
+        self._arrivals = random.Random(seed)  # of their own, so that every fleet sees the same
         self.acceptance = SyntheticAcceptance(acceptance, self.rng)
         self.timeline = Timeline()
         self.report = Report()
@@ -98,7 +119,7 @@ class Simulation:
         self._names = itertools.count()
         self._full = True
         self._answered = 0
-        self._cold_tokens, self._cold_seconds = 0, 0.0
+        self._cold = Totals()
         self.drafters = [
             SimulatedDrafter(hardware, self.acceptance, self.timeline, self.rng, run_ahead_rows)
             for _ in range(drafters)
@@ -117,6 +138,7 @@ class Simulation:
         counters = [target.planner.counters for target in self.targets]
         self.report.asked = sum(c.draft_blocks_asked for c in counters)
         self.report.drafts = sum(c.num_drafts for c in counters)
+        self.report.accepted = sum(sum(c.accepted_tokens_by_source) for c in counters)
         return self.report
 
     def submit(self) -> bool:
@@ -139,7 +161,7 @@ class Simulation:
 
     def _arrive(self, rate: float) -> None:
         if self.submit():
-            self.timeline.after(self.rng.expovariate(rate), lambda: self._arrive(rate))
+            self.timeline.after(self._arrivals.expovariate(rate), lambda: self._arrive(rate))
 
     def _take(self, progress: list[Progress]) -> None:
         report, now = self.report, self.timeline.now
@@ -153,7 +175,13 @@ class Simulation:
                 if self._load.rate is None:
                     self._full = self.submit() and self._full
         report.seconds = now
+        reached = Totals(
+            report.tokens,
+            now,
+            sum(target.busy_s for target in self.targets),
+            sum(drafter.busy_s for drafter in self.drafters),
+        )
         if self._answered < self._load.warm_up:
-            self._cold_tokens, self._cold_seconds = report.tokens, now
-        if self._full or not report.loaded_tokens:
-            report.loaded_tokens, report.loaded_seconds = report.tokens - self._cold_tokens, now - self._cold_seconds
+            self._cold = reached
+        if self._full or not report.loaded.tokens:
+            report.loaded = reached - self._cold

@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from functools import lru_cache
 
 from workers.contract.identity import ModelIdentity
 from workers.contract.prefix_hash import extend
@@ -19,6 +20,7 @@ VOCAB_SIZE = 1000
 """Ids of the truth; those above it are wrong guesses."""
 
 
+@lru_cache(maxsize=2**18)
 def token(seed: int, position: int) -> int:
     """Return what a simulated target chooses: a function of the request's seed and the position alone."""
     return extend(seed, position) % VOCAB_SIZE

@@ -37,6 +37,7 @@ class SimulatedTarget:
         self.requests = 0
         """Requests that it has been sent and has not answered."""
         self.busy_s = 0.0
+        """In steps, and between steps that follow each other."""
         self._hardware = hardware
         self._drafters = drafters
         self._timeline = timeline
@@ -83,12 +84,17 @@ class SimulatedTarget:
         self._timeline.after(seconds, lambda: self._end_of_step(plan, started))
 
     def _end_of_step(self, plan: StepPlan, started: float) -> None:
-        self._stepping = False
         self._observe()
         progress = self.planner.commit(plan, chosen(plan), started, self._timeline.now)
         self._post()
         self.requests -= sum(item.finish_reason is not None for item in progress)
         self._on_progress(progress)
+        overhead = self._hardware.overhead_s(len(plan.rows))
+        self.busy_s += overhead
+        self._timeline.after(overhead, self._ready)
+
+    def _ready(self) -> None:
+        self._stepping = False
         self._go_on()
 
     def _observe(self) -> None:

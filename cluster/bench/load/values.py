@@ -39,7 +39,7 @@ class Percentiles(Settings):
         if not values:
             return None
         ordered = sorted(values)
-        p50, p90, p99 = (_percentile(ordered, share) for share in (0.5, 0.9, 0.99))
+        p50, p90, p99 = (percentile(ordered, share) for share in (0.5, 0.9, 0.99))
         return cls(count=len(ordered), p50=p50, p90=p90, p99=p99)
 
 
@@ -87,7 +87,8 @@ class Ratio(Settings):
         return Verdict.EQUAL
 
 
-def _percentile(ordered: Sequence[float], share: float) -> float:
+def percentile(ordered: Sequence[float], share: float) -> float:
+    """Return a percentile of values in ascending order, interpolated between neighbours."""
     place = share * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
