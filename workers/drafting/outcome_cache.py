@@ -33,26 +33,27 @@ class OutcomeCache:
         self.additions = 0
         """Outcomes that were added."""
         self._capacity = capacity
-        self._kept: dict[tuple[int, int], _Kept] = {}  # by base, in order of arrival
+        self._size = 0
+        self._kept: dict[int, dict[int, _Kept]] = {}  # by length of the base, then by its hash; in order of arrival
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return self._size
 
     def add(self, outcome: Outcome) -> None:
         """Keep an outcome. Of two with one base the longer is kept, the later if they are equally long."""
-        key = (outcome.base_len, outcome.base_hash)
-        known = self._kept.get(key)
+        known = self._kept.get(outcome.base_len, {}).get(outcome.base_hash)
         if known is not None:
             if known.outcome.continuation == outcome.continuation:
                 return
             if len(known.outcome.continuation) > len(outcome.continuation):
                 self.stale += 1
                 return
-            self._drop(key)
-        elif len(self._kept) >= self._capacity:
-            self._drop(next(iter(self._kept)))
+            self._drop(known)
+        elif self._size >= self._capacity:
+            self._drop(next(iter(next(iter(self._kept.values())).values())))
         self.additions += 1
-        self._kept[key] = _Kept(outcome)
+        self._size += 1
+        self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome)
 
     def draft(self, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> tuple[int, ...]:
         """Return the longest draft that follows ``tokens``; empty where no outcome fits.
@@ -62,18 +63,16 @@ class OutcomeCache:
         """
         best: _Kept | None = None
         length, reach = len(tokens), 0
-        outdated: list[tuple[int, int]] = []
-        for key, kept in self._kept.items():
-            since = length - key[0]
-            if since < 0:
-                continue
-            left = len(kept.outcome.continuation) - since
-            if left <= 0 or not _fits(kept.outcome, since, tokens, prompt_len, hashes):
-                outdated.append(key)
-            elif left >= reach:
-                best, reach = kept, left
-        for key in outdated:
-            self._drop(key)
+        for base_len in [base_len for base_len in self._kept if base_len <= length]:
+            since = length - base_len
+            right = hashes[base_len - prompt_len] if base_len >= prompt_len else None
+            for kept in list(self._kept[base_len].values()):
+                continuation = kept.outcome.continuation
+                left = len(continuation) - since
+                if kept.outcome.base_hash != right or left <= 0 or not _agrees(continuation, tokens, since):
+                    self._drop(kept)
+                elif left >= reach:
+                    best, reach = kept, left
         if best is None:
             return ()
         if best.fresh:
@@ -81,14 +80,15 @@ class OutcomeCache:
             self.used += 1
         return best.outcome.continuation[length - best.outcome.base_len :]
 
-    def _drop(self, key: tuple[int, int]) -> None:
-        self.stale += self._kept.pop(key).fresh
+    def _drop(self, kept: _Kept) -> None:
+        self.stale += kept.fresh
+        self._size -= 1
+        group = self._kept[kept.outcome.base_len]
+        del group[kept.outcome.base_hash]
+        if not group:
+            del self._kept[kept.outcome.base_len]
 
 
-def _fits(outcome: Outcome, since: int, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> bool:
-    """True where the base is right, and the ``since`` tokens after it agree."""
-    return (
-        prompt_len <= outcome.base_len
-        and hashes[outcome.base_len - prompt_len] == outcome.base_hash
-        and (since == 0 or tuple(tokens[outcome.base_len :]) == outcome.continuation[:since])
-    )
+def _agrees(continuation: tuple[int, ...], tokens: Seq[int], since: int) -> bool:
+    """True where a continuation begins with the last ``since`` tokens."""
+    return since == 0 or tuple(tokens[len(tokens) - since :]) == continuation[:since]
