@@ -16,7 +16,7 @@ SETTLING = 2
 """Steps after a change of ways that belong to neither."""
 GAIN = 0.2
 """Weight of the latest span; the first ones weigh as much as all before them."""
-FADE = 0.0005
+FADE = 0.001
 """Share of a correction that is forgotten per step in which another way was taken, or none."""
 CURIOSITY = 0.15
 LOWEST, HIGHEST = 0.1, 1.3
@@ -27,10 +27,15 @@ class _Record:
     """What is known of one way, and what has been counted since that was drawn."""
 
     share: float = 1.0
-    spans: int = 0
+    spans: float = 0.0
     steps: int = 0
     tokens: float = 0.0
     expected: float = 0.0
+
+    def fade(self) -> None:
+        """A step was made in another way: what is known of this one grows old, and new evidence weighs more."""
+        self.share += FADE * (1.0 - self.share)
+        self.spans *= 1 - FADE
 
     def count(self, tokens: float, expected: float) -> None:
         """Count a step; after enough of them the share is corrected by what they brought."""
@@ -68,7 +73,7 @@ class Realised:
         passed, self._last_step = now - self._last_step, now
         for way, record in self._records.items():
             if way is not self._way:
-                record.share += FADE * (1.0 - record.share)
+                record.fade()
             elif not disturbed and not self._settling:
                 record.count(tokens, self._goodput * passed)
         self._settling = max(self._settling - 1, 0)
