@@ -20,7 +20,9 @@ class NgramIndex:
         """Look for suffixes of ``max_n`` down to ``min_n`` tokens; ValueError unless 1 <= min_n <= max_n."""
         if not 1 <= min_n <= max_n:
             raise ValueError(f"n-gram lengths need 1 <= min_n <= max_n, got min_n={min_n}, max_n={max_n}")
-        self._sizes = range(max_n, min_n - 1, -1)
+        self._masks = [(n, (1 << _TOKEN_BITS * n) - 1) for n in range(max_n, min_n - 1, -1)]
+        self._all = self._masks[0][1]
+        self._rolling = 0
         self._tokens: list[int] = []
         self._ends: dict[int, int] = {}  # key of an n-gram -> number of tokens up to and including its latest end
 
@@ -29,15 +31,15 @@ class NgramIndex:
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Append tokens to the sequence."""
-        known, ends, least, most = self._tokens, self._ends, self._sizes[-1], self._sizes[0]
+        known, ends, rolling = self._tokens, self._ends, self._rolling
         for token in tokens:
             end = len(known)
-            key = 0
-            for n in range(1, min(most, end) + 1):
-                key = (key << _TOKEN_BITS) ^ known[end - n]
-                if n >= least:
-                    ends[(key << _SIZE_BITS) | n] = end
+            for n, mask in self._masks:
+                if n <= end:
+                    ends[(rolling & mask) << _SIZE_BITS | n] = end
+            rolling = (rolling << _TOKEN_BITS ^ token) & self._all
             known.append(token)
+        self._rolling = rolling
 
     def propose(self, k: int) -> list[int]:
         """Return up to ``k`` tokens that followed the longest suffix seen before; none where none was seen.
@@ -46,18 +48,12 @@ class NgramIndex:
         goes on repeating it, so that it has ``k`` tokens all the same.
         """
         length = len(self._tokens)
-        for n in self._sizes:
+        for n, mask in self._masks:
             if n >= length:
                 continue
-            end = self._ends.get(self._key(n))
+            # Large ids may make two n-grams share a key: what is found is compared.
+            end = self._ends.get((self._rolling & mask) << _SIZE_BITS | n)
             if end is not None and self._tokens[end - n : end] == self._tokens[length - n :]:
                 period = length - end
                 return [self._tokens[end + i % period] for i in range(k)]
         return []
-
-    def _key(self, n: int) -> int:
-        """Return the key of the last ``n`` tokens. Large ids may make two n-grams share one: matches are compared."""
-        key = 0
-        for token in reversed(self._tokens[-n:]):
-            key = (key << _TOKEN_BITS) ^ token
-        return (key << _SIZE_BITS) | n

@@ -65,20 +65,33 @@ class OutcomeCache:
         length, reach = len(tokens), 0
         for base_len in [base_len for base_len in self._kept if base_len <= length]:
             since = length - base_len
-            right = hashes[base_len - prompt_len] if base_len >= prompt_len else None
-            for kept in list(self._kept[base_len].values()):
-                continuation = kept.outcome.continuation
-                left = len(continuation) - since
-                if kept.outcome.base_hash != right or left <= 0 or not _agrees(continuation, tokens, since):
-                    self._drop(kept)
-                elif left >= reach:
-                    best, reach = kept, left
+            kept = self._only_right(base_len, hashes[base_len - prompt_len] if base_len >= prompt_len else None)
+            if kept is None:
+                continue
+            left = len(kept.outcome.continuation) - since
+            if left <= 0 or not _agrees(kept.outcome.continuation, tokens, since):
+                self._drop(kept)
+            elif left >= reach:
+                best, reach = kept, left
         if best is None:
             return ()
         if best.fresh:
             best.fresh = False
             self.used += 1
         return best.outcome.continuation[length - best.outcome.base_len :]
+
+    def _only_right(self, base_len: int, right: int | None) -> _Kept | None:
+        """Drop the outcomes of a base that is not the text's; return the one whose base is, if there is one."""
+        group = self._kept[base_len]
+        kept = group.pop(right, None) if right is not None else None
+        if group:
+            self.stale += sum(wrong.fresh for wrong in group.values())
+            self._size -= len(group)
+        if kept is None:
+            del self._kept[base_len]
+        else:
+            self._kept[base_len] = {kept.outcome.base_hash: kept}
+        return kept
 
     def _drop(self, kept: _Kept) -> None:
         self.stale += kept.fresh

@@ -1,7 +1,6 @@
 """What the planner asks of a speculation policy: who drafts how much, what is verified, and what is waited for."""
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from cluster.scheduler.active import ActiveRequest
@@ -20,8 +19,7 @@ class Draft(NamedTuple):
     source: DraftSource = DraftSource.NONE
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """What a drafter is asked for."""
 
     length: int

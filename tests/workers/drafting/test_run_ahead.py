@@ -201,7 +201,7 @@ def test_whatever_is_decided_and_when_outcomes_are_right_and_blocks_come_back(da
             rig.desk.step()
         elif action == "run":
             for blocks in rig.run():
-                for block in blocks:
+                for block in (b for b in blocks if b.seq_id in rig.texts):
                     if block.ahead_of or block.outcomes[0].base_len == len(rig.texts[block.seq_id]):
                         rig.assert_right(block)
         elif action == "close":
