@@ -51,13 +51,12 @@ class Asking:
 
     def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
         """Return what to ask for about those that ``stepped``, of all that are ``running``."""
-        able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
-        if not able:
-            self._pays = False
+        willing = {active: limit for active in stepped if (limit := draft_limit(self._settings, active))}
+        if not willing:
+            self._pays = self._pays and any(draft_limit(self._settings, active) for active in running)
             return {}
         self._probing.step()
-        self._weigh(able, running, now)
-        willing = {active: able[active] for active in stepped if active in able}
+        self._weigh(willing, running, now)
         forced = self._settings.way is not None and self._known.of_blocks
         bar = 1 / MARGIN if self._pays else MARGIN
         self._pays = forced or self.value.asked > self.value.plain * bar
@@ -82,15 +81,16 @@ class Asking:
         ahead = self.way is Way.RUN_AHEAD and active.remaining > length + 1
         return Order(length, self._settings.run_ahead if ahead else 0)
 
-    def _weigh(self, able: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
-        """Find out what asking is worth; the answer holds for some steps, as long as nobody is new."""
+    def _weigh(self, willing: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
+        """Find out what asking is worth; the answer holds for some steps, as long as nobody ``willing`` is new."""
         if not self._known.of_blocks or self._known.is_silent(now):
             self.value, self._lengths = AskValue(), {}
             return
         self._weighed_steps_ago += 1
-        if self._weighed_steps_ago < WEIGHED_EVERY and self._lengths.keys() >= able.keys():
+        if self._weighed_steps_ago < WEIGHED_EVERY and self._lengths.keys() >= willing.keys():
             return
         self._weighed_steps_ago = 0
+        able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
         drafters = [_prospect(active, DraftSource.DRAFTER, limit) for active, limit in able.items()]
         lookups = [
             _prospect(active, DraftSource.LOOKUP, limit if self._settings.lookup else 0)
