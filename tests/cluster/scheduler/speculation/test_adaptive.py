@@ -79,8 +79,9 @@ def test_texts_do_not_depend_on_any_of_it():
 
 
 def test_a_drafter_that_does_not_help_is_hardly_asked():
-    report = run(two_cores, 0.1, 0.02, 1, rounds=10)
-    assert report.asked < 0.04 * report.tokens
+    first, longer = (run(two_cores, 0.1, 0.02, 1, rounds=rounds) for rounds in (10, 30))
+    assert first.asked < 0.06 * first.tokens
+    assert longer.asked - first.asked < 0.03 * (longer.tokens - first.tokens)
 
 
 def test_a_drafter_that_becomes_good_is_noticed():
@@ -136,5 +137,6 @@ def test_the_load_shows_why_drafters_are_asked_or_not():
     good, bad = helpful.targets[0].planner.load(), useless.targets[0].planner.load()
     assert good.goodput_drafted > 1.5 * good.goodput_plain > 0
     assert 0 < bad.goodput_drafted < 1.03 * bad.goodput_plain
-    assert good.draft_wait_seconds > 0 == bad.draft_wait_seconds
+    assert good.draft_wait_seconds > 0.01 * helpful.report.seconds
+    assert bad.draft_wait_seconds < 0.001 * useless.report.seconds
     assert good.draft_blocks_asked == helpful.report.asked > useless.report.asked > 0
