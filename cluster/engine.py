@@ -4,6 +4,7 @@ Nothing in the loop waits for a peer. What arrives is queued; what goes out is h
 callbacks that must not block.
 """
 
+import gc
 import logging
 import queue
 import threading
@@ -139,6 +140,7 @@ class Engine:
     def _run(self) -> None:
         deadline: float | None = None
         wait = True
+        gc.freeze()  # what is loaded by now stays: no collection need look it through again
         if self._observer is not None:
             self._observer.started(self._clock())
         while not self._stopping:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from cluster.scheduler.estimates.acceptance import Acceptance, Guess
 from workers.contract.draft import DraftSource, Outcome
-from workers.contract.prefix_hash import extend, prefix_hash
+from workers.contract.prefix_hash import prefix_hash, prefix_hashes
 from workers.contract.request import FinishReason, GenerationRequest
 from workers.contract.sequence import Sequence
 from workers.drafting.ngram import NgramIndex
@@ -124,8 +124,7 @@ class ActiveRequest:
     def append(self, tokens: Seq[int]) -> None:
         """Take tokens that the target has decided."""
         self.sequence.tokens.extend(tokens)
-        for token in tokens:
-            self.hashes.append(extend(self.hashes[-1], token))
+        self.hashes += prefix_hashes(tokens, self.hashes[-1])
 
     def cut_at_stop(self, tokens: list[int]) -> tuple[list[int], FinishReason | None]:
         """Return the tokens that may be emitted, and why the request ends with them if it does."""

@@ -191,10 +191,10 @@ class Planner:
             return Row(sequence.seq_id, tokens, start, sequence.block_ids, 0, sequence.params)
         room = min(budget - (end - start), self._max_model_len - end)
         draft = self._speculation.choose(active, room)
-        if draft.tokens and not self._pool.reserve(sequence, end + len(draft.tokens)):
+        if not draft.tokens or not self._pool.reserve(sequence, end + len(draft.tokens)):
             draft = Draft()
-        if not self._make_room(active):
-            return None
+            if not self._make_room(active):
+                return None
         tokens = [*sequence.tokens[start:], *draft.tokens]
         num_samples = 1 + len(draft.tokens)
         return Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)

@@ -18,6 +18,18 @@ def extend(state: int, token: int) -> int:
     return x ^ (x >> 31)
 
 
+def prefix_hashes(tokens: Iterable[int], state: int) -> list[int]:
+    """Return the hash after each of ``tokens``, which follow a sequence whose hash is ``state``."""
+    hashes = []
+    for token in tokens:  # `extend`, written out: this runs for every token that is emitted
+        x = (state + 0x9E3779B97F4A7C15 * (token + 1)) & _MASK
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & _MASK
+        state = x ^ (x >> 31)
+        hashes.append(state)
+    return hashes
+
+
 def prefix_hash(tokens: Iterable[int], state: int = EMPTY) -> int:
     """Return the hash of ``tokens`` appended to a sequence whose hash is ``state``."""
     for token in tokens:

@@ -62,13 +62,14 @@ class Acceptance:
 
     def note(self, position: int, right: int, missed: bool) -> None:
         """Count tokens of a guess that was right before ``position``: ``right`` more of them, then perhaps a miss."""
-        count = right + missed
+        count, decay = right + missed, self._decay
         while len(self._positions) < position + count:
             self._positions.append(Tally())
         for tally in self._positions[position : position + right]:
-            tally.add(True, self._decay)
+            tally.tried = tally.tried * decay + 1.0
+            tally.right = tally.right * decay + 1.0
         if missed:
-            self._positions[position + right].add(False, self._decay)
+            self._positions[position + right].add(False, decay)
         self._unread += count
         self._survival = []
         if self._everybody is not None:

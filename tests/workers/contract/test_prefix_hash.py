@@ -3,7 +3,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.contract.prefix_hash import EMPTY, extend, prefix_hash
+from workers.contract.prefix_hash import EMPTY, extend, prefix_hash, prefix_hashes
 
 TOKENS = st.lists(st.integers(0, 2**31 - 1), max_size=30)
 
@@ -32,3 +32,9 @@ def test_short_sequences_do_not_collide_nor_does_order_get_lost():
 def test_a_change_of_one_bit_changes_about_half_of_the_hash():
     flips = [(extend(EMPTY, 1000) ^ extend(EMPTY, 1000 ^ (1 << bit))).bit_count() for bit in range(31)]
     assert 24 < sum(flips) / len(flips) < 40
+
+
+@given(st.lists(st.integers(0, 2**32 - 1)), st.lists(st.integers(0, 2**32 - 1)))
+def test_many_hashes_at_once_are_those_of_one_after_the_other(before, after):
+    start = prefix_hash(before)
+    assert prefix_hashes(after, start) == [prefix_hash(after[: i + 1], start) for i in range(len(after))]
