@@ -31,7 +31,7 @@ class Stopwatch:
     """Adds up the processor time of each step's planning, packing and committing."""
 
     steps: list[float] = field(default_factory=list)
-    """Milliseconds of the steps with a full house."""
+    """Milliseconds of the steps with a full house, of which none still reads its prompt."""
     drafted: int = 0
     """Draft tokens of those steps."""
     _open: float = 0.0
@@ -56,7 +56,7 @@ class Stopwatch:
 
         def committed(step: StepPlan, *rest: Any) -> Any:
             result = timed(commit, step, *rest)
-            if len(step.rows) == sequences:
+            if len(step.rows) == sequences and all(row.num_samples for row in step.rows):
                 self.steps.append(self._open * 1000)
                 self.drafted += sum(len(row.draft) for row in step.rows)
             self._open = 0.0

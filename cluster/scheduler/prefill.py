@@ -61,4 +61,4 @@ def _affordable(settings: SchedulerSettings, costs: CostModel, rows: Seq[Row], r
     positions = max(sum(len(row.tokens) for row in rows), 1)
     context = sum(row.start + len(row.tokens) for row in rows)
     limit = max(settings.prefill_step_ms / 1000, settings.prefill_slowdown * costs.step_s(positions, context))
-    return bisect_right(costs.step_curve(positions, context + read, room), limit) - 1
+    return bisect_right(range(1, room + 1), limit, key=lambda more: costs.step_s(positions + more, context + read))

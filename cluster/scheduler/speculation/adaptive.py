@@ -42,6 +42,7 @@ class AdaptiveSpeculation:
         self._everybody = {source: Acceptance() for source in (DraftSource.DRAFTER, DraftSource.LOOKUP)}
         self._known = Knowledge(settings.draft_length)
         self._asking = Asking(settings, self._known)
+        self._at_hand: dict[ActiveRequest, tuple[tuple[int, int], Draft]] = {}
         self._drafts: dict[ActiveRequest, Draft] = {}
         self._departure = Departure()
         self._connected = 0
@@ -106,8 +107,8 @@ class AdaptiveSpeculation:
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Weigh going now against waiting for blocks on their way."""
         decoding = [active for active in running if active.sequence.num_pending == 1]
-        at_hand = ((active, self._at_hand(active)) for active in decoding)
-        self._drafts = {active: draft for active, draft in at_hand if draft.tokens}
+        self._at_hand = {active: self._look(active) for active in decoding}
+        self._drafts = {active: draft for active, (_, draft) in self._at_hand.items() if draft.tokens}
         self._departure = self._depart(decoding, running, now) if self._known.of_steps else Departure()
         if self._departure.until is None:
             self._go(decoding)
@@ -176,7 +177,13 @@ class AdaptiveSpeculation:
         in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
 
-    def _at_hand(self, active: ActiveRequest) -> Draft:
+    def _look(self, active: ActiveRequest) -> tuple[tuple[int, int], Draft]:
+        """Return the draft at hand, and what it depends on; found again only where that has changed."""
+        depends = (len(active.sequence.tokens), active.outcomes.additions)
+        before = self._at_hand.get(active)
+        return before if before is not None and before[0] == depends else (depends, self._find(active))
+
+    def _find(self, active: ActiveRequest) -> Draft:
         limit = draft_limit(self._settings, active)
         if limit == 0:
             return NOTHING
