@@ -68,9 +68,13 @@ class DraftBatcher:
                 peer.deliver(replies)
 
     def _take_inbox(self) -> bool:
-        """Apply all that has arrived, waiting for it where there is nothing to draft; False: stop."""
+        """Apply what has arrived by now, waiting for it where there is nothing to draft; False: stop.
+
+        What arrives meanwhile has to wait for the next step: a target that never pauses must not keep the others
+        from theirs.
+        """
         wait = self._desk.idle
-        while True:
+        for _ in range(max(self._inbox.qsize(), 1)):
             try:
                 item = self._inbox.get(block=wait)
             except queue.Empty:
@@ -84,3 +88,4 @@ class DraftBatcher:
             else:
                 for op in ops:
                     self._desk.apply(peer, op)
+        return True
