@@ -20,8 +20,6 @@ from workers.contract.step import Row
 
 MIN_CHUNK = 16
 """Positions for prompts in a step that has no time for them."""
-LEARNING_STEPS = 8
-"""Before so many were measured, guesses about costs are not acted upon."""
 
 
 def prompt_limits(
@@ -37,7 +35,7 @@ def prompt_limits(
         room: positions that are left of the step's budget.
     """
     prompts = [active for active in running if active.sequence.num_pending > 1]
-    if costs is not None and costs.measured_steps >= LEARNING_STEPS and len(prompts) < len(running):
+    if costs is not None and costs.knows_steps and len(prompts) < len(running):
         read = max(active.sequence.computed for active in prompts)
         room = min(room, max(_affordable(settings, costs, rows, read, room), MIN_CHUNK))
     shares = share(room, [active.sequence.num_pending for active in prompts])

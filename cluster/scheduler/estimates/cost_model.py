@@ -13,6 +13,8 @@ from math import log2
 from cluster.scheduler.estimates.fit import DecayedFit
 from cluster.scheduler.estimates.size_factors import SizeFactors
 
+LEARNING_STEPS = 8
+"""Before so many were measured, what is said of steps is not to be acted upon."""
 STEP_DECAY = 0.998
 """Half of a sample's weight is gone after 350 steps: some seconds."""
 DRAFT_DECAY = 0.99
@@ -42,6 +44,11 @@ class CostModel:
     def measured_steps(self) -> int:
         """Steps without drafters at work beside them that the fit has seen."""
         return self._step.count
+
+    @property
+    def knows_steps(self) -> bool:
+        """True where enough steps were measured to act upon what is said of others."""
+        return self.measured_steps >= LEARNING_STEPS
 
     @property
     def measured_blocks(self) -> int:

@@ -25,12 +25,10 @@ from cluster.scheduler.speculation.arrivals import coming
 from cluster.scheduler.speculation.asking import Asking
 from cluster.scheduler.speculation.departure import Departure, Scene, depart_in_groups, depart_together
 from cluster.scheduler.speculation.knowledge import Knowledge
-from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_limit
+from cluster.scheduler.speculation.policy import NOTHING, Asks, Draft, Order, draft_at_hand, draft_limit
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
-
-NOTHING = Draft()
 
 
 class AdaptiveSpeculation:
@@ -181,17 +179,9 @@ class AdaptiveSpeculation:
         """Return the draft at hand, and what it depends on; found again only where that has changed."""
         depends = (len(active.sequence.tokens), active.outcomes.additions)
         before = self._at_hand.get(active)
-        return before if before is not None and before[0] == depends else (depends, self._find(active))
-
-    def _find(self, active: ActiveRequest) -> Draft:
-        limit = draft_limit(self._settings, active)
-        if limit == 0:
-            return NOTHING
-        if tokens := active.drafted():
-            return Draft(tokens[:limit], DraftSource.DRAFTER)
-        if self._settings.lookup:
-            return Draft(active.looked_up(limit), DraftSource.LOOKUP)
-        return NOTHING
+        if before is not None and before[0] == depends:
+            return before
+        return depends, draft_at_hand(self._settings, active, draft_limit(self._settings, active))
 
     def _go(self, decoding: Seq[ActiveRequest]) -> None:
         """Settle what the step verifies: nothing before costs are known. Look-ups are judged, used or not."""

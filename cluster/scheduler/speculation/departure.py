@@ -5,7 +5,6 @@ hold. Either all sequences go, those without a draft plainly; or, where two grou
 those first that have waited longest, while drafts for the others are made.
 """
 
-from bisect import bisect_right
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -100,9 +99,8 @@ def depart_in_groups(scene: Scene) -> Departure:
     most = -(-len(scene.decoding) // 2)
     awaited = {coming.active for coming in scene.coming}
     ready = sorted((a for a in scene.decoding if a not in awaited), key=lambda active: active.last_step)[:most]
-    best, moment = 0.0, None
-    if ready:
-        best = scene.allocate(ready, scene.at_hand, scene.now).goodput * MARGIN
+    going = scene.allocate(ready, scene.at_hand, scene.now) if ready else Allocation([], 0.0, 0.0)
+    best, moment = going.goodput * MARGIN, None
     for due in _instants(scene.coming) if len(ready) < most else ():
         arrived = [c for c in scene.coming if c.due <= due][: most - len(ready)]
         by_then = scene.at_hand | {c.active: c.survival for c in arrived}
@@ -111,7 +109,6 @@ def depart_in_groups(scene: Scene) -> Departure:
             best, moment = waiting.goodput, due
     if moment is not None:
         return scene.wait_for(moment)
-    going = scene.allocate(ready, scene.at_hand, scene.now)
     with_drafts = [active for active in ready if active in scene.at_hand]
     return Departure(
         lengths=dict(zip(with_drafts, going.lengths, strict=True)),
@@ -124,4 +121,4 @@ def _instants(coming: Seq[Coming]) -> list[float]:
     moments = [block.due for block in coming]
     count = len(moments)
     chosen = {moments[-(-count * i // INSTANTS) - 1] for i in range(1, INSTANTS + 1)} if count else set()
-    return sorted(moments[bisect_right(moments, moment) - 1] for moment in chosen)
+    return sorted(chosen)

@@ -10,9 +10,9 @@ from collections.abc import Sequence as Seq
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
-from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_at_hand, draft_limit
 from cluster.scheduler.speculation.ways import AskValue
-from workers.contract.draft import DraftBlock, DraftSource
+from workers.contract.draft import DraftBlock
 from workers.contract.step import StepPlan
 
 PATIENCE = 3
@@ -56,14 +56,8 @@ class FixedSpeculation:
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """Return the best draft at hand: a drafter's block, else the target's own n-gram guess."""
-        length = min(draft_limit(self._settings, active), self._share, room)
-        if length == 0:
-            return Draft()
-        if tokens := active.drafted():
-            return Draft(tokens[:length], DraftSource.DRAFTER)
-        if self._settings.lookup and (guess := active.looked_up(length)):
-            return Draft(guess, DraftSource.LOOKUP)
-        return Draft()
+        limit = min(draft_limit(self._settings, active), self._share, room)
+        return draft_at_hand(self._settings, active, limit)
 
     def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
         """Note whether the block came as quickly as a sequence would wait for it."""

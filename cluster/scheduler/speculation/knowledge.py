@@ -4,9 +4,8 @@ from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 
-LEARNING_STEPS = 8
 LEARNING_BLOCKS = 8
-"""Before so many were measured, guesses about costs are not acted upon."""
+"""Before so many were measured, guesses about what blocks cost are not acted upon."""
 LATE = 2.0
 """A block that takes so many times longer than expected counts as lost."""
 SILENT_AFTER = 8
@@ -27,7 +26,7 @@ class Knowledge:
     @property
     def of_steps(self) -> bool:
         """True where enough steps were measured."""
-        return self.costs.measured_steps >= LEARNING_STEPS
+        return self.costs.knows_steps
 
     @property
     def of_blocks(self) -> bool:

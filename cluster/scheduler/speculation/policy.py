@@ -78,6 +78,20 @@ class Speculation(Protocol):
         """Learn what a step has cost."""
 
 
+NOTHING = Draft()
+
+
+def draft_at_hand(settings: SchedulerSettings, active: ActiveRequest, limit: int) -> Draft:
+    """Return the best draft of at most ``limit`` tokens: a drafter's block, else the target's own n-gram guess."""
+    if limit <= 0:
+        return NOTHING
+    if tokens := active.drafted():
+        return Draft(tokens[:limit], DraftSource.DRAFTER)
+    if settings.lookup and (guess := active.looked_up(limit)):
+        return Draft(guess, DraftSource.LOOKUP)
+    return NOTHING
+
+
 def draft_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:
     """Return the longest draft that the request can use next; 0 where it must not or cannot speculate."""
     limit = min(settings.draft_length, active.remaining - 1)
