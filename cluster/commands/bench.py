@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.table import Table
 
 from cluster.bench.load.errors import require_installed
 from cluster.bench.load.prompts import Prompt, load_prompts
 from cluster.bench.load.settings import ApiKind, BenchSettings, parse_loads
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
-from cluster.commands.terminal import console, errors, errors_as_sentences
+from cluster.commands.terminal import console, errors, errors_as_sentences, show
 from cluster.config import ClusterConfig
 from cluster.config_loader import explain, load_config
 from workers.contract.errors import ConfigurationError
@@ -154,11 +152,7 @@ def prepare_output(folder: Path, *, plots: bool) -> None:
 def _show(report: "Report") -> None:
     from cluster.bench.load.table import WIDTH, render
 
-    wide = Console(width=max(console.width, WIDTH), highlight=False)
-    for part in render(report):
-        # Text wraps where the terminal does. A table keeps its columns: a narrow terminal breaks its lines.
-        (wide if isinstance(part, Table) else console).print(part)
-        console.print()
+    show(render(report), WIDTH)
 
 
 def _save(report: "Report", folder: Path, *, plots: bool) -> None:

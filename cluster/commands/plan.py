@@ -7,19 +7,18 @@ from typing import Annotated, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.console import Console
-from rich.table import Table
 
+from cluster.bench.report import today
 from cluster.commands.bench import prepare_output, redacted
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
-from cluster.commands.terminal import console, errors, errors_as_sentences
+from cluster.commands.terminal import console, errors, errors_as_sentences, show
 from cluster.config_loader import explain, load_config
 from cluster.plan.builtin import BUILTIN, DEFAULT, builtin
 from cluster.plan.fleet import Demand
 from cluster.plan.profile import HardwareProfile, load_profile
 from cluster.plan.recommend import Limits, recommend
-from cluster.plan.report import Plan, today
+from cluster.plan.report import Plan
 from cluster.plan.sweep import fleets, sweep
 from cluster.plan.table import WIDTH, markdown, render
 from workers.contract.errors import ConfigurationError
@@ -139,11 +138,7 @@ def _numbers(option: str, text: str, read: Callable[[str], N]) -> list[N]:
 
 
 def _show(made: Plan) -> None:
-    wide = Console(width=max(console.width, WIDTH), highlight=False)
-    for part in render(made):
-        # Text wraps where the terminal does. A table keeps its columns: a narrow terminal breaks its lines.
-        (wide if isinstance(part, Table) else console).print(part)
-        console.print()
+    show(render(made), WIDTH)
 
 
 def _save(made: Plan, folder: Path, *, plots: bool) -> None:

@@ -1,11 +1,12 @@
 """What all commands share at the terminal: where they print, and how errors become sentences and exit codes."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Never
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.table import Table
 
 from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
 
@@ -34,6 +35,14 @@ def errors_as_sentences() -> Iterator[None]:
         _fail(error, EXIT_FAILED)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def show(parts: Iterable[RenderableType], width: int) -> None:
+    """Print a report: text wraps where the terminal does, tables keep ``width`` columns and break where it is less."""
+    wide = Console(width=max(console.width, width), highlight=False)
+    for part in parts:
+        (wide if isinstance(part, Table) else console).print(part)
+        console.print()
 
 
 def _fail(error: Exception, code: int) -> Never:

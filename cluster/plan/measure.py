@@ -10,11 +10,11 @@ import yaml
 
 from cluster.bench.machine import describe_machine
 from cluster.bench.prompts import PROMPTS, conversation
+from cluster.bench.report import today
 from cluster.bench.workload import GREEDY, Workload
 from cluster.plan.calibration import AT_ONCE, DRAFTED, Calibration, CalibrationError
 from cluster.plan.observed_engine import Ask, observed_engine
 from cluster.plan.profile import HardwareProfile
-from cluster.plan.report import today
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from workers.checkpoint.source import resolve_model
 from workers.drafting.server import NGRAM

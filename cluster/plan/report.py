@@ -1,6 +1,5 @@
 """A plan as a file: everything that its table, its plot and a later reader need."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -39,8 +38,3 @@ class Plan(Settings):
     def save(self, path: Path) -> None:
         """Write the JSON form."""
         path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def today() -> str:
-    """Return the moment as plans record it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,13 +1,14 @@
 """A plan as a table, on the terminal and as Markdown."""
 
-import io
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from cluster.bench.markdown import markdown as as_markdown
+from cluster.bench.markdown import milliseconds
 from cluster.plan.fleet import FleetFigures, Quantiles
 from cluster.plan.report import Plan
 
@@ -34,14 +35,7 @@ def render(plan: Plan) -> Iterator[RenderableType]:
 
 def markdown(plan: Plan) -> str:
     """Return the plan for a file."""
-    text = io.StringIO()
-    console = Console(file=text, width=WIDTH, color_system=None, force_terminal=False)
-    for part in render(plan):
-        # Each paragraph as one line: a Markdown viewer wraps it.
-        console.print(part, soft_wrap=isinstance(part, Text))
-        console.print()
-    lines = (line.rstrip() for line in text.getvalue().splitlines())
-    return f"# outrider plan, {plan.date}\n\n`{plan.command}`\n\n" + "\n".join(lines).strip() + "\n"
+    return as_markdown(f"outrider plan, {plan.date}", plan.command, render(plan), WIDTH)
 
 
 def ratio_label(fleet: FleetFigures) -> str:
@@ -79,11 +73,7 @@ def _table(plan: Plan) -> Table:
 
 
 def _times(values: Quantiles) -> str:
-    return f"{_milliseconds(values.p50)} / {_milliseconds(values.p95)}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f}" if seconds < 0.1 else f"{seconds * 1000:.0f}"
+    return f"{milliseconds(values.p50)} / {milliseconds(values.p95)}"
 
 
 def _way(fleet: FleetFigures) -> str:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
-from itertools import takewhile
 
+from workers.contract.common_prefix import common_prefix
 from workers.contract.sequence import Sequence
 from workers.drafting.drafter import DraftState
 from workers.drafting.lane import Lane
@@ -33,8 +33,7 @@ class CachedDraft:
 
     def commit(self, tokens: Seq[int]) -> None:
         """Append decided tokens: KV of guesses that they bear out becomes theirs, the rest is overwritten."""
-        pairs = zip(self.ahead, tokens, strict=False)
-        right = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        right = common_prefix(self.ahead, tokens)
         self.kv.tokens.extend(tokens)
         self.kv.computed += right
         self.ahead = self.ahead[right:] if right == len(tokens) else []

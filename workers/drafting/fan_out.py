@@ -14,6 +14,8 @@ law this is the geometric fan-out of SSD (Kumar, Dao, May, arXiv 2603.03251, The
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+from workers.contract.common_prefix import common_prefix
+
 RANKS = 4
 """Tokens that are kept per position: the guess itself and three that might come instead."""
 DECAY = 0.995
@@ -45,9 +47,7 @@ class FanOut:
 
     def note(self, guesses: Seq[int], ranked: Seq[Seq[int]], decided: Seq[int]) -> None:
         """Learn what the text became after a draft was sent: tokens that were decided since, all of one verdict."""
-        right = 0
-        while right < min(len(guesses), len(decided)) and guesses[right] == decided[right]:
-            right += 1
+        right = common_prefix(guesses, decided)
         rejected = right < min(len(guesses), len(decided))
         self._accepted = self._accepted * DECAY + right
         self._tried = self._tried * DECAY + right + rejected

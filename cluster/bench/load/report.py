@@ -1,7 +1,6 @@
 """The report of a load benchmark: everything that the table, the plots and a later reader need."""
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -14,6 +13,7 @@ from cluster.bench.load.run import Run
 from cluster.bench.load.settings import BenchSettings
 from cluster.bench.load.texts import TextCheck, check_texts
 from cluster.bench.load.values import PROVING_ROUNDS
+from cluster.bench.report import today
 from workers.contract.errors import ConfigurationError
 from workers.settings import Settings
 
@@ -72,7 +72,7 @@ def make_report(
     """Return the report of a sweep."""
     loads = load_figures(runs)
     return Report(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
+        date=today(),
         command=command,
         machine=machine,
         endpoint=endpoint,

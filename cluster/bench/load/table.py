@@ -1,10 +1,9 @@
 """The report as tables: on the terminal in colour, as Markdown in a file. Losses look like wins, but red."""
 
-import io
 from collections.abc import Iterator
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -12,6 +11,8 @@ from cluster.bench.load.figures import ModeFigures
 from cluster.bench.load.report import Report
 from cluster.bench.load.settings import LoadKind
 from cluster.bench.load.values import Percentiles, Ratio, Spread
+from cluster.bench.markdown import markdown as as_markdown
+from cluster.bench.markdown import milliseconds
 
 WIDTH = 164
 """Columns that the widest table needs."""
@@ -48,14 +49,7 @@ def render(report: Report) -> Iterator[RenderableType]:
 
 def markdown(report: Report) -> str:
     """Return the report for a file."""
-    text = io.StringIO()
-    console = Console(file=text, width=WIDTH, color_system=None, force_terminal=False)
-    for part in render(report):
-        # Each paragraph as one line: a Markdown viewer wraps it.
-        console.print(part, soft_wrap=isinstance(part, Text))
-        console.print()
-    lines = (line.rstrip() for line in text.getvalue().splitlines())
-    return f"# outrider bench, {report.date}\n\n`{report.command}`\n\n" + "\n".join(lines).strip() + "\n"
+    return as_markdown(f"outrider bench, {report.date}", report.command, render(report), WIDTH)
 
 
 def headline(report: Report) -> str:
@@ -112,11 +106,7 @@ def _spread(values: Spread | None) -> str:
 
 
 def _times(values: Percentiles | None) -> str:
-    return "" if values is None else f"{_milliseconds(values.p50)} / {_milliseconds(values.p99)}"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.1f}" if seconds < 0.1 else f"{seconds * 1000:.0f}"
+    return "" if values is None else f"{milliseconds(values.p50)} / {milliseconds(values.p99)}"
 
 
 def _acceptance(mode: ModeFigures) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
+from workers.contract.common_prefix import common_prefix
 from workers.contract.draft import DraftBlock
 
 MAX_GUESSES = 16
@@ -52,7 +53,7 @@ class SequenceVerdicts:
         accepted, undecided = 0, []
         for guess in sorted(self._guesses, key=lambda guess: guess.fresh_from):
             known = text[guess.base : guess.base + len(guess.continuation)]
-            right = _common(known, guess.continuation)
+            right = common_prefix(known, guess.continuation)
             if right:
                 until = guess.base + right
                 accepted += max(until - max(guess.fresh_from, self._credited), 0)
@@ -83,13 +84,3 @@ class AcceptedRate:
 
     def _fade(self, now: float) -> float:
         return float(0.5 ** (max(now - self._at, 0.0) / HALF_LIFE_S))
-
-
-def _common(left: Seq[int], right: Seq[int]) -> int:
-    """Return how long the common beginning is."""
-    count = 0
-    for a, b in zip(left, right, strict=False):
-        if a != b:
-            break
-        count += 1
-    return count
