@@ -11,6 +11,7 @@ from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
+from workers.feature_store import FeatureStore
 from workers.model_runner import ModelRunner
 
 STEP_DEADLINE_S = 120.0
@@ -37,8 +38,14 @@ class TargetServer:
         """
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
         self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops), observer=tracer)
+        features = FeatureStore(settings.max_running, runner.has_features)
+        runner.keep_features(features)
         self._pool = DrafterPool(
-            self.engine.identity, self.engine.incarnation, self.engine.deliver, self.engine.drafters_connected
+            self.engine.identity,
+            self.engine.incarnation,
+            self.engine.deliver,
+            self.engine.drafters_connected,
+            features=features,
         )
         self._generation = GenerationServer(self.engine)
 
