@@ -63,7 +63,7 @@ class Tokenizer:
         Raises:
             InvalidParameterError: there is no chat template, or it cannot render these messages.
         """
-        if not self._backend.chat_template:
+        if not self.has_chat_template:
             raise InvalidParameterError("messages", "the model has no chat template; use /v1/completions")
         try:
             text: str = self._backend.apply_chat_template(
@@ -72,6 +72,11 @@ class Tokenizer:
         except Exception as error:  # a template is a program of the checkpoint's; it objects in its own ways
             raise InvalidParameterError("messages", f"the chat template cannot render messages: {error}") from error
         return self.encode(text, add_special_tokens=False, param="messages")
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint says how conversations are written."""
+        return bool(self._backend.chat_template)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of ids; those outside the vocabulary have none."""

@@ -41,6 +41,7 @@ class DraftLayer(nn.Module):
         width = 2 * hidden if self.reads_states else hidden
         self.input_norm = RMSNorm(hidden, config.rms_norm_eps)
         self.state_norm = RMSNorm(hidden, config.rms_norm_eps) if self.reads_states else None
+        self.token_proj = nn.Linear(hidden, hidden, bias=False) if self.reads_states else None
         self.q_proj = nn.Linear(width, config.num_heads * dim, bias=False)
         self.k_proj = nn.Linear(width, config.num_kv_heads * dim, bias=False)
         self.v_proj = nn.Linear(width, config.num_kv_heads * dim, bias=False)
@@ -54,11 +55,12 @@ class DraftLayer(nn.Module):
         """Return the layer's output ``[B, T, hidden]``.
 
         ``x``: the tokens' embeddings in the first layer, else the layer before; ``state``: only in the first
-        layer of a model with features, whose residual stream it is.
+        layer of a model with features, whose residual stream it begins.
         """
         into, residual = self.input_norm(x), x
-        if self.state_norm is not None and state is not None:
-            into, residual = torch.cat((into, self.state_norm(state)), -1), state
+        if self.state_norm is not None and self.token_proj is not None and state is not None:
+            residual = state + self.token_proj(into)
+            into = torch.cat((into, self.state_norm(state)), -1)
         batch, length = into.shape[:2]
         query = rotate(self.q_proj(into).view(batch, length, self._heads, self._dim), rotation)
         key = rotate(self.k_proj(into).view(batch, length, self._kv_heads, self._dim), rotation)

@@ -6,6 +6,7 @@ from workers.checkpoint.load import resolve_device
 from workers.checkpoint.source import resolve_model
 from workers.draft_model.checkpoint import load_draft_model
 from workers.draft_model.config import is_draft_model
+from workers.draft_model.runner import DraftModelRunner
 from workers.drafting.features.drafter import FeatureDrafter
 from workers.drafting.features.runner import FeatureRunner
 from workers.drafting.model_drafter import ModelDrafter
@@ -28,10 +29,12 @@ def load_drafter(settings: DrafterSettings) -> ModelDrafter:
     if runner.threads is not None:
         torch.set_num_threads(runner.threads)
 
-    def load() -> FeatureDrafter:
+    def load() -> ModelDrafter:
         device = resolve_device(runner.device)
         dtype = torch.bfloat16 if runner.dtype == "auto" else getattr(torch, runner.dtype)
         model = load_draft_model(source.path, device, dtype)
-        return FeatureDrafter(FeatureRunner(model, source.name, runner))
+        if model.config.feature_layers:
+            return FeatureDrafter(FeatureRunner(model, source.name, runner))
+        return ModelDrafter(DraftModelRunner(model, source.name, runner))
 
     return run_in_passing_thread(load)

@@ -5,7 +5,7 @@ target's states, and a guess with the drafter's own state of the position before
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from workers.contract.errors import ConfigurationError
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import Row
 from workers.drafting.draft_kv import CachedDraft
-from workers.drafting.drafter import DraftState
+from workers.drafting.drafter import Advance, DraftState
 from workers.drafting.fan_out import RANKS
 from workers.drafting.features.kv import FeatureDraft, FeatureKvCache
 from workers.drafting.features.row import FeatureRow
@@ -53,18 +53,27 @@ class FeatureDrafter(ModelDrafter):
         self._states = FeatureKvCache(pool, runner.copy_block, clock, row_bytes=runner.identity.features.row_bytes)
         self._kv = self._states
 
+    def _feeds(self, state: DraftState, cached: CachedDraft, budget: int, result: Advance) -> Iterator[Feed]:
+        """As ModelDrafter, but decided tokens go first, through the draft's lane alone: branches follow from them."""
+        if cached.valid >= len(state.tokens) or not self._states.knows_all(state):
+            yield from super()._feeds(state, cached, budget, result)
+            return
+        if not state.answered:
+            state.lane.restart()  # what was guessed from guesses is guessed again from what was decided
+        tokens = state.tokens[cached.valid : cached.valid + budget]
+        if not self._fits(cached, len(tokens), result):
+            result.refused.append(state)
+            return
+        wanted = int(len(tokens) == len(state.tokens) - cached.valid)
+        row = Row(cached.kv.seq_id, tokens, cached.size, cached.kv.block_ids, wanted, state.params)
+        yield Feed(state, state.lane, cached, row)
+
     def _row(self, state: DraftState, lane: Lane, cached: CachedDraft, budget: int) -> Row | None:
-        if not self._states.knows_all(state):
+        """Return the next guess of a lane, alone: the state that it is read with is that of the guess before."""
+        number = cached.valid - len(state.tokens)
+        if number < 0 or number >= len(lane.guesses):
             return None
-        pending = len(state.tokens) - cached.valid
-        if pending > 0:
-            # What was guessed from guesses is guessed again from what was decided.
-            lane.restart()
-            tokens = state.tokens[cached.valid : cached.valid + budget]
-            return Row(cached.kv.seq_id, tokens, cached.size, (), int(len(tokens) == pending), state.params)
-        if -pending >= len(lane.guesses):
-            return None
-        return Row(cached.kv.seq_id, [lane.guesses[-pending]], cached.size, (), 1, state.params)
+        return Row(cached.kv.seq_id, [lane.guesses[number]], cached.size, (), 1, state.params)
 
     def _run(self, feeds: Seq[Feed]) -> None:
         sampled = iter(self._runner.rank([self._with_states(feed) for feed in feeds], RANKS))
