@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
 from cluster.commands.distill import distill
 from cluster.commands.models import fetch_model, prepare_models
@@ -28,6 +29,7 @@ app.add_typer(models, name="models", help="Prepare models.")
 app.command()(bench)
 app.command()(plan)
 app.command()(distill)
+app.command()(acceptance)
 
 
 @app.callback()

@@ -3,10 +3,11 @@
 Serve places, restarts and scales it. Targets dial its gRPC server, whose address is in the roster.
 """
 
-from cluster.actors.replica import join_roster, listen_host, usable_cpus
+from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
 from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
+from workers.threads import usable_cpus
 
 
 class Drafter:

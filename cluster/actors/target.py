@@ -10,12 +10,13 @@ import os
 from typing import TYPE_CHECKING
 
 from cluster.actors.rank import RankGroup
-from cluster.actors.replica import join_roster, listen_host, usable_cpus
+from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
 from cluster.config import TargetConfig
 from cluster.scheduler.settings import SchedulerSettings
 from workers.contract.errors import OutriderError
 from workers.settings import RunnerSettings
+from workers.threads import usable_cpus
 
 if TYPE_CHECKING:
     from workers.model_runner import ModelRunner

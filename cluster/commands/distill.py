@@ -14,8 +14,7 @@ from cluster.config_loader import validated
 from workers.contract.errors import ConfigurationError
 from workers.distill.settings import StudentSettings, TrainingSettings
 from workers.settings import DEFAULT_MODEL, RunnerSettings
-
-MAX_LENGTH = 2048
+from workers.threads import claim_threads, usable_cpus
 
 
 def distill(
@@ -63,6 +62,7 @@ def distill(
         runner = validated(RunnerSettings, device=device, threads=threads)
         prepare_output(out, plots=plots)
         fetch_model(target)
+        claim_threads(threads or usable_cpus())
         from cluster.distill.order import Order  # torch and transformers, for who needs them
         from cluster.distill.run import distill as make
 
