@@ -19,7 +19,7 @@ NO_DRAFTER = "none"
 
 
 class Placement(Settings):
-    """Where Ray may put the processes of one role, and what they reserve there (per process)."""
+    """Where Ray may put the processes of one role, what they reserve there and where they are scraped (per process)."""
 
     num_cpus: float = Field(default=0, ge=0)
     """CPUs that Ray sets aside. 0 lets a small machine hold every role; threads are set apart from this."""
@@ -29,6 +29,9 @@ class Placement(Settings):
     """Custom Ray resources, such as ``{"outrider_drafter": 1}`` on the cheap nodes."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that must match, such as ``{"ray.io/accelerator-type": "L4"}``."""
+    metrics_port: int | None = Field(default=0, ge=0, le=65535)
+    """Port of each process's own ``/metrics``; 0, or one that is taken: any free one, which Prometheus finds through
+    ``/metrics/targets`` of the API. None: there is none."""
 
 
 def _refuse_second_name(runner: RunnerSettings, role: str) -> None:

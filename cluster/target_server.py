@@ -3,14 +3,18 @@
 import asyncio
 from collections.abc import Iterable
 
+from prometheus_client import CollectorRegistry
+
 from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
+from cluster.metrics.target import TargetMetrics
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
+from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
 
 STEP_DEADLINE_S = 120.0
@@ -51,6 +55,11 @@ class TargetServer:
     def healthy(self) -> bool:
         """False once the step loop has given up or hangs."""
         return self.engine.seconds_since_beat() < STEP_DEADLINE_S
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What there is to scrape of this process."""
+        return process_registry([TargetMetrics(self.engine, self._pool)])
 
     async def start(self, host: str, port: int = 0) -> str:
         """Serve on ``host``; port 0 takes a free one. Returns "host:port"."""

@@ -7,6 +7,7 @@ from cluster.actors.replica import join_roster, listen_host, usable_cpus
 from cluster.actors.roster_state import Role
 from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
+from workers.metrics.server import MetricsServer
 
 
 class Drafter:
@@ -18,8 +19,10 @@ class Drafter:
         threads = settings.runner.threads or max(1, usable_cpus() // 2)
         runner = settings.runner.model_copy(update={"threads": threads})
         self._server = DrafterServer(settings.model_copy(update={"runner": runner}))
-        address = await self._server.start(listen_host(config.host))
-        self._membership = await join_roster(Role.DRAFTER, address, {})
+        host = listen_host(config.host)
+        address = await self._server.start(host)
+        self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)
+        self._membership = await join_roster(Role.DRAFTER, address, {}, self._metrics.address)
 
     def check_health(self) -> None:
         """Raise where drafting keeps failing; Serve then replaces the replica."""
@@ -30,3 +33,4 @@ class Drafter:
         """Leave the roster first: a target without this drafter goes on with others."""
         await self._membership.stop()
         await self._server.stop()
+        self._metrics.close()

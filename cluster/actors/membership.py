@@ -70,6 +70,8 @@ class Membership:
         self._roster: RosterCalls | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self.members: tuple[Member, ...] = ()
+        """Who was there when the roster last answered."""
 
     async def start(self) -> None:
         """Begin to renew and to watch; does not wait for the roster."""
@@ -103,6 +105,7 @@ class Membership:
 
     def _deliver(self, view: RosterView) -> None:
         """Tell the watchers what changed; an unsettled view adds members but takes none away."""
+        self.members = view.members
         for role, watcher in self._watchers.items():
             addresses = view.addresses(role)
             if not view.settled:

@@ -25,10 +25,13 @@ def usable_cpus() -> int:
 
 
 async def join_roster(
-    role: Role | None, address: str, watchers: Mapping[Role, Callable[[list[str]], None]]
+    role: Role, address: str, watchers: Mapping[Role, Callable[[list[str]], None]], metrics: str = ""
 ) -> Membership:
-    """Announce this replica in its application's roster and begin to watch others; role None only watches."""
-    member = Member(role, address, new_incarnation()) if role is not None else None
+    """Announce this replica in its application's roster and begin to watch others.
+
+    ``metrics`` is where it can be scraped. Without an address it only watches.
+    """
+    member = Member(role, address, new_incarnation(), metrics) if address else None
     membership = Membership(ray_roster(serve.get_replica_context().app_name), member, watchers)
     await membership.start()
     return membership

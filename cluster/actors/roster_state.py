@@ -17,6 +17,8 @@ class Role(StrEnum):
 
     TARGET = "target"
     DRAFTER = "drafter"
+    INGRESS = "ingress"
+    """Known by the address of its metrics, for nobody dials it through the roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,8 @@ class Member:
     """``host:port`` of its gRPC server."""
     incarnation: int
     """Tells a process from an earlier one on the same address."""
+    metrics: str = ""
+    """``host:port`` of its ``/metrics``; empty where it has none."""
 
 
 @dataclass(frozen=True, slots=True)

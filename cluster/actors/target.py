@@ -15,6 +15,7 @@ from cluster.actors.roster_state import Role
 from cluster.config import TargetConfig
 from cluster.scheduler.settings import SchedulerSettings
 from workers.contract.errors import OutriderError
+from workers.metrics.server import MetricsServer
 from workers.settings import RunnerSettings
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ class Target:
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
         self._server = TargetServer(self._runner, scheduler, config.trace)
-        address = await self._server.start(listen_host(config.host))
-        self._membership = await join_roster(Role.TARGET, address, {Role.DRAFTER: self._server.set_drafters})
+        host = listen_host(config.host)
+        address = await self._server.start(host)
+        self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)
+        watchers = {Role.DRAFTER: self._server.set_drafters}
+        self._membership = await join_roster(Role.TARGET, address, watchers, self._metrics.address)
 
     def check_health(self) -> None:
         """Raise where the step loop has given up or hangs; Serve then replaces the replica."""
@@ -55,6 +59,7 @@ class Target:
         self._watch.cancel()
         await self._server.stop(self._drain_timeout_s)
         await self._membership.stop()
+        self._metrics.close()
         await asyncio.to_thread(self._runner.close)
         self._ranks.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Seq
 
 import grpc
 
+from cluster.links.drafting.choice import DrafterRecord
 from cluster.links.drafting.link import DrafterLink
 from cluster.links.drafting.placement import DraftingStats, Placement
 from cluster.links.drafting.stream import Cause
@@ -51,6 +52,11 @@ class DrafterPool:
     def connected(self) -> int:
         """How many drafters can be asked now."""
         return self._placement.connected
+
+    def drafters(self) -> dict[str, DrafterRecord | None]:
+        """Return the drafters on the list by address, and what is known of those that can be asked."""
+        records = self._placement.records()
+        return {address: records.get(link) for address, link in list(self._links.items())}
 
     async def start(self) -> None:
         """Begin to work on the running loop."""

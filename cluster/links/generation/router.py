@@ -183,4 +183,5 @@ class Router:
                     await link.stop()
 
     def _usable(self) -> list[TargetLink]:
-        return [link for address, link in self._links.items() if link.usable and address in self._wanted]
+        links = list(self._links.items())  # at once: a scrape may come from another thread
+        return [link for address, link in links if link.usable and address in self._wanted]
