@@ -7,9 +7,10 @@ command line, each over the one before: see ``cluster.config_loader``.
 from enum import StrEnum
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cluster.api.settings import ApiSettings
+from cluster.autoscaling.settings import DrafterScaling, Scaling, TargetScaling
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.settings import TraceSettings
 from workers.settings import DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
@@ -34,6 +35,12 @@ class Placement(Settings):
     ``/metrics/targets`` of the API. None: there is none."""
 
 
+def _refuse_second_count(values: BaseModel, scaling: Scaling | None, role: str) -> None:
+    """Refuse a number of replicas beside a rule for it: one of them would be ignored."""
+    if scaling is not None and "replicas" in values.model_fields_set:
+        raise ValueError(f"leave {role}.replicas out: {role}.autoscaling decides how many there are")
+
+
 def _refuse_second_name(runner: RunnerSettings, role: str) -> None:
     """Refuse a model named in two places: one of them would be ignored."""
     if "model" in runner.model_fields_set:
@@ -51,6 +58,8 @@ class TargetConfig(Placement):
     """Tensor-parallel degree: processes (ranks) that share one replica's weights, all on one node."""
     replicas: int = Field(default=1, ge=1)
     """Independent copies of the model; a request that loses one goes on at another."""
+    autoscaling: TargetScaling | None = None
+    """How their number follows the load; None: there are ``replicas``, always."""
     host: str | None = None
     """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
@@ -61,7 +70,13 @@ class TargetConfig(Placement):
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
         _refuse_second_name(self.runner, "target")
+        _refuse_second_count(self, self.autoscaling, "target")
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        return self.autoscaling.max_replicas if self.autoscaling is not None else self.replicas
 
     def runner_settings(self) -> RunnerSettings:
         """Return the runner's settings with the model's name put in."""
@@ -73,13 +88,21 @@ class DraftersConfig(Placement, DrafterSettings):
 
     replicas: int = Field(default=1, ge=1)
     """Drafter processes; each serves every target."""
+    autoscaling: DrafterScaling | None = None
+    """How their number follows the load; None: there are ``replicas``, always."""
     host: str | None = None
     """Address that drafters listen on and advertise; None: the one by which Ray knows the node."""
 
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
         _refuse_second_name(self.runner, "drafters")
+        _refuse_second_count(self, self.autoscaling, "drafters")
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        return self.autoscaling.max_replicas if self.autoscaling is not None else self.replicas
 
     @property
     def enabled(self) -> bool:

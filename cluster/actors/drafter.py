@@ -9,6 +9,9 @@ from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
 from workers.metrics.server import MetricsServer
 
+DRAIN_S = 5.0
+"""What targets get to leave; the news reaches them within a fraction of a second."""
+
 
 class Drafter:
     """Serve deployment around ``workers.drafting.server.DrafterServer``."""
@@ -29,8 +32,14 @@ class Drafter:
         if not self._server.healthy:
             raise RuntimeError("the drafter's steps keep failing")
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve what ``cluster.autoscaling.policies.DrafterPolicy`` decides from."""
+        bubbles = [member.bubble for member in self._membership.members if member.role is Role.TARGET]
+        return {"queued": float(self._server.load.queued_sequences), "target_bubble": max(bubbles, default=0.0)}
+
     async def __del__(self) -> None:
-        """Leave the roster first: a target without this drafter goes on with others."""
+        """Leave the roster and wait until the targets have taken their sequences elsewhere: nobody sees a failure."""
         await self._membership.stop()
+        await self._server.drain(DRAIN_S)
         await self._server.stop()
         self._metrics.close()

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from cluster.actors.rank import RankGroup
 from cluster.actors.replica import join_roster, listen_host, usable_cpus
 from cluster.actors.roster_state import Role
+from cluster.autoscaling.signals import RecentShare
 from cluster.config import TargetConfig
+from cluster.scheduler.load import EngineLoad
 from cluster.scheduler.settings import SchedulerSettings
 from workers.contract.errors import OutriderError
 from workers.metrics.server import MetricsServer
@@ -47,7 +49,18 @@ class Target:
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)
         watchers = {Role.DRAFTER: self._server.set_drafters}
-        self._membership = await join_roster(Role.TARGET, address, watchers, self._metrics.address)
+        held = RecentShare()
+        self._membership = await join_roster(
+            Role.TARGET, address, watchers, self._metrics.address, lambda: held.of(self._counted.draft_wait_seconds)
+        )
+
+    @property
+    def _counted(self) -> EngineLoad:
+        return self._server.engine.load()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve what ``cluster.autoscaling.policies.TargetPolicy`` decides from."""
+        return {"waiting": float(self._counted.waiting), "kv_usage": self._counted.kv_usage}
 
     def check_health(self) -> None:
         """Raise where the step loop has given up or hangs; Serve then replaces the replica."""

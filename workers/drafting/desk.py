@@ -84,7 +84,7 @@ class DraftDesk:
         """Return the present load."""
         return DrafterLoad(
             len(self._states),
-            len(self._wanting),
+            sum(not state.answered for state in list(self._wanting)),
             self._drafted_tokens,
             self._busy_seconds,
             self._blocks_asked,

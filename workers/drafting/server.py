@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from workers.threads import claim_threads
 
 SERVICE = "outrider.v1.DraftingService"
 NGRAM = "ngram"
+DRAIN_POLL_S = 0.02
 
 
 def make_drafter(settings: DrafterSettings) -> Drafter:
@@ -60,6 +62,7 @@ class DrafterServer:
         self._credentials = credentials
         self._rpc: RpcServer | None = None
         self._batcher: DraftBatcher | None = None
+        self._service: DraftingService | None = None
 
     @property
     def healthy(self) -> bool:
@@ -92,15 +95,26 @@ class DrafterServer:
         drafting_pb2_grpc.add_DraftingServiceServicer_to_server(service, rpc.grpc)
         address = await rpc.start(host, port, [SERVICE])
         batcher.start()
-        self._rpc, self._batcher = rpc, batcher
+        self._rpc, self._batcher, self._service = rpc, batcher, service
         return address
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until no target has a stream here any more; True where none was left within ``timeout_s``.
+
+        Targets leave a drafter that is off their list. New ones are still served.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._service is not None and self._service.streams:
+                    await asyncio.sleep(DRAIN_POLL_S)
+        return self._service is None or not self._service.streams
 
     async def stop(self) -> None:
         """Stop at once: targets lose nothing when a drafter goes."""
         if self._rpc is not None and self._batcher is not None:
             await self._rpc.stop()
             await asyncio.to_thread(self._batcher.stop)
-            self._rpc = self._batcher = None
+            self._rpc = self._batcher = self._service = None
 
 
 async def serve_until_told(server: DrafterServer, host: str, port: int, metrics_port: int | None = None) -> None:
