@@ -13,6 +13,7 @@ from cluster.api.settings import ApiSettings
 from cluster.autoscaling.settings import DrafterScaling, Scaling, TargetScaling
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.settings import TraceSettings
+from workers.rpc.tls import TlsSettings
 from workers.settings import DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
 
 NO_DRAFTER = "none"
@@ -160,4 +161,7 @@ class ClusterConfig(Settings):
     drafters: DraftersConfig = DraftersConfig()
     scheduler: SchedulerSettings = SchedulerSettings()
     http: HttpConfig = HttpConfig()
+    tls: TlsSettings | None = None
+    """Certificates with which targets, drafters and ingresses know each other; None: plain text, for networks that
+    nobody else is on. HTTP and Ray itself have settings of their own."""
     ray: RayConfig = RayConfig()

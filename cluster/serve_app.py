@@ -45,7 +45,8 @@ def build_application(config: ClusterConfig) -> Application:
     """Return the application of validated settings. Ray must be connected: its GPUs are counted."""
     target_gpus, drafter_gpus = gpus_per_process(config, ray.cluster_resources().get("GPU", 0.0))
     drain_s = config.target.drain_timeout_s
-    members = [serve.deployment(Target, **_target_options(config, target_gpus)).bind(config.target, config.scheduler)]
+    target = serve.deployment(Target, **_target_options(config, target_gpus))
+    members = [target.bind(config.target, config.scheduler, config.tls)]
     if config.drafters.enabled:
         drafter = serve.deployment(
             Drafter,
@@ -53,14 +54,14 @@ def build_application(config: ClusterConfig) -> Application:
             **_number(config.drafters.replicas, config.drafters.autoscaling, DRAFTER_POLICY),
             **_common(STOP_MARGIN_S),
         )
-        members.append(drafter.bind(config.drafters))
+        members.append(drafter.bind(config.drafters, config.tls))
     ingress = serve.deployment(
         Ingress,
         num_replicas=config.http.replicas,
         ray_actor_options=actor_options(config.http, config.http.num_gpus or 0.0),
         **_common(drain_s + STOP_MARGIN_S),
     )
-    return ingress.bind(config.target.model, config.http, drain_s, *members)
+    return ingress.bind(config.target.model, config.http, drain_s, config.tls, *members)
 
 
 def gpus_per_process(config: ClusterConfig, available: float) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
 from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
+from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
 
 STEP_DEADLINE_S = 120.0
 """An engine that has not come round for this long counts as hung."""
@@ -34,17 +35,22 @@ class TargetServer:
         settings: SchedulerSettings,
         trace: TraceSettings | None = None,
         observer: EngineObserver | None = None,
+        tls: TlsSettings | None = None,
     ) -> None:
         """Serve a loaded model; ``observer`` watches its engine where no trace is made.
 
-        Raises ConfigurationError where the trace that is wanted cannot be written.
+        Raises ConfigurationError where the trace that is wanted cannot be written, or a certificate read.
         """
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
         self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops), observer=tracer)
         self._pool = DrafterPool(
-            self.engine.identity, self.engine.incarnation, self.engine.deliver, self.engine.drafters_connected
+            self.engine.identity,
+            self.engine.incarnation,
+            self.engine.deliver,
+            self.engine.drafters_connected,
+            channel_credentials(tls),
         )
-        self._generation = GenerationServer(self.engine)
+        self._generation = GenerationServer(self.engine, server_credentials(tls))
 
     @property
     def identity(self) -> ModelIdentity:

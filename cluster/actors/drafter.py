@@ -8,6 +8,7 @@ from cluster.actors.roster_state import Role
 from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
 from workers.metrics.server import MetricsServer
+from workers.rpc.tls import TlsSettings, server_credentials
 
 DRAIN_S = 5.0
 """What targets get to leave; the news reaches them within a fraction of a second."""
@@ -16,12 +17,12 @@ DRAIN_S = 5.0
 class Drafter:
     """Serve deployment around ``workers.drafting.server.DrafterServer``."""
 
-    async def __init__(self, config: DraftersConfig) -> None:  # type: ignore[misc]
+    async def __init__(self, config: DraftersConfig, tls: TlsSettings | None) -> None:  # type: ignore[misc]
         """Load the drafter and serve it; Serve awaits this constructor."""
         settings = config.drafter_settings()
         threads = settings.runner.threads or max(1, usable_cpus() // 2)
         runner = settings.runner.model_copy(update={"threads": threads})
-        self._server = DrafterServer(settings.model_copy(update={"runner": runner}))
+        self._server = DrafterServer(settings.model_copy(update={"runner": runner}), server_credentials(tls))
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)

@@ -19,13 +19,16 @@ from cluster.links.generation.router import Router
 from cluster.metrics.discovery import ScrapeTarget
 from workers.checkpoint.source import resolve_model
 from workers.metrics.server import MetricsServer
+from workers.rpc.tls import TlsSettings, channel_credentials
 
 
 @serve.ingress()
 class Ingress:
     """Serve ingress: a router to all targets in the roster, and the FastAPI app over it."""
 
-    async def __init__(self, model: str, http: HttpConfig, drain_timeout_s: float, *members: Any) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, model: str, http: HttpConfig, drain_timeout_s: float, tls: TlsSettings | None, *members: Any
+    ) -> None:
         """Load the tokenizer of ``model``. ``members`` are handles that tie the other roles to the application."""
         from cluster.api.app import build_app, make_metrics
         from workers.tokenizer import Tokenizer  # seconds of imports: here they pass beside the target's
@@ -33,7 +36,7 @@ class Ingress:
         source = await asyncio.to_thread(resolve_model, model)
         tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
         self._drain_timeout_s = drain_timeout_s
-        self._router = Router(tokenizer.fingerprint)
+        self._router = Router(tokenizer.fingerprint, credentials=channel_credentials(tls))
         await self._router.start()
         metrics = make_metrics(self._router, http.api)
         self._metrics = MetricsServer(metrics.own, listen_host(None), http.metrics_port)

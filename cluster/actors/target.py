@@ -18,6 +18,7 @@ from cluster.scheduler.load import EngineLoad
 from cluster.scheduler.settings import SchedulerSettings
 from workers.contract.errors import OutriderError
 from workers.metrics.server import MetricsServer
+from workers.rpc.tls import TlsSettings
 from workers.settings import RunnerSettings
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ class RankLostError(OutriderError):
 class Target:
     """Serve deployment around ``cluster.target_server.TargetServer``."""
 
-    async def __init__(self, config: TargetConfig, scheduler: SchedulerSettings) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, config: TargetConfig, scheduler: SchedulerSettings, tls: TlsSettings | None
+    ) -> None:
         """Load the model and serve it; Serve awaits this constructor."""
         self._drain_timeout_s = config.drain_timeout_s
         self._ranks = RankGroup(runner_settings(config), config.tp)
@@ -44,7 +47,7 @@ class Target:
         self._watch = asyncio.create_task(self._end_with_ranks())
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
-        self._server = TargetServer(self._runner, scheduler, config.trace)
+        self._server = TargetServer(self._runner, scheduler, config.trace, tls=tls)
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)

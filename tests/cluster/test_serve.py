@@ -13,6 +13,7 @@ import urllib.request
 import pytest
 
 from tests.cluster.served import ServedCommand, eventually, free_port
+from tests.support.certificates import Authority
 from tests.support.tiny_models import make_tiny
 from tests.support.traces import faults
 
@@ -91,6 +92,16 @@ def test_every_role_lands_on_the_nodes_that_are_meant_for_it(tiny):
         ["Target", "large-node"],
     ]
     assert result["answer"]["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.slow
+def test_the_parts_talk_over_mutual_tls(start, tmp_path):
+    tls = Authority(tmp_path / "ca").sign("everybody")
+    config = tmp_path / "tls.json"
+    config.write_text(json.dumps({"tls": tls.model_dump(mode="json")}))
+    command = start(str(config))
+    assert command.chat(NUMBERS, max_tokens=64)["usage"]["completion_tokens"] > 0
+    assert eventually(lambda: command.metric(FROM_DRAFTERS)) > 0
 
 
 @pytest.mark.slow

@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
-import grpc
-
 from cluster.links.drafting.choice import DrafterRecord
 from cluster.links.drafting.link import DrafterLink
 from cluster.links.drafting.placement import DraftingStats, Placement
 from cluster.links.drafting.stream import Cause
 from workers.contract.draft import DraftBlock, DraftOp, DraftReply
 from workers.contract.identity import ModelIdentity
+from workers.rpc.channel import ChannelAuth
 
 RETRY_INTERVAL_S = 0.25
 """How often sequences without a drafter are looked at again."""
@@ -32,7 +31,7 @@ class DrafterPool:
         incarnation: int,
         on_replies: Callable[[Seq[DraftBlock]], None],
         on_connected: Callable[[int], None] = lambda count: None,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelAuth | None = None,
     ) -> None:
         """Serve the target ``identity``; ``on_connected`` learns how many drafters can be asked."""
         self.stats = DraftingStats()
