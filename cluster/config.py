@@ -7,11 +7,13 @@ command line, each over the one before: see ``cluster.config_loader``.
 from enum import StrEnum
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cluster.api.settings import ApiSettings
+from cluster.autoscaling.settings import DrafterScaling, Scaling, TargetScaling
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.settings import TraceSettings
+from workers.rpc.tls import TlsSettings
 from workers.settings import DEFAULT_DRAFTER, DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
 
 NO_DRAFTER = "none"
@@ -20,7 +22,7 @@ NGRAM = "ngram"
 
 
 class Placement(Settings):
-    """Where Ray may put the processes of one role, and what they reserve there (per process)."""
+    """Where Ray may put the processes of one role, what they reserve there and where they are scraped (per process)."""
 
     num_cpus: float = Field(default=0, ge=0)
     """CPUs that Ray sets aside. 0 lets a small machine hold every role; threads are set apart from this."""
@@ -30,6 +32,15 @@ class Placement(Settings):
     """Custom Ray resources, such as ``{"outrider_drafter": 1}`` on the cheap nodes."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that must match, such as ``{"ray.io/accelerator-type": "L4"}``."""
+    metrics_port: int | None = Field(default=0, ge=0, le=65535)
+    """Port of each process's own ``/metrics``; 0, or one that is taken: any free one, which Prometheus finds through
+    ``/metrics/targets`` of the API. None: there is none."""
+
+
+def _refuse_second_count(values: BaseModel, scaling: Scaling | None, role: str) -> None:
+    """Refuse a number of replicas beside a rule for it: one of them would be ignored."""
+    if scaling is not None and "replicas" in values.model_fields_set:
+        raise ValueError(f"leave {role}.replicas out: {role}.autoscaling decides how many there are")
 
 
 def _refuse_second_name(runner: RunnerSettings, role: str) -> None:
@@ -49,6 +60,8 @@ class TargetConfig(Placement):
     """Tensor-parallel degree: processes (ranks) that share one replica's weights, all on one node."""
     replicas: int = Field(default=1, ge=1)
     """Independent copies of the model; a request that loses one goes on at another."""
+    autoscaling: TargetScaling | None = None
+    """How their number follows the load; None: there are ``replicas``, always."""
     host: str | None = None
     """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
@@ -59,7 +72,13 @@ class TargetConfig(Placement):
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
         _refuse_second_name(self.runner, "target")
+        _refuse_second_count(self, self.autoscaling, "target")
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        return self.autoscaling.max_replicas if self.autoscaling is not None else self.replicas
 
     def runner_settings(self) -> RunnerSettings:
         """Return the runner's settings with the model's name put in."""
@@ -74,13 +93,21 @@ class DraftersConfig(Placement, DrafterSettings):
 
     replicas: int = Field(default=1, ge=1)
     """Drafter processes; each serves every target."""
+    autoscaling: DrafterScaling | None = None
+    """How their number follows the load; None: there are ``replicas``, always."""
     host: str | None = None
     """Address that drafters listen on and advertise; None: the one by which Ray knows the node."""
 
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
         _refuse_second_name(self.runner, "drafters")
+        _refuse_second_count(self, self.autoscaling, "drafters")
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        return self.autoscaling.max_replicas if self.autoscaling is not None else self.replicas
 
     @property
     def enabled(self) -> bool:
@@ -138,6 +165,9 @@ class ClusterConfig(Settings):
     drafters: DraftersConfig = DraftersConfig()
     scheduler: SchedulerSettings = SchedulerSettings()
     http: HttpConfig = HttpConfig()
+    tls: TlsSettings | None = None
+    """Certificates with which targets, drafters and ingresses know each other; None: plain text, for networks that
+    nobody else is on. HTTP and Ray itself have settings of their own."""
     ray: RayConfig = RayConfig()
 
     @model_validator(mode="before")

@@ -1,5 +1,6 @@
 """The HTTP application of an ingress: OpenAI's API in front of a router to the targets."""
 
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -14,13 +15,28 @@ from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
 from cluster.links.generation.router import Router
+from cluster.metrics.discovery import ScrapeTarget
 from workers.tokenizer import Tokenizer
 
 
-def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> FastAPI:
-    """Return the application; whoever made the router starts and stops it, in the event loop that serves."""
-    metrics = ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
-    context = ApiContext(gateway, tokenizer, settings, metrics)
+def make_metrics(gateway: Router, settings: ApiSettings) -> ApiMetrics:
+    """Return the metrics of an ingress, under the first name by which the model is served."""
+    return ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
+
+
+def build_app(
+    gateway: Router,
+    tokenizer: Tokenizer,
+    settings: ApiSettings,
+    metrics: ApiMetrics | None = None,
+    scrape_targets: Callable[[], Iterable[ScrapeTarget]] = tuple,
+) -> FastAPI:
+    """Return the application; whoever made the router starts and stops it, in the event loop that serves.
+
+    ``metrics`` is for who shows them elsewhere too; ``scrape_targets`` returns whom Prometheus may scrape.
+    """
+    metrics = metrics or make_metrics(gateway, settings)
+    context = ApiContext(gateway, tokenizer, settings, metrics, scrape_targets)
     # The interactive pages load their scripts from elsewhere, which a closed network cannot.
     app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
     install_error_handlers(app, settings.retry_after_s)

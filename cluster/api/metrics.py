@@ -1,45 +1,38 @@
-"""Prometheus metrics of one ingress: how requests end and how long they take, beside the targets' own."""
+"""Prometheus metrics of one ingress: how requests end and how long they take."""
 
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, generate_latest
 
-from cluster.api.target_metrics import TargetCollector
 from cluster.api.text import TextDelta
 from cluster.links.generation.router import Router
-
-_LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+from cluster.metrics.cluster_view import ClusterView, RouterMetrics
+from workers.metrics import catalog
+from workers.metrics.families import counter, histogram
+from workers.metrics.server import process_registry
 
 
 class ApiMetrics:
-    """The metrics of one application, in a registry of their own."""
+    """The metrics of one ingress process, and the cluster's view beside them."""
 
     def __init__(self, router: Router, model: Callable[[], str]) -> None:
-        """Make the registry; ``model`` returns the name that labels everything."""
-        self.registry = CollectorRegistry()
+        """Make the registries; ``model`` returns the name that labels everything."""
+        self.own = process_registry([RouterMetrics(router, model)])
+        """What this process alone knows: for the port where each process is scraped."""
+        self._cluster = CollectorRegistry()
+        self._cluster.register(ClusterView(router, model))
         self._model = model
-        self._requests = Counter(
-            "outrider_requests",
-            "Choices that ended, by how they ended.",
-            ["model", "finish_reason"],
-            registry=self.registry,
-        )
-        self._rejections = Counter(
-            "outrider_admission_rejections",
-            "Requests refused at the door.",
-            ["model", "reason"],
-            registry=self.registry,
-        )
-        self._ttft = self._histogram("ttft", "From a request's arrival to its first token.", _LATENCY)
-        self._itl = self._histogram("itl", "Time per token after the first.", _PER_TOKEN)
-        self._e2e = self._histogram("e2e", "From a request's arrival to its last token.", _LATENCY)
-        self.registry.register(TargetCollector(router, model))
+        self._requests = counter(catalog.REQUESTS, self.own)
+        self._rejections = counter(catalog.REJECTIONS, self.own)
+        self._ttft = histogram(catalog.TTFT, self.own)
+        self._itl = histogram(catalog.ITL, self.own)
+        self._e2e = histogram(catalog.E2E, self.own)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"outrider_{name}_seconds", text, ["model"], buckets=buckets, registry=self.registry)
+    def exposition(self) -> bytes:
+        """Return this process's metrics and the sums over all targets, in Prometheus's text format."""
+        return generate_latest(self.own) + generate_latest(self._cluster)
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused before it began."""

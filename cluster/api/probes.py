@@ -5,9 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from cluster.api.context import ApiContext
+from cluster.metrics.discovery import http_sd
 from workers.contract.errors import UnavailableError
 
 
@@ -45,8 +46,13 @@ def probe_routes(context: ApiContext) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        """Return everything that Prometheus may want."""
-        return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        """Return this ingress's own metrics and the sums over all targets."""
+        return Response(context.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/metrics/targets")
+    async def metrics_targets() -> list[dict[str, Any]]:
+        """Tell Prometheus (``http_sd_configs``) where each process of the cluster shows its own metrics."""
+        return http_sd(context.scrape_targets())
 
     return routes
 

@@ -74,11 +74,14 @@ class ActiveRequest:
     _looked_up_at: tuple[int, int] = (-1, 0)
 
     @classmethod
-    def start(cls, request: GenerationRequest, seq_id: int) -> "ActiveRequest":
-        """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt."""
+    def start(cls, request: GenerationRequest, seq_id: int, wasted: list[int] | None = None) -> "ActiveRequest":
+        """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt.
+
+        ``wasted``: where draft tokens that come to nothing are counted, by Waste.
+        """
         sequence = Sequence(seq_id, list(request.prompt), len(request.prompt), request.params, request.salt)
         lookup = NgramIndex(LOOKUP_MAX, LOOKUP_MIN)
-        active = cls(request, sequence, OutcomeCache(), lookup, [prefix_hash(request.prompt)])
+        active = cls(request, sequence, OutcomeCache(wasted=wasted), lookup, [prefix_hash(request.prompt)])
         active.append(request.emitted)
         active.judged_len = len(sequence)
         return active
