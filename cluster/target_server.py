@@ -11,6 +11,7 @@ from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
+from workers.grammar.compiler import GrammarCompiler
 from workers.model_runner import ModelRunner
 
 STEP_DEADLINE_S = 120.0
@@ -36,7 +37,14 @@ class TargetServer:
         Raises ConfigurationError where the trace that is wanted cannot be written.
         """
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
-        self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops), observer=tracer)
+        grammars = GrammarCompiler(runner.tokenizer, runner.vocab_size)
+        self.engine = Engine(
+            runner,
+            settings,
+            lambda ops: self._pool.post(ops),
+            observer=tracer,
+            compile_grammar=grammars.compile,
+        )
         self._pool = DrafterPool(
             self.engine.identity, self.engine.incarnation, self.engine.deliver, self.engine.drafters_connected
         )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,21 @@ class Tokenizer:
         return IncrementalDetokenizer(
             partial(self.decode, skip_special_tokens=False), lambda i: 0 <= i < len(mask) and mask[i] == 1
         )
+
+    def definition(self) -> str:
+        """Return the tokenizer as the JSON text of the tokenizers library, added tokens included.
+
+        Raises:
+            InvalidParameterError: it is not one of that library's, so that nobody else can read it.
+        """
+        backend = getattr(self._backend, "backend_tokenizer", None)
+        if backend is None:
+            raise InvalidParameterError("response_format", "the model's tokenizer cannot be constrained by a grammar")
+        plain = copy(backend)
+        plain.no_padding()
+        plain.no_truncation()
+        text: str = plain.to_str()
+        return text
 
     @cached_property
     def vocab_size(self) -> int:

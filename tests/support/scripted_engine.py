@@ -9,6 +9,7 @@ from workers.contract.draft import DraftSource
 from workers.contract.errors import InvalidParameterError, OverloadedError
 from workers.contract.identity import ModelIdentity, new_incarnation
 from workers.contract.prefix_hash import EMPTY, extend, prefix_hash
+from workers.contract.processing import Grammar
 from workers.contract.request import FinishReason, GenerationRequest, Progress
 
 
@@ -48,6 +49,8 @@ class ScriptedEngine:
         self.cancelled: list[str] = []
         self.fail_next = False
         self.finished = 0
+        self.compile_s = 0.0
+        self.prepared: list[Grammar] = []
         self._sinks: dict[str, object] = {}
         self._done: dict[str, int] = {}
         self._generated = 0
@@ -60,6 +63,12 @@ class ScriptedEngine:
     def answer(self, request: GenerationRequest, count: int) -> list[int]:
         """The first ``count`` tokens that a request gets, stop rules aside."""
         return [self._token(request, i) for i in range(count)]
+
+    def prepare(self, grammar) -> None:
+        time.sleep(self.compile_s)
+        self.prepared.append(grammar)
+        if grammar.source == "uncompilable":
+            raise InvalidParameterError("response_format", "the grammar cannot be compiled")
 
     def submit(self, request, sink) -> None:
         if request.params.top_k == 77:

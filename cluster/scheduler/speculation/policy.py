@@ -82,12 +82,15 @@ NOTHING = Draft()
 
 
 def draft_at_hand(settings: SchedulerSettings, active: ActiveRequest, limit: int) -> Draft:
-    """Return the best draft of at most ``limit`` tokens: a drafter's block, else the target's own n-gram guess."""
+    """Return the best draft of at most ``limit`` tokens: a drafter's block, else the target's own n-gram guess.
+
+    A grammar cuts either at the first token that it does not allow.
+    """
     if limit <= 0:
         return NOTHING
-    if tokens := active.drafted():
-        return Draft(tokens[:limit], DraftSource.DRAFTER)
-    if settings.lookup and (guess := active.looked_up(limit)):
+    if tokens := active.legal(active.drafted()[:limit]):
+        return Draft(tokens, DraftSource.DRAFTER)
+    if settings.lookup and (guess := active.legal(active.looked_up(limit))):
         return Draft(guess, DraftSource.LOOKUP)
     return NOTHING
 
