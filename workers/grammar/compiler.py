@@ -58,7 +58,7 @@ class GrammarCompiler:
             )
         try:
             matcher = LLMatcher(self._read, _source(grammar), log_level=0, limits=LIMITS)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _refused(grammar, str(error)) from error
         if matcher.is_error():
             raise _refused(grammar, matcher.get_error())
