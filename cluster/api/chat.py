@@ -12,6 +12,7 @@ from cluster.api.errors import invalid
 from cluster.api.generation import MaxTokens, Scores, kept_prompt
 from cluster.api.structured import grammar_of
 from cluster.api.token_logprobs import TokenNames
+from cluster.api.tools.use import tool_use
 from cluster.api.unsupported import ignored_fields, ignored_header, refuse_unsupported
 
 
@@ -42,14 +43,19 @@ async def chat_question(context: ApiContext, body: ChatCompletionBody) -> Questi
     if body.stream and body.prompt_logprobs is not None:
         raise invalid("prompt_logprobs", "prompt_logprobs cannot be streamed; leave out stream or use /v1/completions")
     grammar, grammar_param = grammar_of(body.response_format, body.structured_outputs)
-    prompt = kept_prompt(body, await render(context, body))
+    tools = tool_use(body, context.tokenizer)
+    if tools.grammar is not None:
+        if grammar is not None:
+            raise invalid("tool_choice", f"tool_choice asks for a call and {grammar_param} for something else")
+        grammar, grammar_param = tools.grammar, "tools"
+    prompt = kept_prompt(body, await render(context, body, tools.offered))
     return Question(
         body=body,
         prompts=[prompt],
         prompt_param="messages",
         limit=_limit(body),
         default_max_tokens=None,
-        shape=ChatShape(_wanted(context, body), prompt),
+        shape=ChatShape(_wanted(context, body), prompt, tools.names),
         headers=ignored_header(ignored),
         scores=Scores(_num_logprobs(body), body.prompt_logprobs),
         grammar=grammar,

@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field
 
 from cluster.api.base_model import ApiModel
 from cluster.api.models import MAX_INT, MAX_LIST, GenerationBody
+from cluster.api.tools.models import MAX_TOOLS, Tool, ToolCall, ToolChoice
 from workers.contract.logprobs import MAX_LOGPROBS
 
 
@@ -31,13 +32,18 @@ Content = Annotated[
 class ChatMessage(ApiModel):
     """One turn of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Content | None = None
+    """Must be there, unless the message consists of calls."""
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
+    """What the assistant called in this turn."""
+    tool_call_id: str | None = Field(default=None, max_length=256)
+    """Which call a tool's message answers."""
 
     @property
     def text(self) -> str:
         """The content as one string; parts are put on lines of their own."""
-        return "\n".join(part.text for part in self.content)
+        return "\n".join(part.text for part in self.content or [])
 
 
 TemplateValue = bool | int | float | Annotated[str, Field(max_length=1024)] | None
@@ -52,6 +58,10 @@ class ChatCompletionBody(GenerationBody):
     """The newer name of max_tokens."""
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    """Whether a forced answer may have more than one call; true where it is not given."""
     add_generation_prompt: bool | None = None
     """Whether the prompt ends where the assistant begins to speak; true where it is not given."""
     continue_final_message: bool | None = None

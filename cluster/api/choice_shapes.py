@@ -1,11 +1,13 @@
 """How the two OpenAI endpoints write a choice, whole and in chunks, with vLLM's additions where they are asked for."""
 
 from collections.abc import Sequence as Seq
+from collections.abc import Set
 from dataclasses import dataclass
 
 from cluster.api.responses import ChoiceRecord, Json
 from cluster.api.text import TextDelta
 from cluster.api.token_logprobs import CompletionLogprobs, TokenNames, chat_logprobs, joined, prompt_logprobs
+from cluster.api.tools.parser import Found, ToolCallParser
 from workers.contract.draft import DraftSource
 
 _SOURCES = {DraftSource.NONE: "target", DraftSource.DRAFTER: "drafter", DraftSource.LOOKUP: "lookup"}
@@ -43,20 +45,30 @@ class ChatShape:
     whole_object = "chat.completion"
     chunk_object = "chat.completion.chunk"
 
-    def __init__(self, wanted: Wanted, prompt: Seq[int]) -> None:
-        """Write the answers to one conversation, whose rendered ``prompt`` may be asked for."""
+    def __init__(self, wanted: Wanted, prompt: Seq[int], tools: Set[str] = frozenset()) -> None:
+        """Write the answers to one conversation, whose rendered ``prompt`` may be asked for.
+
+        Where there are ``tools``, by name, answers are searched for calls of them.
+        """
         self._wanted = wanted
+        self._tools = tools
+        self._parsers: dict[int, ToolCallParser] = {}
         self.root: Json = {"prompt_token_ids": list(prompt)} if wanted.token_ids else {}
 
     def whole(self, record: ChoiceRecord) -> Json:
         """Return a finished choice as a message of the assistant."""
         if self._wanted.prompt_logprobs:
             self.root["prompt_logprobs"] = prompt_logprobs(self._wanted.names, record.prompt_logprobs)
+        found = self._find(record.index, record.text, finished=True)
+        calls = [{name: value for name, value in call.items() if name != "index"} for call in found.calls]
+        message: Json = {"role": "assistant", "content": found.text}
+        if calls:
+            message |= {"content": found.text.strip() or None, "tool_calls": calls}
         return {
             "index": record.index,
-            "message": {"role": "assistant", "content": record.text},
+            "message": message,
             "logprobs": self._logprobs(record),
-            "finish_reason": record.finish_reason,
+            "finish_reason": self._reason(record.index, record.finish_reason),
             **self._wanted.additions(record.tokens, record.sources),
         }
 
@@ -66,16 +78,36 @@ class ChatShape:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
 
     def chunk(self, delta: TextDelta) -> Json | None:
-        """Return new text; the last chunk may have none."""
-        if not (delta.text or delta.finish_reason or (delta.tokens and self._wanted.every_token)):
+        """Return new text and calls; the last chunk may have none."""
+        finished = delta.finish_reason is not None
+        found = self._find(delta.index, delta.text, finished=finished)
+        if not (found.text or found.calls or finished or (delta.tokens and self._wanted.every_token)):
             return None
+        gained: Json = {"content": found.text} if found.text else {}
+        if found.calls:
+            gained["tool_calls"] = found.calls
+        reason = None if delta.finish_reason is None else self._reason(delta.index, delta.finish_reason.value)
         return {
             "index": delta.index,
-            "delta": {"content": delta.text} if delta.text else {},
+            "delta": gained,
             "logprobs": self._logprobs(delta),
-            "finish_reason": None if delta.finish_reason is None else delta.finish_reason.value,
+            "finish_reason": reason,
             **self._wanted.additions(delta.tokens, delta.sources),
         }
+
+    def _find(self, index: int, text: str, *, finished: bool) -> Found:
+        if not self._tools:
+            return Found(text)
+        parser = self._parsers.setdefault(index, ToolCallParser(self._tools))
+        found = parser.feed(text)
+        if finished:
+            rest = parser.finish()
+            found = Found(found.text + rest.text, found.calls + rest.calls)
+        return found
+
+    def _reason(self, index: int, reason: str) -> str:
+        called = index in self._parsers and self._parsers[index].num_calls
+        return "tool_calls" if called and reason == "stop" else reason
 
     def _logprobs(self, gained: ChoiceRecord | TextDelta) -> Json | None:
         return chat_logprobs(self._wanted.names, gained.logprobs) if self._wanted.logprobs else None

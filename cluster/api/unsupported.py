@@ -10,10 +10,6 @@ MAX_REPORTED = 20
 _NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
 
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "tools": _NOTHING,
-    "tool_choice": (None, "none", "auto"),
-    "tool_calls": _NOTHING,
-    "tool_call_id": _NOTHING,
     "functions": _NOTHING,
     "function_call": (None, "none", "auto"),
     "guided_decoding_backend": (None,),

@@ -7,7 +7,7 @@ def strict(model, answer, *extensions):
     """Validate as OpenAI's types define it; no unknown fields but metrics and ``extensions``. Return the answer."""
     body = answer.model_dump()
     if model is Completion:
-        # OpenAI sends null in every chunk but the last, and of an echoed first token, which its own type does not allow.
+        # OpenAI sends null in all chunks but the last and for an echoed first token; its own type forbids both.
         for choice in body["choices"]:
             choice["finish_reason"] = choice["finish_reason"] or "stop"
             for name, value in (("token_logprobs", 0.0), ("top_logprobs", {})):

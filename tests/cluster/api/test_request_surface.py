@@ -170,7 +170,8 @@ async def test_token_ids_and_sources_come_back_where_they_are_wanted(api):
     chat = await api.openai.chat.completions.create(**ask)
     assert chat.model_extra["prompt_token_ids"] == prompt
     assert len(chat.choices[0].model_extra["token_ids"]) == 4
-    first = [chunk async for chunk in await api.openai.chat.completions.create(**ask, stream=True)][0]
+    chunks = [chunk async for chunk in await api.openai.chat.completions.create(**ask, stream=True)]
+    first = chunks[0]
     assert first.model_extra["prompt_token_ids"] == prompt
 
 
