@@ -11,6 +11,7 @@ from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
+from workers.feature_store import FeatureStore
 from workers.grammar.compiler import GrammarCompiler
 from workers.model_runner import ModelRunner
 
@@ -45,8 +46,14 @@ class TargetServer:
             observer=tracer,
             compile_grammar=grammars.compile,
         )
+        features = FeatureStore(settings.max_running, runner.has_features)
+        runner.keep_features(features)
         self._pool = DrafterPool(
-            self.engine.identity, self.engine.incarnation, self.engine.deliver, self.engine.drafters_connected
+            self.engine.identity,
+            self.engine.incarnation,
+            self.engine.deliver,
+            self.engine.drafters_connected,
+            features=features,
         )
         self._generation = GenerationServer(self.engine)
 

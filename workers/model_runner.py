@@ -15,8 +15,10 @@ from workers.attention.bridge import AttentionCall, attending, probe
 from workers.attention.gather import GatherAttention
 from workers.checkpoint.load import LoadedModel, load_causal_lm
 from workers.checkpoint.source import resolve_model
+from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepOutput, StepPlan
+from workers.feature_store import FeatureStore
 from workers.input_batch import InputBatch, pack
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
@@ -31,6 +33,7 @@ from workers.process_group import ProcessGroup
 from workers.sampling.coupled import rank_tokens
 from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
+from workers.state_tap import StateTap, decoder_layers, fits
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
@@ -73,6 +76,9 @@ class ModelRunner:
                 1 if group is None else group.size,
             ),
         )
+        self._hidden_size: int = loaded.config.hidden_size
+        self._features: FeatureStore | None = None
+        self._tap: StateTap | None = None
         self.numerics_invariant = self._check_numerics()
         """Whether the logits of a token were found independent of how its sequence was cut and batched."""
 
@@ -100,7 +106,17 @@ class ModelRunner:
         batch = self._pack(plan)
         if self._group is not None:
             self._group.send_step(batch.buffer)
-        return self._sampler.sample(plan, batch, self.logits(batch))
+        output = self._sampler.sample(plan, batch, self.logits(batch))
+        self._keep_states(plan)
+        return output
+
+    def keep_features(self, store: FeatureStore) -> None:
+        """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""
+        self._features = store
+
+    def has_features(self, spec: FeatureSpec) -> bool:
+        """Return whether this model has the hidden states that a drafter asks for."""
+        return fits(spec, len(decoder_layers(self._model)), self._hidden_size)
 
     def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
         """Run a step and return, per row and sampled position, up to ``count`` tokens: the choice, then what came next.
@@ -140,6 +156,19 @@ class ModelRunner:
         with attending(self._attend):
             output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
         return output.logits[0, : batch.num_samples] if wanted else None
+
+    def _keep_states(self, plan: StepPlan) -> None:
+        """Hand over the states of the step that just ran, and listen to the next one if that is wanted."""
+        if self._features is None:
+            return
+        if self._tap is not None:
+            states = self._tap.states().view(torch.uint16).numpy()
+            self._features.put(self._tap.spec, plan.rows, states)
+        wanted = self._features.wanted
+        if wanted is not (self._tap.spec if self._tap is not None else None):
+            if self._tap is not None:
+                self._tap.remove()
+            self._tap = StateTap(self._model, wanted) if wanted is not None else None
 
     def _attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
         return self._attention.forward(self._layers[index], query, key, value, call.sinks)

@@ -79,7 +79,7 @@ class Tokenizer:
         Raises:
             InvalidParameterError: there is no chat template, or it cannot render these messages.
         """
-        if not self._backend.chat_template:
+        if not self.has_chat_template:
             raise InvalidParameterError("messages", "the model has no chat template; use /v1/completions")
         try:
             text: str = self._backend.apply_chat_template(
@@ -97,6 +97,11 @@ class Tokenizer:
     def template_knows(self, name: str) -> bool:
         """Return whether the chat template reads a variable, so that setting it may have an effect."""
         return name in str(self._backend.chat_template or "")
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint says how conversations are written."""
+        return bool(self._backend.chat_template)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of ids; those outside the vocabulary have none."""

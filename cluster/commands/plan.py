@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from cluster.bench.report import today
-from cluster.commands.bench import prepare_output, redacted
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
+from cluster.commands.output import prepare_output, redacted
 from cluster.commands.terminal import console, errors, errors_as_sentences, show
-from cluster.config_loader import explain, load_config
+from cluster.config_loader import load_config, validated
 from cluster.plan.builtin import BUILTIN, DEFAULT, builtin
 from cluster.plan.fleet import Demand
 from cluster.plan.profile import HardwareProfile, load_profile
@@ -24,7 +23,6 @@ from cluster.plan.table import WIDTH, markdown, render
 from workers.contract.errors import ConfigurationError
 from workers.settings import DEFAULT_MODEL
 
-M = TypeVar("M", bound=BaseModel)
 N = TypeVar("N", int, float)
 MAX_VALUES = 64
 
@@ -63,8 +61,8 @@ def plan(
         combinations = fleets(_numbers("--targets", targets, int), _numbers("--drafters", drafters, int))
         if concurrency is not None and rate is not None:
             raise ConfigurationError("give either --concurrency or --rate: a plan has one kind of load")
-        demand = _validated(Demand, concurrency=concurrency, rate=rate, requests=requests, seed=seed)
-        limits = _validated(Limits, max_itl_ms=max_itl_ms, max_ttft_ms=max_ttft_ms)
+        demand = validated(Demand, concurrency=concurrency, rate=rate, requests=requests, seed=seed)
+        limits = validated(Limits, max_itl_ms=max_itl_ms, max_ttft_ms=max_ttft_ms)
         if output is not None:
             prepare_output(output, plots=plots)
         if measure is not None and profile is not None:
@@ -116,14 +114,6 @@ def _measured(file: Path, model: str, drafter: str) -> HardwareProfile:
     save_profile(made, file)
     console.print(f"measured profile saved in {file}", markup=False)
     return made
-
-
-def _validated(kind: type[M], **values: object) -> M:
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise ConfigurationError(explain(error, kind)) from None
 
 
 def _numbers(option: str, text: str, read: Callable[[str], N]) -> list[N]:

@@ -10,6 +10,7 @@ import grpc
 
 from cluster.links.drafting.stream import Cause, DraftStream, StreamLostError
 from workers.contract.draft import DraftOp, DraftReply
+from workers.contract.features import FeatureSource, NoFeatures
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import open_channel
 from workers.rpc.hello import Peer
@@ -47,8 +48,12 @@ class DrafterLink:
         incarnation: int,
         listener: LinkListener,
         credentials: grpc.ChannelCredentials | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
-        """Prepare a link of ``target`` to the drafter at ``address``; ``start`` dials."""
+        """Prepare a link of ``target`` to the drafter at ``address``; ``start`` dials.
+
+        ``features``: where hidden states come from for a drafter that wants some; without, it is refused.
+        """
         self.address = address
         self.peer: Peer | None = None
         """The drafter; None while there is no stream."""
@@ -56,6 +61,7 @@ class DrafterLink:
         self._incarnation = incarnation
         self._listener = listener
         self._credentials = credentials
+        self._features = features or NoFeatures()
         self._stream: DraftStream | None = None
         self._task: asyncio.Task[None] | None = None
         self._backoff = BACKOFF_MIN_S
@@ -96,7 +102,7 @@ class DrafterLink:
     async def _session(self) -> Cause:
         """Hold one stream for as long as it lasts; return why it ended."""
         async with open_channel(self.address, self._credentials) as channel:
-            stream = self._stream = DraftStream(channel, self._target, self._incarnation)
+            stream = self._stream = DraftStream(channel, self._target, self._incarnation, self._features)
             try:
                 self.peer = await stream.greet()
                 log.info("drafter %s: %s", self.address, self.peer.identity.name)
