@@ -144,6 +144,7 @@ def choice_requests(
         stopping=Stopping(max_tokens, stop_ids),
         salt=body.cache_salt or "",
         max_draft_tokens=None if body.speculation is None else body.speculation.limit,
+        draft_from=None if body.speculation is None else body.speculation.source,
         tenant=body.cache_salt or "",
         priority=body.priority or 0,
         processors=processors,

@@ -4,13 +4,13 @@ Unknown fields pass, to be reported; ``cluster.api.unsupported`` refuses those t
 Ranges of sampling parameters are checked by ``SamplingParams`` and ``ProcessorParams``, for every caller alike.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from cluster.api.base_model import ApiModel
 from cluster.api.structured import ResponseFormat, StructuredOutputs
-from workers.contract.draft import MAX_DRAFT_LENGTH
+from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
 from workers.contract.logprobs import MAX_LOGPROBS
 from workers.contract.processing import MAX_ALLOWED_TOKENS, MAX_BIASED_TOKENS
 from workers.contract.request import MAX_PRIORITY
@@ -36,6 +36,8 @@ class Speculation(Settings):
 
     enabled: bool = Field(default=True, strict=True)
     max_draft_tokens: int | None = Field(default=None, ge=0, le=MAX_DRAFT_LENGTH, strict=True)
+    drafter: Literal["any", "drafter", "lookup"] = "any"
+    """Whose drafts are used: the drafters', the target's own n-gram look-ups, or what is at hand."""
     report_sources: bool = Field(default=False, strict=True)
     """Tell of each token whether the target alone chose it or who had guessed it, as ``token_sources``."""
 
@@ -43,6 +45,11 @@ class Speculation(Settings):
     def limit(self) -> int | None:
         """Most draft tokens per verification; None leaves it to the scheduler."""
         return self.max_draft_tokens if self.enabled else 0
+
+    @property
+    def source(self) -> DraftSource | None:
+        """Whose drafts may be used; None: anybody's."""
+        return {"any": None, "drafter": DraftSource.DRAFTER, "lookup": DraftSource.LOOKUP}[self.drafter]
 
 
 def _as_list(value: Any) -> Any:

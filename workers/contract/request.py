@@ -58,6 +58,8 @@ class GenerationRequest:
     processors: ProcessorParams = NEUTRAL
     grammar: Grammar | None = None
     """What the answer must conform to."""
+    draft_from: DraftSource | None = None
+    """Whose drafts may be verified: the drafters' or the target's own look-ups; None: either."""
     num_logprobs: int | None = None
     """Alternatives whose log-probabilities are wanted beside each emitted token's own; None: none at all."""
     num_prompt_logprobs: int | None = None

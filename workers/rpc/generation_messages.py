@@ -42,6 +42,12 @@ _FINISH_TO_PROTO = {
     FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
     FinishReason.ERROR: pb.FINISH_REASON_ERROR,
 }
+_DRAFT_FROM_TO_PROTO = {
+    None: pb.DRAFT_FROM_UNSPECIFIED,
+    DraftSource.DRAFTER: pb.DRAFT_FROM_DRAFTER,
+    DraftSource.LOOKUP: pb.DRAFT_FROM_LOOKUP,
+}
+_DRAFT_FROM = {number: source for source, number in _DRAFT_FROM_TO_PROTO.items()}
 _FINISH_FROM_PROTO = {number: reason for reason, number in _FINISH_TO_PROTO.items()}
 
 
@@ -63,6 +69,7 @@ def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
         grammar=grammar_message(request.grammar),
         num_logprobs=request.num_logprobs,
         num_prompt_logprobs=request.num_prompt_logprobs,
+        draft_from=_DRAFT_FROM_TO_PROTO[request.draft_from],
     )
 
 
@@ -102,6 +109,7 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         grammar=read_grammar(message),
         num_logprobs=read_count(message, "num_logprobs"),
         num_prompt_logprobs=read_count(message, "num_prompt_logprobs"),
+        draft_from=_draft_from(message),
     )
 
 
@@ -188,6 +196,12 @@ def _sampling(message: pb.Submit) -> SamplingParams:
         return read_sampling(message.sampling, "sampling")
     except ProtocolError as error:
         raise InvalidParameterError("sampling", str(error)) from error
+
+
+def _draft_from(message: pb.Submit) -> DraftSource | None:
+    if message.draft_from not in _DRAFT_FROM:
+        raise InvalidParameterError("draft_from", f"the source of drafts {message.draft_from} is not known")
+    return _DRAFT_FROM[message.draft_from]
 
 
 def _max_draft_tokens(message: pb.Submit) -> int | None:

@@ -53,6 +53,7 @@ REQUESTS = st.builds(
         min_tokens=st.integers(0, 1000),
     ),
     grammar=st.none() | st.builds(Grammar, st.sampled_from(GrammarKind), st.text(max_size=10)),
+    draft_from=st.sampled_from([None, DraftSource.DRAFTER, DraftSource.LOOKUP]),
     num_logprobs=st.none() | st.integers(0, MAX_LOGPROBS),
     num_prompt_logprobs=st.none() | st.integers(0, MAX_LOGPROBS),
 )
@@ -144,6 +145,7 @@ def good_submit(**fields) -> pb.Submit:
         ({"grammar": {"kind": 0, "source": "{}"}}, "response_format"),
         ({"grammar": {"kind": 1, "source": "x" * 70_000}}, "response_format"),
         ({"num_logprobs": 21}, "num_logprobs"),
+        ({"draft_from": 9}, "draft_from"),
         ({"num_prompt_logprobs": 21}, "num_prompt_logprobs"),
         ({"tenant": "t" * 300}, "tenant"),
         ({"priority": MAX_PRIORITY + 1}, "priority"),

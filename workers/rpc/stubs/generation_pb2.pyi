@@ -20,6 +20,25 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _DraftFrom:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DraftFromEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DraftFrom.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DRAFT_FROM_UNSPECIFIED: _DraftFrom.ValueType  # 0
+    DRAFT_FROM_DRAFTER: _DraftFrom.ValueType  # 1
+    DRAFT_FROM_LOOKUP: _DraftFrom.ValueType  # 2
+    """The target's own n-gram guesses."""
+
+class DraftFrom(_DraftFrom, metaclass=_DraftFromEnumTypeWrapper): ...
+
+DRAFT_FROM_UNSPECIFIED: DraftFrom.ValueType  # 0
+DRAFT_FROM_DRAFTER: DraftFrom.ValueType  # 1
+DRAFT_FROM_LOOKUP: DraftFrom.ValueType  # 2
+"""The target's own n-gram guesses."""
+Global___DraftFrom: _TypeAlias = DraftFrom  # noqa: Y015
+
 class _FinishReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -134,6 +153,7 @@ class Submit(_message.Message):
     GRAMMAR_FIELD_NUMBER: _builtins.int
     NUM_LOGPROBS_FIELD_NUMBER: _builtins.int
     NUM_PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    DRAFT_FROM_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the ingress, unique for ever; never a client's id."""
     attempt: _builtins.int
@@ -150,6 +170,8 @@ class Submit(_message.Message):
     """Alternatives whose log-probabilities are wanted beside each emitted token's own; unset: none at all."""
     num_prompt_logprobs: _builtins.int
     """The same for the tokens of the prompt but the first; they come with the first token of the answer."""
+    draft_from: Global___DraftFrom.ValueType
+    """Whose drafts may be verified; unspecified: anybody's."""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -184,10 +206,11 @@ class Submit(_message.Message):
         grammar: Global___Grammar | None = ...,
         num_logprobs: _builtins.int | None = ...,
         num_prompt_logprobs: _builtins.int | None = ...,
+        draft_from: Global___DraftFrom.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "_num_logprobs", b"_num_logprobs", "_num_prompt_logprobs", b"_num_prompt_logprobs", "grammar", b"grammar", "max_draft_tokens", b"max_draft_tokens", "num_logprobs", b"num_logprobs", "num_prompt_logprobs", b"num_prompt_logprobs", "processors", b"processors", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "_num_logprobs", b"_num_logprobs", "_num_prompt_logprobs", b"_num_prompt_logprobs", "attempt", b"attempt", "emitted", b"emitted", "grammar", b"grammar", "max_draft_tokens", b"max_draft_tokens", "max_tokens", b"max_tokens", "num_logprobs", b"num_logprobs", "num_prompt_logprobs", b"num_prompt_logprobs", "priority", b"priority", "processors", b"processors", "prompt", b"prompt", "request_id", b"request_id", "salt", b"salt", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "_num_logprobs", b"_num_logprobs", "_num_prompt_logprobs", b"_num_prompt_logprobs", "attempt", b"attempt", "draft_from", b"draft_from", "emitted", b"emitted", "grammar", b"grammar", "max_draft_tokens", b"max_draft_tokens", "max_tokens", b"max_tokens", "num_logprobs", b"num_logprobs", "num_prompt_logprobs", b"num_prompt_logprobs", "priority", b"priority", "processors", b"processors", "prompt", b"prompt", "request_id", b"request_id", "salt", b"salt", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_draft_tokens: _TypeAlias = _typing.Literal["max_draft_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_draft_tokens: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens"]  # noqa: Y015
