@@ -15,6 +15,7 @@ from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
 from workers.feature_store import FeatureStore
+from workers.grammar.compiler import GrammarCompiler
 from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
 from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
@@ -43,7 +44,14 @@ class TargetServer:
         Raises ConfigurationError where the trace that is wanted cannot be written, or a certificate read.
         """
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
-        self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops), observer=tracer)
+        grammars = GrammarCompiler(runner.tokenizer, runner.vocab_size)
+        self.engine = Engine(
+            runner,
+            settings,
+            lambda ops: self._pool.post(ops),
+            observer=tracer,
+            compile_grammar=grammars.compile,
+        )
         features = FeatureStore(settings.max_running, runner.has_features)
         runner.keep_features(features)
         self._pool = DrafterPool(

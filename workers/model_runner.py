@@ -30,7 +30,8 @@ from workers.numerics import (
 )
 from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
-from workers.sampling.coupled import choose_local, choose_tokens, rank_tokens
+from workers.sampling.coupled import rank_tokens
+from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
 from workers.state_tap import StateTap, decoder_layers, fits
 from workers.threads import run_in_passing_thread
@@ -53,6 +54,8 @@ class ModelRunner:
         self.block_size = settings.block_size
         self.max_model_len = loaded.max_model_len
         self.vocab_size = loaded.vocab_size
+        self.tokenizer = Tokenizer.from_folder(loaded.source.path)
+        self._sampler = StepSampler(loaded.vocab_size, loaded.device, group)
         self._layers = probe(loaded.model, loaded.config.num_hidden_layers, loaded.device)
         if group is None:
             pack_linears(loaded.model)
@@ -63,7 +66,7 @@ class ModelRunner:
         self.identity = ModelIdentity(
             name=loaded.source.name,
             vocab_size=loaded.vocab_size,
-            tokenizer_fingerprint=Tokenizer.from_folder(loaded.source.path).fingerprint,
+            tokenizer_fingerprint=self.tokenizer.fingerprint,
             max_model_len=loaded.max_model_len,
             numerics_class=numerics_class(
                 loaded.weights_digest,
@@ -103,10 +106,9 @@ class ModelRunner:
         batch = self._pack(plan)
         if self._group is not None:
             self._group.send_step(batch.buffer)
-        chosen = self._step(batch)
+        output = self._sampler.sample(plan, batch, self.logits(batch))
         self._keep_states(plan)
-        ids = iter(chosen.tolist() if chosen is not None else ())
-        return StepOutput([[next(ids) for _ in range(row.num_samples)] for row in plan.rows])
+        return output
 
     def keep_features(self, store: FeatureStore) -> None:
         """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""
@@ -133,7 +135,8 @@ class ModelRunner:
         """Run rank 0's steps on this rank until it calls ``close``."""
         assert self._group is not None
         while (buffer := self._group.receive_step()) is not None:
-            self._step(InputBatch.from_buffer(buffer))
+            batch = InputBatch.from_buffer(buffer)
+            self._sampler.follow(batch, self.logits(batch))
 
     def close(self) -> None:
         """Let the other ranks go; call on rank 0 when no step follows."""
@@ -153,31 +156,6 @@ class ModelRunner:
         with attending(self._attend):
             output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
         return output.logits[0, : batch.num_samples] if wanted else None
-
-    @torch.inference_mode()
-    def _step(self, batch: InputBatch) -> Tensor | None:
-        logits = self.logits(batch)
-        if logits is None:
-            return None
-        sampling = batch.sampling_batch(self._device)
-        if self._group is None:
-            return choose_tokens(logits, sampling)
-        return self._choose_sharded(logits, batch, self._group)
-
-    def _choose_sharded(self, shard: Tensor, batch: InputBatch, group: ProcessGroup) -> Tensor:
-        """Choose on a vocabulary-sharded head; rows that are cut by probability are whole only on rank 0."""
-        sampling = batch.sampling_batch(self._device)
-        truncated = sampling.truncated
-        ids = torch.zeros(len(shard), dtype=torch.int64, device=shard.device)
-        if not bool(truncated.all()):
-            offset = group.rank * -(-self.vocab_size // group.size)
-            values, local = choose_local(shard[~truncated], sampling[~truncated], offset)
-            ids[~truncated] = group.best(values, local)
-        if bool(truncated.any()):
-            whole = group.gather_logits(shard[truncated], self.vocab_size)
-            if whole is not None:
-                ids[truncated] = choose_tokens(whole, sampling[truncated])
-        return ids
 
     def _keep_states(self, plan: StepPlan) -> None:
         """Hand over the states of the step that just ran, and listen to the next one if that is wanted."""
