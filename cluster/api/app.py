@@ -7,10 +7,12 @@ from fastapi import FastAPI
 
 from cluster.api.body_limit import BodyLimit
 from cluster.api.chat import chat_routes
+from cluster.api.cluster_picture import cluster_routes
 from cluster.api.completions import completion_routes
 from cluster.api.context import ApiContext, served_names
 from cluster.api.errors import install_error_handlers
 from cluster.api.metrics import ApiMetrics
+from cluster.api.page.routes import page_routes
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
@@ -42,6 +44,8 @@ def build_app(
     install_error_handlers(app, settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(RequestIdHeader)
-    for routes in (chat_routes(context), completion_routes(context), probe_routes(context)):
+    for routes in (chat_routes(context), completion_routes(context), cluster_routes(context), probe_routes(context)):
         app.include_router(routes)
+    if settings.page:
+        app.include_router(page_routes())
     return app
