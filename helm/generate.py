@@ -1,4 +1,6 @@
-"""Make the chart's values.schema.json and the table of values in its README: ``python helm/generate.py [--check]``.
+"""Make what the chart carries ready-made: ``python helm/generate.py [--check]``.
+
+The values' schema, the table of values in the README, and the dashboards.
 
 The schema of what the chart itself adds is kept in values.schema.yaml. What is passed on to Outrider's settings is
 taken from the settings classes, so that a key that they do not know is refused before anything is installed.
@@ -17,6 +19,8 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from cluster.config import ClusterConfig  # noqa: E402  # the repository, installed or not
+from helm.dashboards.boards import BOARDS  # noqa: E402
+from helm.dashboards.layout import as_json  # noqa: E402
 from workers.settings import DrafterSettings  # noqa: E402
 
 CHART = HERE / "outrider"
@@ -36,12 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail where something would change")
     check = parser.parse_args().check
-    stale = [path for path, text in made().items() if path.read_text(encoding="utf-8") != text]
+    texts = made()
+    stale = [path for path in texts if not path.exists() or path.read_text(encoding="utf-8") != texts[path]]
     for path in stale:
         if check:
             print(f"{path.relative_to(HERE.parent)} is not up to date: run python helm/generate.py")
         else:
-            path.write_text(made()[path], encoding="utf-8")
+            path.write_text(texts[path], encoding="utf-8")
             print(f"wrote {path.relative_to(HERE.parent)}")
     sys.exit(bool(stale) and check)
 
@@ -54,7 +59,8 @@ def made() -> dict[Path, str]:
     after = rest.partition(END)[2]
     values = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
     table = "\n".join(["| key | default | meaning |", "|---|---|---|", *rows(schema, values)])
-    return {
+    dashboards = {CHART / "dashboards" / f"{name}.json": as_json(board) for name, board in BOARDS.items()}
+    return dashboards | {
         CHART / "values.schema.json": json.dumps(schema, indent=1, ensure_ascii=False) + "\n",
         readme: f"{before}{BEGIN}\n{table}\n{END}{after}",
     }

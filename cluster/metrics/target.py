@@ -15,11 +15,14 @@ from workers.metrics.families import family, histogram_family
 class TargetMetrics(Collector):
     """Reads plain counters whenever it is asked; nothing is done for it while the engine runs."""
 
-    def __init__(self, engine: Engine, pool: DrafterPool) -> None:
-        """Report of an engine and its links to drafters; ``model`` is the name that the target announces."""
+    def __init__(self, engine: Engine, pool: DrafterPool, served_name: str = "") -> None:
+        """Report of an engine and its links to drafters.
+
+        ``served_name`` is the name under which ingresses report of the model; empty: the one that it announces.
+        """
         self._engine = engine
         self._pool = pool
-        self._model = engine.identity.name
+        self._model = served_name or engine.identity.name
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
