@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
+from cluster.links.drafting.stream import Cause
 from cluster.metrics.load import load_metrics
 from workers.metrics import catalog
 from workers.metrics.families import family, histogram_family
@@ -37,7 +38,8 @@ class TargetMetrics(Collector):
     def _links(self) -> Iterator[Metric]:
         key, stats = (self._model,), self._pool.stats
         yield family(catalog.DRAFTER_CONNECTS, {key: stats.connects})
-        lost = {(self._model, str(cause)): count for cause, count in dict(stats.disconnects).items()}
+        # Every cause is there from the start: Prometheus sees no growth in a series that begins with its first event.
+        lost = {(self._model, str(cause)): stats.disconnects[cause] for cause in Cause}
         yield family(catalog.DRAFTER_DISCONNECTS, lost)
         refusals = {(self._model, "busy"): stats.busy, (self._model, "unknown"): stats.unknown}
         yield family(catalog.DRAFT_REFUSALS, refusals)

@@ -44,11 +44,10 @@ SPECULATION = Board(
             (
                 Panel(
                     "Draft length (K)",
-                    "Mean over all rounds, plain ones (K = 0) included, and quantiles.",
+                    "Mean over all rounds, plain ones (K = 0) included, and that of the longest twentieth.",
                     "short",
                     (
                         Query(mean(c.SPEC_DRAFT_LENGTH), "mean"),
-                        Query(quantile(0.5, c.SPEC_DRAFT_LENGTH), "p50"),
                         Query(quantile(0.95, c.SPEC_DRAFT_LENGTH), "p95"),
                     ),
                 ),
