@@ -51,8 +51,11 @@ applications:
 {{- $_ := set $settings "drafters" (dict "model" "none") -}}
 {{- end -}}
 {{- if $v.tls.enabled -}}
-{{- $folder := "/etc/outrider/tls" -}}
-{{- $_ := set $settings "tls" (dict "certificate" (printf "%s/tls.crt" $folder) "key" (printf "%s/tls.key" $folder) "authority" (printf "%s/ca.crt" $folder)) -}}
+{{- $files := dict
+  "certificate" "/etc/outrider/tls/tls.crt"
+  "key" "/etc/outrider/tls/tls.key"
+  "authority" "/etc/outrider/tls/ca.crt" -}}
+{{- $_ := set $settings "tls" $files -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}
