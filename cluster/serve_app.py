@@ -46,7 +46,8 @@ def build_application(config: ClusterConfig) -> Application:
     target_gpus, drafter_gpus = gpus_per_process(config, ray.cluster_resources().get("GPU", 0.0))
     drain_s = config.target.drain_timeout_s
     target = serve.deployment(Target, **_target_options(config, target_gpus))
-    members = [target.bind(config.target, config.scheduler, config.tls)]
+    served_name = next(iter(config.http.api.served_model_names), "")
+    members = [target.bind(config.target, config.scheduler, config.tls, served_name)]
     if config.drafters.enabled:
         drafter = serve.deployment(
             Drafter,

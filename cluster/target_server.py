@@ -38,11 +38,15 @@ class TargetServer:
         trace: TraceSettings | None = None,
         observer: EngineObserver | None = None,
         tls: TlsSettings | None = None,
+        served_name: str = "",
     ) -> None:
         """Serve a loaded model; ``observer`` watches its engine where no trace is made.
 
+        ``served_name`` is the name that its metrics carry; empty: the model's own.
+
         Raises ConfigurationError where the trace that is wanted cannot be written, or a certificate read.
         """
+        self._served_name = served_name
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
         grammars = GrammarCompiler(runner.tokenizer, runner.vocab_size)
         self.engine = Engine(
@@ -77,7 +81,7 @@ class TargetServer:
     @property
     def metrics(self) -> CollectorRegistry:
         """What there is to scrape of this process."""
-        return process_registry([TargetMetrics(self.engine, self._pool)])
+        return process_registry([TargetMetrics(self.engine, self._pool, self._served_name)])
 
     async def start(self, host: str, port: int = 0) -> str:
         """Serve on ``host``; port 0 takes a free one. Returns "host:port"."""

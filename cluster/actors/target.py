@@ -38,9 +38,9 @@ class Target:
     """Serve deployment around ``cluster.target_server.TargetServer``."""
 
     async def __init__(  # type: ignore[misc]
-        self, config: TargetConfig, scheduler: SchedulerSettings, tls: TlsSettings | None
+        self, config: TargetConfig, scheduler: SchedulerSettings, tls: TlsSettings | None, served_name: str
     ) -> None:
-        """Load the model and serve it; Serve awaits this constructor."""
+        """Load the model and serve it, as ``served_name`` in its metrics; Serve awaits this constructor."""
         self._drain_timeout_s = config.drain_timeout_s
         self._ranks = RankGroup(runner_settings(config), config.tp)
         self._loss = asyncio.create_task(self._ranks.loss())
@@ -48,7 +48,7 @@ class Target:
         self._watch = asyncio.create_task(self._end_with_ranks())
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
-        self._server = TargetServer(self._runner, scheduler, config.trace, tls=tls)
+        self._server = TargetServer(self._runner, scheduler, config.trace, tls=tls, served_name=served_name)
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)

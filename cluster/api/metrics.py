@@ -2,33 +2,50 @@
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from cluster.api.text import TextDelta
 from cluster.links.generation.router import Router
 from cluster.metrics.cluster_view import ClusterView, RouterMetrics
+from workers.contract.request import FinishReason
 from workers.metrics import catalog
-from workers.metrics.families import counter, histogram
+from workers.metrics.families import family, histogram_family
 from workers.metrics.server import process_registry
 
+REJECTIONS = ("invalid", "overloaded", "unavailable")
+"""Why requests are refused."""
 
-class ApiMetrics:
-    """The metrics of one ingress process, and the cluster's view beside them."""
+
+class ApiMetrics(Collector):
+    """The metrics of one ingress process, and the cluster's view beside them.
+
+    Every reason is there from the start, at 0: Prometheus sees no growth in a series that begins with its first event.
+    """
 
     def __init__(self, router: Router, model: Callable[[], str]) -> None:
         """Make the registries; ``model`` returns the name that labels everything."""
-        self.own = process_registry([RouterMetrics(router, model)])
+        self._model = model
+        self._ended: Counter[str] = Counter({str(reason): 0 for reason in FinishReason})
+        self._rejected: Counter[str] = Counter(dict.fromkeys(REJECTIONS, 0))
+        self._ttft, self._itl, self._e2e = catalog.TTFT.counts(), catalog.ITL.counts(), catalog.E2E.counts()
+        self.own = process_registry([self, RouterMetrics(router, model)])
         """What this process alone knows: for the port where each process is scraped."""
         self._cluster = CollectorRegistry()
         self._cluster.register(ClusterView(router, model))
-        self._model = model
-        self._requests = counter(catalog.REQUESTS, self.own)
-        self._rejections = counter(catalog.REJECTIONS, self.own)
-        self._ttft = histogram(catalog.TTFT, self.own)
-        self._itl = histogram(catalog.ITL, self.own)
-        self._e2e = histogram(catalog.E2E, self.own)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield this process's own metrics of this moment."""
+        model = self._model()
+        yield family(catalog.REQUESTS, {(model, reason): count for reason, count in dict(self._ended).items()})
+        yield family(catalog.REJECTIONS, {(model, reason): count for reason, count in dict(self._rejected).items()})
+        yield histogram_family(catalog.TTFT, [((model,), self._ttft)])
+        yield histogram_family(catalog.ITL, [((model,), self._itl)])
+        yield histogram_family(catalog.E2E, [((model,), self._e2e)])
 
     def exposition(self) -> bytes:
         """Return this process's metrics and the sums over all targets, in Prometheus's text format."""
@@ -36,25 +53,23 @@ class ApiMetrics:
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused before it began."""
-        self._rejections.labels(self._model(), reason).inc()
+        self._rejected[reason] += 1
 
     def end(self, reason: str) -> None:
         """Count a choice that ended."""
-        self._requests.labels(self._model(), reason).inc()
+        self._ended[reason] += 1
 
     def first_token(self, seconds: float) -> None:
         """Note how long a choice waited for its first token."""
-        self._ttft.labels(self._model()).observe(seconds)
+        self._ttft.observe(seconds)
 
     def later_tokens(self, seconds: float, count: int) -> None:
         """Note ``count`` tokens that came together ``seconds`` after those before them."""
-        histogram = self._itl.labels(self._model())
-        for _ in range(count):
-            histogram.observe(seconds / count)
+        self._itl.observe(seconds / count, count)
 
     def complete(self, seconds: float) -> None:
         """Note how long a whole choice took."""
-        self._e2e.labels(self._model()).observe(seconds)
+        self._e2e.observe(seconds)
 
 
 async def metered(deltas: AsyncGenerator[TextDelta], metrics: ApiMetrics, arrived: float) -> AsyncGenerator[TextDelta]:

@@ -34,7 +34,7 @@ def distill(
     epochs: Annotated[float | None, typer.Option(help="Passes over the samples (4).")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Positions per training step (4096).")] = None,
     passes: Annotated[int | None, typer.Option(help="Tokens of a block to train for (3).")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate (0.001).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate (0.002).")] = None,
     answer_tokens: Annotated[int, typer.Option(help="With --prompts: longest answer.")] = 256,
     store_shared: Annotated[bool, typer.Option(help="Store embedding and head too, not only in the target.")] = False,
     seed: Annotated[int, typer.Option(help="Of answers, order and initial weights.")] = 0,

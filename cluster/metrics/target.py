@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 
 from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
+from cluster.links.drafting.stream import Cause
 from cluster.metrics.load import load_metrics
 from workers.metrics import catalog
 from workers.metrics.families import family, histogram_family
@@ -15,11 +16,14 @@ from workers.metrics.families import family, histogram_family
 class TargetMetrics(Collector):
     """Reads plain counters whenever it is asked; nothing is done for it while the engine runs."""
 
-    def __init__(self, engine: Engine, pool: DrafterPool) -> None:
-        """Report of an engine and its links to drafters; ``model`` is the name that the target announces."""
+    def __init__(self, engine: Engine, pool: DrafterPool, served_name: str = "") -> None:
+        """Report of an engine and its links to drafters.
+
+        ``served_name`` is the name under which ingresses report of the model; empty: the one that it announces.
+        """
         self._engine = engine
         self._pool = pool
-        self._model = engine.identity.name
+        self._model = served_name or engine.identity.name
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics of this moment."""
@@ -34,7 +38,8 @@ class TargetMetrics(Collector):
     def _links(self) -> Iterator[Metric]:
         key, stats = (self._model,), self._pool.stats
         yield family(catalog.DRAFTER_CONNECTS, {key: stats.connects})
-        lost = {(self._model, str(cause)): count for cause, count in dict(stats.disconnects).items()}
+        # Every cause is there from the start: Prometheus sees no growth in a series that begins with its first event.
+        lost = {(self._model, str(cause)): stats.disconnects[cause] for cause in Cause}
         yield family(catalog.DRAFTER_DISCONNECTS, lost)
         refusals = {(self._model, "busy"): stats.busy, (self._model, "unknown"): stats.unknown}
         yield family(catalog.DRAFT_REFUSALS, refusals)

@@ -20,7 +20,7 @@ class BucketCounts:
         self.total = 0.0
         """Sum of all observations."""
 
-    def observe(self, value: float) -> None:
-        """Count one observation."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
+    def observe(self, value: float, times: int = 1) -> None:
+        """Count an observation, or several equal ones."""
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.total += value * times

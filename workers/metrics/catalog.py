@@ -1,8 +1,9 @@
 """Every metric of Outrider, with its help and its unit: the one place where names are made.
 
-All carry the label ``model``. Processes expose them on ports of their own; an ingress also reports, beside its own,
-the sums of the targets' counters (the ones marked as the cluster's view in ``cluster/metrics/load.py``) under the
-very same names. So a Prometheus scrapes either every process or one ingress, and the same queries serve both.
+All carry the label ``model``: the name under which the target is served, and for drafters their own model's.
+Processes expose them on ports of their own; an ingress also reports, beside its own, the sums of the targets' counters
+(those in ``cluster/metrics/load.py``) under the very same names. So a Prometheus scrapes either every process or one
+ingress, and the same queries serve both.
 """
 
 from workers.metrics.spec import CounterSpec, GaugeSpec, HistogramSpec, MetricSpec

@@ -1,15 +1,10 @@
-"""Metrics as Prometheus reads them.
-
-What happens once per step is counted in plain numbers and becomes a metric when somebody asks (`family`). What
-happens once per request may as well be kept by prometheus_client itself (`counter`, `histogram`).
-"""
+"""Metrics as Prometheus reads them: what is counted in plain numbers becomes a metric when somebody asks."""
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from itertools import accumulate
 from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from workers.metrics.buckets import BucketCounts
@@ -44,14 +39,3 @@ def add_buckets(
     """Add a series to a histogram: ``counts`` by bucket, not cumulative, one more than there are ``bounds``."""
     names = [*(str(float(bound)) for bound in bounds), "+Inf"]  # as prometheus_client writes them
     metric.add_metric(labels, list(zip(names, accumulate(counts), strict=True)), sum_value=total)
-
-
-def counter(spec: CounterSpec, registry: CollectorRegistry) -> Counter:
-    """Return a counter that keeps its values itself."""
-    return Counter(spec.full_name, spec.help, spec.labels, unit=spec.unit, registry=registry)
-
-
-def histogram(spec: HistogramSpec, registry: CollectorRegistry) -> Histogram:
-    """Return a histogram that keeps its values itself."""
-    bounds = spec.buckets
-    return Histogram(spec.full_name, spec.help, spec.labels, unit=spec.unit, buckets=bounds, registry=registry)

@@ -2,10 +2,10 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from workers.metrics import catalog
-from workers.metrics.families import counter, family, histogram, histogram_family
+from workers.metrics.families import family, histogram_family
 from workers.metrics.server import disable_created_metrics
 
 
@@ -29,7 +29,8 @@ def exposed(*metrics) -> str:
 def test_a_histogram_of_ours_is_that_of_the_client_library(values):
     disable_created_metrics()
     registry = CollectorRegistry()
-    theirs, ours = histogram(catalog.TTFT, registry), catalog.TTFT.counts()
+    spec, ours = catalog.TTFT, catalog.TTFT.counts()
+    theirs = Histogram(spec.full_name, spec.help, spec.labels, buckets=spec.buckets, registry=registry)
     theirs.labels("m")
     for value in values:
         theirs.labels("m").observe(value)
@@ -37,10 +38,19 @@ def test_a_histogram_of_ours_is_that_of_the_client_library(values):
     assert exposed(histogram_family(catalog.TTFT, [(("m",), ours)])) == generate_latest(registry).decode()
 
 
+def test_several_equal_observations_count_as_so_many():
+    once, together = catalog.ITL.counts(), catalog.ITL.counts()
+    for _ in range(3):
+        once.observe(0.25)
+    together.observe(0.25, 3)
+    assert (once.counts, once.total) == (together.counts, together.total)
+
+
 def test_a_counter_of_ours_is_that_of_the_client_library():
     disable_created_metrics()
     registry = CollectorRegistry()
-    counter(catalog.REQUESTS, registry).labels("m", "stop").inc(3)
+    spec = catalog.REQUESTS
+    Counter(spec.full_name, spec.help, spec.labels, registry=registry).labels("m", "stop").inc(3)
     ours = family(catalog.REQUESTS, {("m", "stop"): 3})
     assert exposed(ours) == generate_latest(registry).decode()
     assert 'outrider_requests_total{finish_reason="stop",model="m"} 3.0' in exposed(ours)
