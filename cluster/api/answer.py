@@ -67,7 +67,8 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     identity = context.model(body.model)
     check_limits(body, context, len(question.prompts))
     seed = resolve_seed(body.seed)
-    requests = _requests(context, question, seed, identity.max_model_len)
+    tenant = getattr(http.state, "tenant", "")
+    requests = _requests(context, question, seed, identity.max_model_len, tenant)
     streams = _streams(context, question, requests, arrived)
     if await unless_gone(http.receive, _accepted(context, streams, question.grammar_param)) is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
@@ -88,7 +89,9 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     return Response(whole, media_type="application/json", headers=headers)
 
 
-def _requests(context: ApiContext, question: Question, seed: int, max_model_len: int) -> list[GenerationRequest]:
+def _requests(
+    context: ApiContext, question: Question, seed: int, max_model_len: int, tenant: str
+) -> list[GenerationRequest]:
     params = sampling_params(question.body, seed)
     requests: list[GenerationRequest] = []
     for prompt in question.prompts:
@@ -96,7 +99,7 @@ def _requests(context: ApiContext, question: Question, seed: int, max_model_len:
             question.limit, question.default_max_tokens, prompt, question.prompt_param, max_model_len
         )
         requests += choice_requests(
-            question.body, context, prompt, params, max_tokens, question.grammar, question.scores
+            question.body, context, prompt, params, max_tokens, question.grammar, question.scores, tenant
         )
     return requests
 

@@ -4,11 +4,13 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from cluster.api.authentication import OPEN_PATHS, Authentication
 from cluster.api.body_limit import BodyLimit
 from cluster.api.chat import chat_routes
 from cluster.api.completions import completion_routes
 from cluster.api.context import ApiContext, served_names
 from cluster.api.errors import install_error_handlers
+from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
@@ -18,13 +20,19 @@ from workers.tokenizer import Tokenizer
 
 
 def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> FastAPI:
-    """Return the application; whoever made the router starts and stops it, in the event loop that serves."""
+    """Return the application; whoever made the router starts and stops it, in the event loop that serves.
+
+    Raises ConfigurationError where the file with the API keys cannot be read.
+    """
     metrics = ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
     context = ApiContext(gateway, tokenizer, settings, metrics)
     # The interactive pages load their scripts from elsewhere, which a closed network cannot.
     app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
     install_error_handlers(app, settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    if settings.api_keys_file is not None:
+        open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics"}
+        app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
     for routes in (chat_routes(context), completion_routes(context), probe_routes(context)):
         app.include_router(routes)
