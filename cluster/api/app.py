@@ -15,6 +15,7 @@ from cluster.api.metrics import ApiMetrics
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
+from cluster.api.tokenization import tokenization_routes
 from cluster.links.generation.router import Router
 from workers.tokenizer import Tokenizer
 
@@ -34,6 +35,6 @@ def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> F
         open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics"}
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
-    for routes in (chat_routes(context), completion_routes(context), probe_routes(context)):
-        app.include_router(routes)
+    for routes in (chat_routes, completion_routes, tokenization_routes, probe_routes):
+        app.include_router(routes(context))
     return app

@@ -48,7 +48,7 @@ async def chat_question(context: ApiContext, body: ChatCompletionBody) -> Questi
         if grammar is not None:
             raise invalid("tool_choice", f"tool_choice asks for a call and {grammar_param} for something else")
         grammar, grammar_param = tools.grammar, "tools"
-    prompt = kept_prompt(body, await render(context, body, tools.offered))
+    prompt = kept_prompt(body, await render(context, body.messages, body, tools.offered))
     return Question(
         body=body,
         prompts=[prompt],

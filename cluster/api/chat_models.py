@@ -50,14 +50,9 @@ TemplateValue = bool | int | float | Annotated[str, Field(max_length=1024)] | No
 """What a chat template may be told; never a template or a list."""
 
 
-class ChatCompletionBody(GenerationBody):
-    """POST /v1/chat/completions."""
+class PromptOptions(ApiModel):
+    """What besides the messages shapes a conversation's prompt."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_LIST)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
-    """The newer name of max_tokens."""
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -69,3 +64,13 @@ class ChatCompletionBody(GenerationBody):
     chat_template_kwargs: dict[str, TemplateValue] | None = Field(default=None, max_length=16)
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     """For chat templates that know it."""
+
+
+class ChatCompletionBody(PromptOptions, GenerationBody):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_LIST)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
+    """The newer name of max_tokens."""
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)

@@ -170,10 +170,10 @@ def kept_prompt(body: GenerationBody, prompt: list[int]) -> list[int]:
     return prompt if body.truncate_prompt_tokens is None else prompt[-body.truncate_prompt_tokens :]
 
 
-def check_vocabulary(prompt: Seq[int], vocab_size: int) -> None:
-    """Raise a 400 where a prompt of token ids has one that the model does not know."""
-    if max(prompt) >= vocab_size:
-        raise invalid("prompt", _outside("prompt", max(prompt), vocab_size))
+def check_vocabulary(tokens: Seq[int], vocab_size: int, param: str = "prompt") -> None:
+    """Raise a 400 where token ids that a client sent have one that the model does not know."""
+    if max(tokens) >= vocab_size:
+        raise invalid(param, _outside(param, max(tokens), vocab_size))
 
 
 def _outside(param: str, token: int, vocab_size: int) -> str:
