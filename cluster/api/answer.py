@@ -118,7 +118,7 @@ def _streams(
             show_stop=body.include_stop_str_in_output or False,
         )
         deltas = write_text(context.router.generate(request), writer)
-        streams.append(metered(deltas, context.metrics, arrived))
+        streams.append(metered(deltas, context.metrics, arrived, len(request.prompt)))
     return ChoiceStreams(streams)
 
 

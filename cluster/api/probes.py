@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from cluster.api.context import ApiContext
 from workers.contract.errors import UnavailableError
@@ -46,7 +46,8 @@ def probe_routes(context: ApiContext) -> APIRouter:
     @routes.get("/metrics")
     async def metrics() -> Response:
         """Return everything that Prometheus may want."""
-        return Response(generate_latest(context.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+        text = context.metrics.text(vllm_names=context.settings.vllm_metrics)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     return routes
 
