@@ -12,6 +12,7 @@ from cluster.api.context import ApiContext, served_names
 from cluster.api.errors import install_error_handlers
 from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
+from cluster.api.openapi import describe
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
@@ -37,4 +38,5 @@ def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> F
     app.add_middleware(RequestIdHeader)
     for routes in (chat_routes, completion_routes, tokenization_routes, probe_routes):
         app.include_router(routes(context))
+    describe(app)
     return app

@@ -5,14 +5,11 @@ import json
 from collections.abc import Sequence as Seq
 from typing import Any
 
-from cluster.api.chat_models import ChatMessage, PromptOptions
+from cluster.api.chat_models import AssistantMessage, ChatMessage, PromptOptions, ToolMessage
 from cluster.api.context import INLINE_CHARS, ApiContext
 from cluster.api.errors import invalid
 from cluster.api.tools.format import instruct, without_tools
 from cluster.api.tools.models import Tool, ToolCall
-
-TEMPLATE_KWARGS = frozenset({"enable_thinking", "thinking", "reasoning_effort"})
-"""What clients may tell a template. Others could replace what the server itself puts in, such as ``messages``."""
 
 
 async def render(
@@ -40,19 +37,17 @@ async def render(
 
 
 def _turn(message: ChatMessage, where: str) -> dict[str, Any]:
-    """Return a message as templates know it; a 400 where its parts do not fit its role."""
+    """Return a message as templates know it; a 400 where an earlier call is malformed."""
+    turn: dict[str, Any] = {"role": _template_role(message.role), "content": message.text}
+    if isinstance(message, ToolMessage):
+        turn["tool_call_id"] = message.tool_call_id
+    if not isinstance(message, AssistantMessage):
+        return turn
     calls = message.tool_calls or []
-    if calls and message.role != "assistant":
-        raise invalid(f"{where}.tool_calls", f"{where}.tool_calls: only the assistant calls tools")
     if message.content is None and not calls:
         raise invalid(f"{where}.content", f"{where}.content is missing", "missing_required_parameter")
-    if message.role == "tool" and message.tool_call_id is None:
-        raise invalid(f"{where}.tool_call_id", f"{where}.tool_call_id is missing", "missing_required_parameter")
-    turn: dict[str, Any] = {"role": _template_role(message.role), "content": message.text}
     if calls:
         turn["tool_calls"] = [_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)]
-    if message.role == "tool":
-        turn["tool_call_id"] = message.tool_call_id
     return turn
 
 
@@ -69,11 +64,9 @@ def _call(call: ToolCall, where: str) -> dict[str, Any]:
 
 
 def template_kwargs(wanted: PromptOptions) -> dict[str, Any]:
-    """Return what a request tells the template; a 400 for what it may not."""
-    kwargs = dict(wanted.chat_template_kwargs or {})
-    if not kwargs.keys() <= TEMPLATE_KWARGS:
-        allowed = ", ".join(sorted(TEMPLATE_KWARGS))
-        raise invalid("chat_template_kwargs", f"chat_template_kwargs may have {allowed} only")
+    """Return what a request tells the template."""
+    given = wanted.chat_template_kwargs
+    kwargs = given.model_dump(exclude_none=True) if given is not None else {}
     if wanted.reasoning_effort is not None:
         kwargs.setdefault("reasoning_effort", wanted.reasoning_effort)
     return kwargs

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from cluster.api.base_model import ApiModel
 from cluster.api.chat_models import ChatMessage, PromptOptions
@@ -18,6 +18,8 @@ from cluster.api.tools.use import tool_use
 
 class TokenizeBody(PromptOptions):
     """A text, or a conversation with everything that shapes its prompt."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
 
     model: str | None = Field(default=None, max_length=1024)
     prompt: str | None = None
