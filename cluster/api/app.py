@@ -12,6 +12,7 @@ from cluster.api.context import ApiContext, served_names
 from cluster.api.errors import install_error_handlers
 from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
+from cluster.api.open_responses.routes import responses_routes
 from cluster.api.openapi import describe
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
@@ -36,7 +37,7 @@ def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> F
         open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics"}
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
-    for routes in (chat_routes, completion_routes, tokenization_routes, probe_routes):
+    for routes in (chat_routes, completion_routes, responses_routes, tokenization_routes, probe_routes):
         app.include_router(routes(context))
     describe(app)
     return app

@@ -22,6 +22,11 @@ Integer = Annotated[int, BeforeValidator(_integral)]
 """As JSON Schema has it: 3.0 is one; true, "3" and 3.5 are none."""
 
 
+def named_or_mode(value: Any) -> str:
+    """Tell the alternatives of a tool choice apart: an object names a function, a word is a mode."""
+    return "<mode>" if isinstance(value, str) else "<named>"
+
+
 def between(low: float, high: float) -> dict[str, Any]:
     """Describe the range of a number that others check, for every caller alike."""
     return {"anyOf": [{"type": "number", "minimum": low, "maximum": high}, {"type": "null"}]}
