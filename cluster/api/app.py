@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from cluster.api.anthropic.routes import messages_routes
 from cluster.api.authentication import OPEN_PATHS, Authentication
 from cluster.api.body_limit import BodyLimit
 from cluster.api.chat import chat_routes
@@ -37,7 +38,14 @@ def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> F
         open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics"}
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
-    for routes in (chat_routes, completion_routes, responses_routes, tokenization_routes, probe_routes):
+    for routes in (
+        chat_routes,
+        completion_routes,
+        responses_routes,
+        messages_routes,
+        tokenization_routes,
+        probe_routes,
+    ):
         app.include_router(routes(context))
     describe(app)
     return app

@@ -42,13 +42,16 @@ def served(tokenizer):
 
 
 def tame(body: object) -> None:
-    """Name the model that is there, and keep answers short: everything else stays as it was made up."""
+    """Name the model and tokens that are there, and keep answers short: all else stays as it was made up."""
     if isinstance(body, dict):
         if isinstance(body.get("model"), str):
             body["model"] = "tiny"
         for name in ("max_tokens", "max_completion_tokens", "max_output_tokens"):
             if type(body.get(name)) is int and body[name] > 32:
                 body[name] = 1 + body[name] % 32
+        for name in ("tokens", "prompt"):
+            if isinstance(body.get(name), list) and all(type(token) is int for token in body[name]):
+                body[name] = [token % 256 for token in body[name]]
         if type(body.get("n")) is int and body["n"] > 4:
             body["n"] = 1 + body["n"] % 4
 
