@@ -15,7 +15,7 @@ from cluster.api.settings import ApiSettings
 from tests.cluster.api.conftest import running_api
 
 CASES = 2000
-PER_OPERATION = 450
+PER_OPERATION = 260
 """Well-formed bodies made up for each operation that takes one; a third as many malformed ones."""
 
 
