@@ -38,6 +38,9 @@ bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one inter
 bench-speculation: $(VENV)/.dev  ## Is speculation ever slower than none? Drafters of three kinds against none
 	$(BIN)/python -m cluster.bench.never_slower $(ARGS)
 
+bench-drafters: $(VENV)/.dev  ## What the drafter that comes along brings, and n-gram look-up, against plain decoding
+	$(BIN)/python -m cluster.bench.drafters $(ARGS)
+
 bench-pipelining: $(VENV)/.dev  ## Does overlapping drafting and verification pay? Emulated models, all else real
 	$(BIN)/python -m cluster.bench.pipelining $(ARGS)
 
@@ -49,6 +52,9 @@ bench-overhead: $(VENV)/.dev  ## What scheduling a step costs, without a model, 
 
 bench-plan: $(VENV)/.dev  ## Does `outrider plan` predict this machine? Simulated throughput beside measured
 	$(BIN)/python -m cluster.bench.plan_accuracy $(ARGS)
+
+bench-metrics: $(VENV)/.dev  ## What counting for metrics costs per step, in processor time
+	$(BIN)/python -m cluster.bench.metrics_cost $(ARGS)
 
 check: lint types imports stubs-check  ## Everything but the tests
 
@@ -67,6 +73,9 @@ stubs: $(VENV)/.dev  ## Generate the gRPC stubs from proto/
 
 stubs-check: $(VENV)/.dev  ## Do the committed stubs match proto/?
 	$(BIN)/python proto/generate.py --check
+
+chart: $(VENV)/.dev  ## Make the Helm chart's schema, table of values and dashboards
+	$(BIN)/python helm/generate.py
 
 dev: $(VENV)/.dev  ## Only set up the virtual environment, tools included
 
@@ -92,4 +101,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults bench bench-speculation bench-pipelining bench-load bench-overhead bench-plan check lint types imports stubs stubs-check dev clean
+.PHONY: help serve test test-truth test-faults bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-metrics check lint types imports stubs stubs-check chart dev clean

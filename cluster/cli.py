@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
 from cluster.commands.distill import distill
 from cluster.commands.keys import keys
@@ -30,6 +31,7 @@ app.add_typer(keys, name="keys")
 app.command()(bench)
 app.command()(plan)
 app.command()(distill)
+app.command()(acceptance)
 
 
 @app.callback()

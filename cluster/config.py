@@ -5,21 +5,24 @@ command line, each over the one before: see ``cluster.config_loader``.
 """
 
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from cluster.api.settings import ApiSettings
+from cluster.autoscaling.settings import DrafterScaling, Scaling, TargetScaling
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.settings import TraceSettings
-from workers.settings import DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
+from workers.rpc.tls import TlsSettings
+from workers.settings import DEFAULT_DRAFTER, DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
 
 NO_DRAFTER = "none"
 """As a drafter's model: no drafter processes; the target's own n-gram lookup may still guess."""
+NGRAM = "ngram"
 
 
 class Placement(Settings):
-    """Where Ray may put the processes of one role, and what they reserve there (per process)."""
+    """Where Ray may put the processes of one role, what they reserve there and where they are scraped (per process)."""
 
     num_cpus: float = Field(default=0, ge=0)
     """CPUs that Ray sets aside. 0 lets a small machine hold every role; threads are set apart from this."""
@@ -29,6 +32,15 @@ class Placement(Settings):
     """Custom Ray resources, such as ``{"outrider_drafter": 1}`` on the cheap nodes."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that must match, such as ``{"ray.io/accelerator-type": "L4"}``."""
+    metrics_port: int | None = Field(default=0, ge=0, le=65535)
+    """Port of each process's own ``/metrics``; 0, or one that is taken: any free one, which Prometheus finds through
+    ``/metrics/targets`` of the API. None: there is none."""
+
+
+def _refuse_second_count(values: BaseModel, scaling: Scaling | None, role: str) -> None:
+    """Refuse a number of replicas beside a rule for it: one of them would be ignored."""
+    if scaling is not None and "replicas" in values.model_fields_set:
+        raise ValueError(f"leave {role}.replicas out: {role}.autoscaling decides how many there are")
 
 
 def _refuse_second_name(runner: RunnerSettings, role: str) -> None:
@@ -48,6 +60,8 @@ class TargetConfig(Placement):
     """Tensor-parallel degree: processes (ranks) that share one replica's weights, all on one node."""
     replicas: int = Field(default=1, ge=1)
     """Independent copies of the model; a request that loses one goes on at another."""
+    autoscaling: TargetScaling | None = None
+    """How their number follows the load; None: there are ``replicas``, always."""
     host: str | None = None
     """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
@@ -58,7 +72,13 @@ class TargetConfig(Placement):
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
         _refuse_second_name(self.runner, "target")
+        _refuse_second_count(self, self.autoscaling, "target")
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        return self.autoscaling.max_replicas if self.autoscaling is not None else self.replicas
 
     def runner_settings(self) -> RunnerSettings:
         """Return the runner's settings with the model's name put in."""
@@ -66,17 +86,28 @@ class TargetConfig(Placement):
 
 
 class DraftersConfig(Placement, DrafterSettings):
-    """The drafters: processes that guess ahead, on cheap hardware. They can be lost at any time."""
+    """The drafters: processes that guess ahead, on cheap hardware. They can be lost at any time.
+
+    Where a configuration names no model, ClusterConfig puts in the one that comes with the target.
+    """
 
     replicas: int = Field(default=1, ge=1)
     """Drafter processes; each serves every target."""
+    autoscaling: DrafterScaling | None = None
+    """How their number follows the load; None: there are ``replicas``, always."""
     host: str | None = None
     """Address that drafters listen on and advertise; None: the one by which Ray knows the node."""
 
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
         _refuse_second_name(self.runner, "drafters")
+        _refuse_second_count(self, self.autoscaling, "drafters")
         return self
+
+    @property
+    def most_replicas(self) -> int:
+        """Replicas that there may be at once."""
+        return self.autoscaling.max_replicas if self.autoscaling is not None else self.replicas
 
     @property
     def enabled(self) -> bool:
@@ -86,7 +117,7 @@ class DraftersConfig(Placement, DrafterSettings):
     @property
     def computes(self) -> bool:
         """True where a drafter runs a model, so that torch and perhaps a GPU are needed."""
-        return self.model not in (NO_DRAFTER, "ngram")
+        return self.model not in (NO_DRAFTER, NGRAM)
 
     def drafter_settings(self) -> DrafterSettings:
         """Return what a drafter process is told: everything here but its placement."""
@@ -134,4 +165,21 @@ class ClusterConfig(Settings):
     drafters: DraftersConfig = DraftersConfig()
     scheduler: SchedulerSettings = SchedulerSettings()
     http: HttpConfig = HttpConfig()
+    tls: TlsSettings | None = None
+    """Certificates with which targets, drafters and ingresses know each other; None: plain text, for networks that
+    nobody else is on. HTTP and Ray itself have settings of their own."""
     ray: RayConfig = RayConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drafter_of_the_target(cls, values: Any) -> Any:
+        """Where no draft model is named, take the one that comes with the target, else n-grams, which fit any."""
+        if not isinstance(values, dict):
+            return values
+        drafters = values.get("drafters", {})
+        target = values.get("target", {})
+        if isinstance(drafters, dict) and "model" not in drafters:
+            named = target.get("model", DEFAULT_MODEL) if isinstance(target, dict) else getattr(target, "model", None)
+            model = DEFAULT_DRAFTER if named == DEFAULT_MODEL else NGRAM
+            return {**values, "drafters": {**drafters, "model": model}}
+        return values

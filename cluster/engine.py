@@ -17,7 +17,7 @@ from typing import Protocol
 
 from cluster.admission import Admission
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
-from cluster.scheduler.load import EngineLoad
+from cluster.scheduler.load import EngineLoad, StepSizes
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.observer import EngineObserver
@@ -148,6 +148,11 @@ class Engine:
     def load(self) -> EngineLoad:
         """Return the latest snapshot of counters and load; at most one step old."""
         return self._load
+
+    @property
+    def step_sizes(self) -> StepSizes:
+        """How long the steps were and how much they held; still counting."""
+        return self._planner.counters.step_sizes
 
     def seconds_since_beat(self) -> float:
         """Return how long ago the loop last showed that it lives; infinite once it has given up."""

@@ -15,6 +15,7 @@ from cluster.actors.drafter import Drafter
 from cluster.actors.ingress import Ingress
 from cluster.actors.replica import UNBOUNDED
 from cluster.actors.target import Target
+from cluster.autoscaling.settings import Scaling
 from cluster.config import ClusterConfig, Placement
 from cluster.config_loader import parse_config
 
@@ -23,6 +24,10 @@ QUIET = {"log_level": "WARNING", "enable_access_log": False}
 STOP_POLL_S = 0.2
 STOP_MARGIN_S = 10.0
 """What a replica gets to stop beyond the time in which its requests may finish."""
+TARGET_POLICY = "cluster.autoscaling.policies:TargetPolicy"
+DRAFTER_POLICY = "cluster.autoscaling.policies:DrafterPolicy"
+SCALING_LOOK_BACK_S = 20.0
+"""Over how long the replicas' reports are averaged: two of Serve's periods of reporting."""
 LEAST_CPU = 0.001
 """A bundle of a placement group may not be empty."""
 
@@ -40,22 +45,24 @@ def build_application(config: ClusterConfig) -> Application:
     """Return the application of validated settings. Ray must be connected: its GPUs are counted."""
     target_gpus, drafter_gpus = gpus_per_process(config, ray.cluster_resources().get("GPU", 0.0))
     drain_s = config.target.drain_timeout_s
-    members = [serve.deployment(Target, **_target_options(config, target_gpus)).bind(config.target, config.scheduler)]
+    target = serve.deployment(Target, **_target_options(config, target_gpus))
+    served_name = next(iter(config.http.api.served_model_names), "")
+    members = [target.bind(config.target, config.scheduler, config.tls, served_name)]
     if config.drafters.enabled:
         drafter = serve.deployment(
             Drafter,
-            num_replicas=config.drafters.replicas,
             ray_actor_options=actor_options(config.drafters, drafter_gpus),
+            **_number(config.drafters.replicas, config.drafters.autoscaling, DRAFTER_POLICY),
             **_common(STOP_MARGIN_S),
         )
-        members.append(drafter.bind(config.drafters))
+        members.append(drafter.bind(config.drafters, config.tls))
     ingress = serve.deployment(
         Ingress,
         num_replicas=config.http.replicas,
         ray_actor_options=actor_options(config.http, config.http.num_gpus or 0.0),
         **_common(drain_s + STOP_MARGIN_S),
     )
-    return ingress.bind(config.target.model, config.http, drain_s, *members)
+    return ingress.bind(config.target.model, config.http, drain_s, config.tls, *members)
 
 
 def gpus_per_process(config: ClusterConfig, available: float) -> tuple[float, float]:
@@ -65,12 +72,12 @@ def gpus_per_process(config: ClusterConfig, available: float) -> tuple[float, fl
     for each of its processes, the target first, and runs on the CPU otherwise.
     """
     target, drafters = config.target, config.drafters
-    ranks = target.replicas * target.tp
+    ranks = target.most_replicas * target.tp
     per_rank = _gpus(target, target.runner.device, ranks, available)
     if not drafters.computes:
         return per_rank, drafters.num_gpus or 0.0
     left = available - per_rank * ranks
-    return per_rank, _gpus(drafters, drafters.runner.device, drafters.replicas, left)
+    return per_rank, _gpus(drafters, drafters.runner.device, drafters.most_replicas, left)
 
 
 def _gpus(placement: Placement, device: str, processes: int, available: float) -> float:
@@ -92,7 +99,8 @@ def actor_options(placement: Placement, num_gpus: float) -> dict[str, Any]:
 
 def _target_options(config: ClusterConfig, num_gpus: float) -> dict[str, Any]:
     target = config.target
-    options = _common(target.drain_timeout_s + STOP_MARGIN_S) | {"num_replicas": target.replicas}
+    options = _common(target.drain_timeout_s + STOP_MARGIN_S)
+    options |= _number(target.replicas, target.autoscaling, TARGET_POLICY)
     if target.tp == 1:
         return options | {"ray_actor_options": actor_options(target, num_gpus)}
     cpus = max(target.num_cpus, LEAST_CPU)
@@ -105,6 +113,23 @@ def _target_options(config: ClusterConfig, num_gpus: float) -> dict[str, Any]:
     if target.labels:
         options["placement_group_bundle_label_selector"] = [dict(target.labels)] * target.tp
     return options
+
+
+def _number(replicas: int, scaling: Scaling | None, policy: str) -> dict[str, Any]:
+    """Return Serve's options for a fixed number of replicas, or for one that a policy of ours decides."""
+    if scaling is None:
+        return {"num_replicas": replicas}
+    rules = scaling.model_dump()
+    return {
+        "autoscaling_config": {
+            "min_replicas": scaling.min_replicas,
+            "max_replicas": scaling.max_replicas,
+            "upscale_delay_s": scaling.upscale_delay_s,
+            "downscale_delay_s": scaling.downscale_delay_s,
+            "look_back_period_s": SCALING_LOOK_BACK_S,
+            "policy": {"policy_function": policy, "policy_kwargs": rules},
+        }
+    }
 
 
 def _common(stop_within_s: float) -> dict[str, Any]:

@@ -3,9 +3,12 @@
 import asyncio
 from collections.abc import Iterable
 
+from prometheus_client import CollectorRegistry
+
 from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
+from cluster.metrics.target import TargetMetrics
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
@@ -13,7 +16,9 @@ from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
 from workers.feature_store import FeatureStore
 from workers.grammar.compiler import GrammarCompiler
+from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
+from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
 
 STEP_DEADLINE_S = 120.0
 """An engine that has not come round for this long counts as hung."""
@@ -32,11 +37,16 @@ class TargetServer:
         settings: SchedulerSettings,
         trace: TraceSettings | None = None,
         observer: EngineObserver | None = None,
+        tls: TlsSettings | None = None,
+        served_name: str = "",
     ) -> None:
         """Serve a loaded model; ``observer`` watches its engine where no trace is made.
 
-        Raises ConfigurationError where the trace that is wanted cannot be written.
+        ``served_name`` is the name that its metrics carry; empty: the model's own.
+
+        Raises ConfigurationError where the trace that is wanted cannot be written, or a certificate read.
         """
+        self._served_name = served_name
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
         grammars = GrammarCompiler(runner.tokenizer, runner.vocab_size)
         self.engine = Engine(
@@ -53,9 +63,10 @@ class TargetServer:
             self.engine.incarnation,
             self.engine.deliver,
             self.engine.drafters_connected,
-            features=features,
+            channel_credentials(tls),
+            features,
         )
-        self._generation = GenerationServer(self.engine)
+        self._generation = GenerationServer(self.engine, server_credentials(tls))
 
     @property
     def identity(self) -> ModelIdentity:
@@ -66,6 +77,11 @@ class TargetServer:
     def healthy(self) -> bool:
         """False once the step loop has given up or hangs."""
         return self.engine.seconds_since_beat() < STEP_DEADLINE_S
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What there is to scrape of this process."""
+        return process_registry([TargetMetrics(self.engine, self._pool, self._served_name)])
 
     async def start(self, host: str, port: int = 0) -> str:
         """Serve on ``host``; port 0 takes a free one. Returns "host:port"."""

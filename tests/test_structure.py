@@ -16,6 +16,9 @@ MAX_LINES = 300
 
 PURE = (
     "workers/contract/*.py",
+    "workers/metrics/catalog.py",
+    "workers/metrics/spec.py",
+    "workers/metrics/buckets.py",
     "workers/kv/block_pool.py",
     "workers/kv/block_hash.py",
     "cluster/links/generation/affinity.py",

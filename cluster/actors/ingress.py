@@ -11,30 +11,38 @@ from typing import Any
 from fastapi import FastAPI
 from ray import serve
 
-from cluster.actors.replica import join_roster
+from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
 from cluster.api.listener import HttpListener
 from cluster.config import HttpConfig, ServedBy
 from cluster.links.generation.router import Router
+from cluster.metrics.discovery import ScrapeTarget
 from workers.checkpoint.source import resolve_model
+from workers.metrics.server import MetricsServer
+from workers.rpc.tls import TlsSettings, channel_credentials
 
 
 @serve.ingress()
 class Ingress:
     """Serve ingress: a router to all targets in the roster, and the FastAPI app over it."""
 
-    async def __init__(self, model: str, http: HttpConfig, drain_timeout_s: float, *members: Any) -> None:  # type: ignore[misc]
+    async def __init__(  # type: ignore[misc]
+        self, model: str, http: HttpConfig, drain_timeout_s: float, tls: TlsSettings | None, *members: Any
+    ) -> None:
         """Load the tokenizer of ``model``. ``members`` are handles that tie the other roles to the application."""
-        from cluster.api.app import build_app
+        from cluster.api.app import build_app, make_metrics
         from workers.tokenizer import Tokenizer  # seconds of imports: here they pass beside the target's
 
         source = await asyncio.to_thread(resolve_model, model)
         tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
         self._drain_timeout_s = drain_timeout_s
-        self._router = Router(tokenizer.fingerprint)
+        self._router = Router(tokenizer.fingerprint, credentials=channel_credentials(tls))
         await self._router.start()
-        self._membership = await join_roster(None, "", {Role.TARGET: self._router.set_targets})
-        self._app = build_app(self._router, tokenizer, http.api)
+        metrics = make_metrics(self._router, http.api)
+        self._metrics = MetricsServer(metrics.own, listen_host(None), http.metrics_port)
+        scraped = self._metrics.address
+        self._membership = await join_roster(Role.INGRESS, scraped, {Role.TARGET: self._router.set_targets}, scraped)
+        self._app = build_app(self._router, tokenizer, http.api, metrics, self._scrape_targets)
         self._listener = HttpListener(self._app, http.host, http.port) if http.served_by is ServedBy.INGRESS else None
         if self._listener is not None:
             await self._listener.start()
@@ -42,6 +50,9 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the app; Serve asks for it when the constructor is done."""
         return self._app
+
+    def _scrape_targets(self) -> list[ScrapeTarget]:
+        return [ScrapeTarget(str(m.role), m.metrics) for m in self._membership.members if m.metrics]
 
     def check_health(self) -> None:
         """Raise where nobody listens any more; Serve then replaces the replica."""
@@ -53,4 +64,5 @@ class Ingress:
         if self._listener is not None:
             await self._listener.stop(self._drain_timeout_s)
         await self._membership.stop()
+        self._metrics.close()
         await self._router.stop()

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from cluster.actors.roster_state import Member, Revision, Role, RosterView
@@ -54,7 +55,7 @@ class Membership:
     """Keeps one process in the roster and tells it who else is.
 
     Each watcher is called on the event loop with the addresses of its role whenever they change. ``member``
-    is None for a process that only watches.
+    is None for a process that only watches; ``bubble`` is asked with each renewal (see ``Member.bubble``).
     """
 
     def __init__(
@@ -62,14 +63,18 @@ class Membership:
         find: Callable[[], Awaitable[RosterCalls]],
         member: Member | None,
         watchers: Mapping[Role, Callable[[list[str]], None]],
+        bubble: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._find = find
         self._member = member
         self._watchers = watchers
+        self._bubble = bubble
         self._known: dict[Role, list[str]] = {role: [] for role in watchers}
         self._roster: RosterCalls | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = False
+        self.members: tuple[Member, ...] = ()
+        """Who was there when the roster last answered."""
 
     async def start(self) -> None:
         """Begin to renew and to watch; does not wait for the roster."""
@@ -93,7 +98,8 @@ class Membership:
         while not self._stopping:  # Ray answers a cancelled call with an error of its own, which ends here
             try:
                 self._roster = self._roster or await self._find()
-                view = await self._roster.sync(self._member, seen, RENEW_S)
+                member = self._member and replace(self._member, bubble=self._bubble())
+                view = await self._roster.sync(member, seen, RENEW_S)
                 seen = view.revision
                 self._deliver(view)
             except Exception as error:
@@ -103,6 +109,7 @@ class Membership:
 
     def _deliver(self, view: RosterView) -> None:
         """Tell the watchers what changed; an unsettled view adds members but takes none away."""
+        self.members = view.members
         for role, watcher in self._watchers.items():
             addresses = view.addresses(role)
             if not view.settled:

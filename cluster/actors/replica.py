@@ -1,6 +1,5 @@
 """What the replicas of every role share: their address, their threads and their place in the roster."""
 
-import os
 from collections.abc import Callable, Mapping
 
 import ray
@@ -19,16 +18,18 @@ def listen_host(configured: str | None) -> str:
     return configured or ray.util.get_node_ip_address()
 
 
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 async def join_roster(
-    role: Role | None, address: str, watchers: Mapping[Role, Callable[[list[str]], None]]
+    role: Role,
+    address: str,
+    watchers: Mapping[Role, Callable[[list[str]], None]],
+    metrics: str = "",
+    bubble: Callable[[], float] = lambda: 0.0,
 ) -> Membership:
-    """Announce this replica in its application's roster and begin to watch others; role None only watches."""
-    member = Member(role, address, new_incarnation()) if role is not None else None
-    membership = Membership(ray_roster(serve.get_replica_context().app_name), member, watchers)
+    """Announce this replica in its application's roster and begin to watch others.
+
+    ``metrics`` is where it can be scraped; ``bubble`` see ``Member``. Without an address it only watches.
+    """
+    member = Member(role, address, new_incarnation(), metrics) if address else None
+    membership = Membership(ray_roster(serve.get_replica_context().app_name), member, watchers, bubble)
     await membership.start()
     return membership

@@ -5,7 +5,7 @@ lease has passed its views are marked unsettled, so that nobody takes an absence
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 Revision = tuple[int, int]
@@ -17,6 +17,8 @@ class Role(StrEnum):
 
     TARGET = "target"
     DRAFTER = "drafter"
+    INGRESS = "ingress"
+    """Known by the address of its metrics, for nobody dials it through the roster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class Member:
     """``host:port`` of its gRPC server."""
     incarnation: int
     """Tells a process from an earlier one on the same address."""
+    metrics: str = ""
+    """``host:port`` of its ``/metrics``; empty where it has none."""
+    bubble: float = field(default=0.0, compare=False)
+    """Share of its time, of late, for which a target held steps back for drafts. Renewed with the lease, and no news:
+    nobody is woken for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,17 @@ import os
 from typing import TYPE_CHECKING
 
 from cluster.actors.rank import RankGroup
-from cluster.actors.replica import join_roster, listen_host, usable_cpus
+from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
+from cluster.autoscaling.signals import RecentShare
 from cluster.config import TargetConfig
+from cluster.scheduler.load import EngineLoad
 from cluster.scheduler.settings import SchedulerSettings
 from workers.contract.errors import OutriderError
+from workers.metrics.server import MetricsServer
+from workers.rpc.tls import TlsSettings
 from workers.settings import RunnerSettings
+from workers.threads import usable_cpus
 
 if TYPE_CHECKING:
     from workers.model_runner import ModelRunner
@@ -32,8 +37,10 @@ class RankLostError(OutriderError):
 class Target:
     """Serve deployment around ``cluster.target_server.TargetServer``."""
 
-    async def __init__(self, config: TargetConfig, scheduler: SchedulerSettings) -> None:  # type: ignore[misc]
-        """Load the model and serve it; Serve awaits this constructor."""
+    async def __init__(  # type: ignore[misc]
+        self, config: TargetConfig, scheduler: SchedulerSettings, tls: TlsSettings | None, served_name: str
+    ) -> None:
+        """Load the model and serve it, as ``served_name`` in its metrics; Serve awaits this constructor."""
         self._drain_timeout_s = config.drain_timeout_s
         self._ranks = RankGroup(runner_settings(config), config.tp)
         self._loss = asyncio.create_task(self._ranks.loss())
@@ -41,9 +48,23 @@ class Target:
         self._watch = asyncio.create_task(self._end_with_ranks())
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
-        self._server = TargetServer(self._runner, scheduler, config.trace)
-        address = await self._server.start(listen_host(config.host))
-        self._membership = await join_roster(Role.TARGET, address, {Role.DRAFTER: self._server.set_drafters})
+        self._server = TargetServer(self._runner, scheduler, config.trace, tls=tls, served_name=served_name)
+        host = listen_host(config.host)
+        address = await self._server.start(host)
+        self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)
+        watchers = {Role.DRAFTER: self._server.set_drafters}
+        held = RecentShare()
+        self._membership = await join_roster(
+            Role.TARGET, address, watchers, self._metrics.address, lambda: held.of(self._counted.draft_wait_seconds)
+        )
+
+    @property
+    def _counted(self) -> EngineLoad:
+        return self._server.engine.load()
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve what ``cluster.autoscaling.policies.TargetPolicy`` decides from."""
+        return {"waiting": float(self._counted.waiting), "kv_usage": self._counted.kv_usage}
 
     def check_health(self) -> None:
         """Raise where the step loop has given up or hangs; Serve then replaces the replica."""
@@ -55,6 +76,7 @@ class Target:
         self._watch.cancel()
         await self._server.stop(self._drain_timeout_s)
         await self._membership.stop()
+        self._metrics.close()
         await asyncio.to_thread(self._runner.close)
         self._ranks.close()
 

@@ -1,5 +1,6 @@
 """The HTTP application of an ingress: OpenAI's API in front of a router to the targets."""
 
+from collections.abc import Callable, Iterable
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -20,22 +21,35 @@ from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
 from cluster.api.tokenization import tokenization_routes
 from cluster.links.generation.router import Router
+from cluster.metrics.discovery import ScrapeTarget
 from workers.tokenizer import Tokenizer
 
 
-def build_app(gateway: Router, tokenizer: Tokenizer, settings: ApiSettings) -> FastAPI:
+def make_metrics(gateway: Router, settings: ApiSettings) -> ApiMetrics:
+    """Return the metrics of an ingress, under the first name by which the model is served."""
+    return ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
+
+
+def build_app(
+    gateway: Router,
+    tokenizer: Tokenizer,
+    settings: ApiSettings,
+    metrics: ApiMetrics | None = None,
+    scrape_targets: Callable[[], Iterable[ScrapeTarget]] = tuple,
+) -> FastAPI:
     """Return the application; whoever made the router starts and stops it, in the event loop that serves.
 
+    ``metrics`` is for who shows them elsewhere too; ``scrape_targets`` returns whom Prometheus may scrape.
     Raises ConfigurationError where the file with the API keys cannot be read.
     """
-    metrics = ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
-    context = ApiContext(gateway, tokenizer, settings, metrics)
+    metrics = metrics or make_metrics(gateway, settings)
+    context = ApiContext(gateway, tokenizer, settings, metrics, scrape_targets)
     # The interactive pages load their scripts from elsewhere, which a closed network cannot.
     app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
     install_error_handlers(app, settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     if settings.api_keys_file is not None:
-        open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics"}
+        open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics", "/metrics/targets"}
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
     for routes in (

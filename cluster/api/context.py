@@ -4,12 +4,14 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cluster.api.errors import ApiError
 from cluster.api.metrics import ApiMetrics
 from cluster.api.settings import ApiSettings
 from cluster.links.generation.router import Router
+from cluster.metrics.discovery import ScrapeTarget
 from workers.contract.errors import UnavailableError
 from workers.contract.identity import ModelIdentity
 from workers.tokenizer import Tokenizer
@@ -26,6 +28,8 @@ class ApiContext:
     tokenizer: Tokenizer
     settings: ApiSettings
     metrics: ApiMetrics
+    scrape_targets: Callable[[], Iterable[ScrapeTarget]] = tuple
+    """Where each process of the application shows its own metrics."""
     started: int = field(default_factory=lambda: int(time.time()))
 
     def model_names(self) -> tuple[str, ...]:

@@ -1,83 +1,87 @@
-"""Prometheus metrics of one ingress: how requests end and how long they take, beside the targets' own."""
+"""Prometheus metrics of one ingress: how requests end and how long they take."""
 
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
-from cluster.api.target_metrics import TargetCollector
 from cluster.api.text import TextDelta
 from cluster.api.vllm_metrics import VllmMetrics
 from cluster.links.generation.router import Router
+from cluster.metrics.cluster_view import ClusterView, RouterMetrics
+from workers.contract.request import FinishReason
+from workers.metrics import catalog
+from workers.metrics.families import family, histogram_family
+from workers.metrics.server import process_registry
 
-_LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
-_TOKENS = tuple(2.0**n for n in range(18))
-_PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
+REJECTIONS = ("invalid", "overloaded", "unavailable")
+"""Why requests are refused."""
 
 
-class ApiMetrics:
-    """The metrics of one application, in a registry of their own."""
+class ApiMetrics(Collector):
+    """The metrics of one ingress process, and the cluster's view beside them.
+
+    Every reason is there from the start, at 0: Prometheus sees no growth in a series that begins with its first event.
+    """
 
     def __init__(self, router: Router, model: Callable[[], str]) -> None:
-        """Make the registry; ``model`` returns the name that labels everything."""
-        self.registry = CollectorRegistry()
+        """Make the registries; ``model`` returns the name that labels everything."""
         self._model = model
-        self._requests = Counter(
-            "outrider_requests",
-            "Choices that ended, by how they ended.",
-            ["model", "finish_reason"],
-            registry=self.registry,
-        )
-        self._rejections = Counter(
-            "outrider_admission_rejections",
-            "Requests refused at the door.",
-            ["model", "reason"],
-            registry=self.registry,
-        )
-        self._ttft = self._histogram("ttft", "From a request's arrival to its first token.", _LATENCY)
-        self._itl = self._histogram("itl", "Time per token after the first.", _PER_TOKEN)
-        self._e2e = self._histogram("e2e", "From a request's arrival to its last token.", _LATENCY)
-        self._prompt = self._lengths("prompt", "Tokens of a choice's prompt.")
-        self._answer = self._lengths("generation", "Tokens of a choice.")
-        self.registry.register(TargetCollector(router, model))
+        self._ended: Counter[str] = Counter({str(reason): 0 for reason in FinishReason})
+        self._rejected: Counter[str] = Counter(dict.fromkeys(REJECTIONS, 0))
+        self._ttft, self._itl, self._e2e = catalog.TTFT.counts(), catalog.ITL.counts(), catalog.E2E.counts()
+        self._prompts, self._answers = catalog.PROMPT_TOKENS_EACH.counts(), catalog.GENERATED_TOKENS_EACH.counts()
+        self.own = process_registry([self, RouterMetrics(router, model)])
+        """What this process alone knows: for the port where each process is scraped."""
+        self._cluster = CollectorRegistry()
+        self._cluster.register(ClusterView(router, model))
         self._vllm = CollectorRegistry()
-        self._vllm.register(VllmMetrics(self.registry))
+        self._vllm.register(VllmMetrics((self.own, self._cluster)))
 
-    def text(self, *, vllm_names: bool) -> bytes:
-        """Return everything in Prometheus's text format, with ``vllm_names`` once more under vLLM's names."""
-        return generate_latest(self.registry) + (generate_latest(self._vllm) if vllm_names else b"")
+    def collect(self) -> Iterator[Metric]:
+        """Yield this process's own metrics of this moment."""
+        model = self._model()
+        yield family(catalog.REQUESTS, {(model, reason): count for reason, count in dict(self._ended).items()})
+        yield family(catalog.REJECTIONS, {(model, reason): count for reason, count in dict(self._rejected).items()})
+        yield histogram_family(catalog.TTFT, [((model,), self._ttft)])
+        yield histogram_family(catalog.ITL, [((model,), self._itl)])
+        yield histogram_family(catalog.E2E, [((model,), self._e2e)])
+        yield histogram_family(catalog.PROMPT_TOKENS_EACH, [((model,), self._prompts)])
+        yield histogram_family(catalog.GENERATED_TOKENS_EACH, [((model,), self._answers)])
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"outrider_{name}_seconds", text, ["model"], buckets=buckets, registry=self.registry)
+    def exposition(self, *, vllm_names: bool = False) -> bytes:
+        """Return this process's metrics and the sums over all targets, in Prometheus's text format.
 
-    def _lengths(self, name: str, text: str) -> Histogram:
-        name = f"outrider_request_{name}_tokens"
-        return Histogram(name, text, ["model"], buckets=_TOKENS, registry=self.registry)
+        With ``vllm_names`` what vLLM has a name for is told under that name as well.
+        """
+        text = generate_latest(self.own) + generate_latest(self._cluster)
+        return text + (generate_latest(self._vllm) if vllm_names else b"")
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused before it began."""
-        self._rejections.labels(self._model(), reason).inc()
+        self._rejected[reason] += 1
 
     def end(self, reason: str) -> None:
         """Count a choice that ended."""
-        self._requests.labels(self._model(), reason).inc()
+        self._ended[reason] += 1
 
     def first_token(self, seconds: float) -> None:
         """Note how long a choice waited for its first token."""
-        self._ttft.labels(self._model()).observe(seconds)
+        self._ttft.observe(seconds)
 
     def later_tokens(self, seconds: float, count: int) -> None:
         """Note ``count`` tokens that came together ``seconds`` after those before them."""
-        histogram = self._itl.labels(self._model())
-        for _ in range(count):
-            histogram.observe(seconds / count)
+        self._itl.observe(seconds / count, count)
 
     def complete(self, seconds: float, prompt_tokens: int, tokens: int) -> None:
         """Note how long a whole choice took, and how long it became."""
-        self._e2e.labels(self._model()).observe(seconds)
-        self._prompt.labels(self._model()).observe(prompt_tokens)
-        self._answer.labels(self._model()).observe(tokens)
+        self._e2e.observe(seconds)
+        self._prompts.observe(prompt_tokens)
+        self._answers.observe(tokens)
 
 
 async def metered(

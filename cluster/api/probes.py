@@ -8,6 +8,7 @@ from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from cluster.api.context import ApiContext
+from cluster.metrics.discovery import http_sd
 from workers.contract.errors import UnavailableError
 
 
@@ -45,9 +46,14 @@ def probe_routes(context: ApiContext) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics() -> Response:
-        """Return everything that Prometheus may want."""
-        text = context.metrics.text(vllm_names=context.settings.vllm_metrics)
+        """Return this ingress's own metrics and the sums over all targets."""
+        text = context.metrics.exposition(vllm_names=context.settings.vllm_metrics)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
+
+    @routes.get("/metrics/targets")
+    async def metrics_targets() -> list[dict[str, Any]]:
+        """Tell Prometheus (``http_sd_configs``) where each process of the cluster shows its own metrics."""
+        return http_sd(context.scrape_targets())
 
     return routes
 

@@ -1,6 +1,6 @@
 """Our metrics under vLLM's names as well: dashboards, autoscalers and benchmarks that were made for it read these."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
@@ -36,15 +36,15 @@ REASONS = {"cancelled": "abort"}
 
 
 class VllmMetrics(Collector):
-    """Reads a registry and tells what vLLM has a name for; all targets together are its engine 0."""
+    """Reads registries and tells what vLLM has a name for; all targets together are its engine 0."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Tell of the metrics in ``registry``, which this must not be registered in."""
-        self._registry = registry
+    def __init__(self, registries: Iterable[CollectorRegistry]) -> None:
+        """Tell of the metrics in ``registries``, none of which this is registered in."""
+        self._registries = tuple(registries)
 
     def collect(self) -> Iterator[Metric]:
         """Yield the renamed metrics of this moment."""
-        for metric in self._registry.collect():
+        for metric in (metric for registry in self._registries for metric in registry.collect()):
             for names in (NAMES, PREFIX_CACHE):
                 if metric.name in names:
                     yield _renamed(metric, names[metric.name])

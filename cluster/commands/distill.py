@@ -14,8 +14,7 @@ from cluster.config_loader import validated
 from workers.contract.errors import ConfigurationError
 from workers.distill.settings import StudentSettings, TrainingSettings
 from workers.settings import DEFAULT_MODEL, RunnerSettings
-
-MAX_LENGTH = 2048
+from workers.threads import claim_threads, usable_cpus
 
 
 def distill(
@@ -35,7 +34,7 @@ def distill(
     epochs: Annotated[float | None, typer.Option(help="Passes over the samples (4).")] = None,
     batch_tokens: Annotated[int | None, typer.Option(help="Positions per training step (4096).")] = None,
     passes: Annotated[int | None, typer.Option(help="Tokens of a block to train for (3).")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate (0.001).")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate (0.002).")] = None,
     answer_tokens: Annotated[int, typer.Option(help="With --prompts: longest answer.")] = 256,
     store_shared: Annotated[bool, typer.Option(help="Store embedding and head too, not only in the target.")] = False,
     seed: Annotated[int, typer.Option(help="Of answers, order and initial weights.")] = 0,
@@ -63,6 +62,7 @@ def distill(
         runner = validated(RunnerSettings, device=device, threads=threads)
         prepare_output(out, plots=plots)
         fetch_model(target)
+        claim_threads(threads or usable_cpus())
         from cluster.distill.order import Order  # torch and transformers, for who needs them
         from cluster.distill.run import distill as make
 

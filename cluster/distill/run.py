@@ -89,6 +89,8 @@ def distill(order: Order, watcher: Watcher) -> Made:
         return found
 
     def along_the_way(step: int) -> None:
+        """Leave a draft model that can be tried already, and note what it would be worth."""
+        save_draft_model(student, order.out, with_shared=order.store_shared)
         found = estimate(held[:QUICK_ESTIMATE])
         trainer.journal.add(step=step, acceptance=[asdict(acceptance) for acceptance in found])
 

@@ -81,13 +81,23 @@ class ActiveRequest:
     _looked_up_at: tuple[int, int] = (-1, 0)
 
     @classmethod
-    def start(cls, request: GenerationRequest, seq_id: int, grammar: GrammarMatcher | None = None) -> "ActiveRequest":
-        """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt."""
+    def start(
+        cls,
+        request: GenerationRequest,
+        seq_id: int,
+        grammar: GrammarMatcher | None = None,
+        wasted: list[int] | None = None,
+    ) -> "ActiveRequest":
+        """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt.
+
+        ``wasted``: where draft tokens that come to nothing are counted, by Waste.
+        """
         sequence = Sequence(seq_id, list(request.prompt), len(request.prompt), request.params, request.salt)
         lookup = NgramIndex(LOOKUP_MAX, LOOKUP_MIN)
         # An attempt that has delivered tokens has delivered the prompt's log-probabilities with the first of them.
         scoring = PromptScoring(sequence, request.num_prompt_logprobs is not None and not request.emitted)
-        active = cls(request, sequence, OutcomeCache(), lookup, [prefix_hash(request.prompt)], scoring)
+        outcomes = OutcomeCache(wasted=wasted)
+        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring)
         if grammar is not None or not request.processors.neutral:
             stops = request.stopping.stop_token_ids
             active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)

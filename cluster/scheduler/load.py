@@ -4,9 +4,13 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
+from cluster.scheduler.fallback import Fallback
 from cluster.scheduler.settings import Way
 from cluster.scheduler.speculation.ways import AskValue
-from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
+from workers.contract.draft import MAX_DRAFT_LENGTH, DraftBlock, DraftSource, Waste
+from workers.contract.step import StepPlan
+from workers.metrics import catalog
+from workers.metrics.buckets import BucketCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,30 @@ class EngineLoad:
     """Tokens per second that are expected of the running sequences without drafters; 0 where nothing was weighed."""
     goodput_drafted: float = 0.0
     """The same with drafters, which are asked where this is the larger by a margin."""
+    steps_failed: int = 0
+    """Steps that raised an error instead of giving tokens."""
+    idle_seconds: float = 0.0
+    """Time in which there was nothing to run."""
+    draft_tokens_received: int = 0
+    wasted_draft_tokens: tuple[int, ...] = ()
+    """Indexed by Waste."""
+    fallback_rounds: tuple[int, ...] = ()
+    """Indexed by Fallback."""
+    rows_by_draft_length: tuple[int, ...] = ()
+    """Rows that gave tokens, by the length of their draft (K)."""
+
+
+@dataclass(slots=True)
+class StepSizes:
+    """How long steps were and how much they held; not on the wire: each target shows its own."""
+
+    seconds: BucketCounts = field(default_factory=catalog.VERIFY_STEP.counts)
+    sequences: BucketCounts = field(default_factory=catalog.VERIFY_BATCH_SEQUENCES.counts)
+    positions: BucketCounts = field(default_factory=catalog.VERIFY_BATCH_TOKENS.counts)
+
+
+_STEPS_BY_WAY: dict[Way | None, int] = {way: i for i, way in enumerate((None, *Way))}
+"""Where steps are counted, by how drafters were asked at their time."""
 
 
 @dataclass(slots=True)
@@ -67,6 +95,14 @@ class Counters:
     busy_seconds: float = 0.0
     draft_blocks_asked: int = 0
     draft_wait_seconds: float = 0.0
+    steps_failed: int = 0
+    idle_seconds: float = 0.0
+    draft_tokens_received: int = 0
+    wasted_draft_tokens: list[int] = field(default_factory=lambda: [0] * len(Waste))
+    """By Waste. Those that were rejected are counted with the verifications."""
+    fallback_rounds: list[int] = field(default_factory=lambda: [0] * len(Fallback))
+    rows_by_draft_length: list[int] = field(default_factory=lambda: [0] * (MAX_DRAFT_LENGTH + 1))
+    step_sizes: StepSizes = field(default_factory=StepSizes)
     steps_by_way: list[int] = field(default_factory=lambda: [0] * (1 + len(Way)))
     _accepted_lengths: list[int] = field(default_factory=lambda: [0] * (MAX_DRAFT_LENGTH + 1))
     """Drafts by how many of their tokens were accepted."""
@@ -80,10 +116,22 @@ class Counters:
         self.accepted_tokens_by_source[source] += num_accepted
         self._accepted_lengths[num_accepted] += 1
 
-    def count_step(self, way: Way | None) -> None:
-        """Count a step, and how drafters were asked at its time; None: not at all."""
+    def count_step(self, way: Way | None, plan: StepPlan, seconds: float) -> None:
+        """Count a step, what it held, and how drafters were asked at its time; None: not at all."""
         self.steps += 1
-        self.steps_by_way[0 if way is None else 1 + list(Way).index(way)] += 1
+        self.steps_by_way[_STEPS_BY_WAY[way]] += 1
+        self.step_sizes.seconds.observe(seconds)
+        self.step_sizes.sequences.observe(len(plan.rows))
+        self.step_sizes.positions.observe(plan.num_tokens)
+
+    def count_block(self, block: DraftBlock, *, ended: bool) -> None:
+        """Count a block that has come; ``ended``: its request is over."""
+        tokens = sum([len(outcome.continuation) for outcome in block.outcomes])
+        self.draft_blocks_received += 1
+        self.draft_tokens_received += tokens
+        if ended:
+            self.draft_outcomes_stale += len(block.outcomes)
+            self.wasted_draft_tokens[Waste.ENDED] += tokens
 
     def snapshot(
         self,
@@ -97,6 +145,9 @@ class Counters:
         round_trip_s: float,
     ) -> EngineLoad:
         """Freeze the counters together with the present load."""
+        drafter = DraftSource.DRAFTER
+        wasted = list(self.wasted_draft_tokens)
+        wasted[Waste.REJECTED] = self.draft_tokens_by_source[drafter] - self.accepted_tokens_by_source[drafter]
         return EngineLoad(
             running=running,
             waiting=waiting,
@@ -124,4 +175,10 @@ class Counters:
             draft_outcomes_stale=self.draft_outcomes_stale,
             preemptions=self.preemptions,
             busy_seconds=self.busy_seconds,
+            steps_failed=self.steps_failed,
+            idle_seconds=self.idle_seconds,
+            draft_tokens_received=self.draft_tokens_received,
+            wasted_draft_tokens=tuple(wasted),
+            fallback_rounds=tuple(self.fallback_rounds),
+            rows_by_draft_length=tuple(self.rows_by_draft_length),
         )

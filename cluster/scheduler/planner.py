@@ -10,13 +10,14 @@ from collections.abc import Sequence as Seq
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
+from cluster.scheduler.fallback import why_without
 from cluster.scheduler.load import Counters, EngineLoad
 from cluster.scheduler.prefill import prompt_limits
 from cluster.scheduler.scoring import SCORED_PER_STEP, trimmed
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
-from cluster.scheduler.speculation.policy import Asks, Draft, Speculation
+from cluster.scheduler.speculation.policy import Asks, Draft, Speculation, draft_limit
 from cluster.scheduler.waiting import WaitingRequests
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
 from workers.contract.logprobs import RowLogprobs
@@ -41,6 +42,7 @@ class Planner:
         self._by_sequence: dict[int, ActiveRequest] = {}
         self._next_seq_id = 1
         self._held_since: float | None = None
+        self._idle_since: float | None = None
         self.counters = Counters()
 
     def observe(self, event: Event) -> None:
@@ -60,6 +62,9 @@ class Planner:
     def plan(self, now: float) -> StepPlan | Wait:
         """Choose the rows of the next step, or say how long nothing is worth running."""
         self._admit(now)
+        if self._idle_since is not None:
+            self.counters.idle_seconds += now - self._idle_since
+        self._idle_since = None if self._running else now
         if not self._running:
             self._held_since = None
             return Wait(None)
@@ -78,7 +83,7 @@ class Planner:
 
         ``started`` is when the model began with the plan, ``now`` when its choices were there.
         """
-        self.counters.count_step(self._speculation.way)
+        self.counters.count_step(self._speculation.way, plan, now - started)
         self._speculation.note_step(plan, self._running, started, now)
         progress, stepped = [], []
         for index, (row, sampled) in enumerate(zip(plan.rows, output.sampled, strict=True)):
@@ -97,6 +102,7 @@ class Planner:
 
     def fail(self, plan: StepPlan, message: str) -> list[Progress]:
         """End the requests of a step that could not be computed; all others go on."""
+        self.counters.steps_failed += 1
         present = (self._by_sequence.get(row.seq_id) for row in plan.rows)
         return [self._fail(active, message) for active in present if active is not None]
 
@@ -117,17 +123,17 @@ class Planner:
         )
 
     def _arrive(self, event: Arrived) -> None:
-        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar)
+        wasted = self.counters.wasted_draft_tokens
+        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted)
         self._next_seq_id += 1
         self._by_request[event.request.request_id] = active
         self._by_sequence[active.sequence.seq_id] = active
         self._waiting.add(active)
 
     def _take_block(self, block: DraftBlock, at: float) -> None:
-        self.counters.draft_blocks_received += 1
         active = self._by_sequence.get(block.seq_id)
+        self.counters.count_block(block, ended=active is None)
         if active is None:
-            self.counters.draft_outcomes_stale += len(block.outcomes)
             return
         for outcome in block.outcomes:
             if outcome.continuation:
@@ -198,6 +204,8 @@ class Planner:
             draft = Draft()
             if not self._make_room(active):
                 return None
+        if draft.source is not DraftSource.DRAFTER and end - start == 1 and draft_limit(self._settings, active):
+            self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
         return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 
     def _make_room(self, active: ActiveRequest) -> bool:
@@ -234,6 +242,7 @@ class Planner:
         emitted = verify(draft, sampled)
         num_accepted = len(emitted) - 1
         sequence.computed = row.start + len(row.tokens) - len(draft) + num_accepted
+        self.counters.rows_by_draft_length[len(draft)] += 1
         if draft:
             self.counters.count_verification(row.draft_source, len(draft), num_accepted)
         offset = active.num_emitted
@@ -273,6 +282,7 @@ class Planner:
         self._waiting.leave(active)
         self._pool.release(active.sequence)
         self._orders.close(active)
+        active.outcomes.end()
         self.counters.draft_outcomes_stale += active.outcomes.stale
 
 

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import threading
 import urllib.error
+import urllib.request
 
 import pytest
 
 from tests.cluster.served import ServedCommand, eventually, free_port
+from tests.support.certificates import Authority
 from tests.support.tiny_models import make_tiny
 from tests.support.traces import faults
 
@@ -48,12 +50,33 @@ def test_a_model_is_served_and_ctrl_c_leaves_nothing_but_the_trace(start, tmp_pa
     assert command.model == "tiny"
     assert len(command.processes("Drafter")) == 1
     assert eventually(lambda: command.metric(FROM_DRAFTERS)) > 0
+    assert_every_process_is_scraped(command)
     code, left = command.stop()
     assert (code, left) == (0, [])
     assert "Traceback" not in command.log.read_text()
     events = json.loads((tmp_path / "trace.json").read_text())
     assert faults(events) == []
     assert len([event for event in events if event["ph"] == "B"]) == 2
+
+
+def assert_every_process_is_scraped(command: ServedCommand) -> None:
+    """Find each process as Prometheus would, and hold what they say against the ingress's sums."""
+    groups = json.loads(command.get("/metrics/targets"))
+    assert {group["labels"]["role"]: len(group["targets"]) for group in groups} == dict.fromkeys(
+        ("drafter", "ingress", "target"), 1
+    )
+    own = {group["labels"]["role"]: fetch(f"http://{group['targets'][0]}/metrics") for group in groups}
+    assert "outrider_drafter_drafted_tokens_total" in own["drafter"]
+    assert "outrider_ttft_seconds_bucket" in own["ingress"]
+    assert "outrider_generated_tokens" not in own["ingress"], "the cluster's view would be counted twice there"
+    assert "outrider_verify_step_seconds_bucket" in own["target"]
+    line = next(line for line in own["target"].splitlines() if line.startswith("outrider_generated_tokens_total"))
+    eventually(lambda: command.metric("outrider_generated_tokens_total") == float(line.rsplit(" ", 1)[1]), 10)
+
+
+def fetch(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=20) as answer:
+        return answer.read().decode()
 
 
 def test_every_role_lands_on_the_nodes_that_are_meant_for_it(tiny):
@@ -69,6 +92,16 @@ def test_every_role_lands_on_the_nodes_that_are_meant_for_it(tiny):
         ["Target", "large-node"],
     ]
     assert result["answer"]["usage"]["completion_tokens"] > 0
+
+
+@pytest.mark.slow
+def test_the_parts_talk_over_mutual_tls(start, tmp_path):
+    tls = Authority(tmp_path / "ca").sign("everybody")
+    config = tmp_path / "tls.json"
+    config.write_text(json.dumps({"tls": tls.model_dump(mode="json")}))
+    command = start(str(config))
+    assert command.chat(NUMBERS, max_tokens=64)["usage"]["completion_tokens"] > 0
+    assert eventually(lambda: command.metric(FROM_DRAFTERS)) > 0
 
 
 @pytest.mark.slow

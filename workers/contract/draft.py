@@ -25,6 +25,21 @@ class DraftSource(IntEnum):
     """The target's local n-gram guess, used where no draft block came in time."""
 
 
+class Waste(IntEnum):
+    """Why tokens that came from a drafter were no use."""
+
+    REJECTED = 0
+    """They were verified, and the target decided otherwise."""
+    MISPREDICTED = 1
+    """The text took another turn before they could be verified, or had taken it."""
+    LATE = 2
+    """They were right as far as the text had come, which was past their end."""
+    SURPLUS = 3
+    """Others of the same base took their place, or there was no room for more."""
+    ENDED = 4
+    """Their request had ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class OpenDraft:
     """Start drafting for a sequence; the first block follows without a commit."""

@@ -28,9 +28,11 @@ class TrainingSettings(Settings):
     """Positions per step, padding included."""
     passes: int = Field(default=3, ge=1, le=8)
     """Tokens of a block that are trained for: each further one on the model's own states (see unroll)."""
+    unroll_from: float = Field(default=0.6, ge=0, le=1)
+    """Share of all steps after which the further tokens are trained for: up to then a step costs a third."""
     pass_decay: float = Field(default=0.8, gt=0, le=1)
     """Weight of each further token, as a share of the one before."""
-    learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0)
     warmup_steps: int = Field(default=50, ge=1)
     cooldown: float = Field(default=0.3, ge=0, le=1)
     """Share of all steps over which the rate falls to nearly 0."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from workers.distill.batches import arrange, load_batch
 from workers.distill.journal import Journal
 from workers.distill.objective import TargetHead, objective
+from workers.distill.optimizer import StudentOptimizer
 from workers.distill.samples import Sample
 from workers.distill.settings import TrainingSettings
 from workers.distill.target_states import TargetStates
@@ -65,13 +66,7 @@ class Trainer:
         self._path = folder / "training.safetensors"
         self.journal = Journal(folder / "journal.jsonl")
         self._trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        matrices = [p for p in self._trained.values() if p.ndim > 1]
-        vectors = [p for p in self._trained.values() if p.ndim == 1]
-        self._optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
-            lr=settings.learning_rate,
-            betas=(0.9, 0.95),
-        )
+        self._optimizer = StudentOptimizer(self._trained, settings)
         per_epoch = len(self._batches(0))
         self.progress = Progress(of=max(round(per_epoch * settings.epochs), 1))
         if self._path.exists():
@@ -94,20 +89,19 @@ class Trainer:
 
     def _step(self, indices: Seq[int]) -> None:
         progress, settings = self.progress, self._settings
-        for group in self._optimizer.param_groups:
-            group["lr"] = settings.learning_rate * rate(progress.step, progress.of, settings)
         crops = random.Random(f"{settings.seed} crop {progress.step}")
         batch = load_batch(self._samples, indices, self._states, crops)
-        outcome = objective(self._model, batch, self._target, settings.passes, settings.pass_decay)
+        passes = settings.passes if progress.step >= settings.unroll_from * progress.of else 1
+        outcome = objective(self._model, batch, self._target, passes, settings.pass_decay)
         outcome.loss.backward()
         nn.utils.clip_grad_norm_(self._trained.values(), MAX_GRADIENT_NORM)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.step(rate(progress.step, progress.of, settings))
         loss = float(outcome.loss.detach())
         progress.positions += batch.num_predicted
-        progress.loss = _smooth(progress.loss, loss) if progress.step else loss
-        before = progress.agreement or outcome.agreement
-        progress.agreement = [_smooth(b, a) for b, a in zip(before, outcome.agreement, strict=True)]
+        if len(outcome.agreement) != len(progress.agreement):
+            progress.loss, progress.agreement = loss, outcome.agreement
+        progress.loss = _smooth(progress.loss, loss)
+        progress.agreement = [_smooth(b, a) for b, a in zip(progress.agreement, outcome.agreement, strict=True)]
         progress.step += 1
         self.journal.add(step=progress.step, positions=progress.positions, loss=loss, agreement=outcome.agreement)
 
@@ -127,11 +121,8 @@ class Trainer:
 
     def _save(self) -> None:
         """Write what a later run goes on from, beside the old one first: a crash leaves one of the two whole."""
-        tensors: dict[str, Tensor] = {}
-        for name, parameter in self._trained.items():
-            tensors[f"model.{name}"] = parameter.detach()
-            for key, value in self._optimizer.state.get(parameter, {}).items():
-                tensors[f"{key}.{name}"] = torch.as_tensor(value)
+        tensors = {f"model/{name}": parameter.detach() for name, parameter in self._trained.items()}
+        tensors |= self._optimizer.state()
         scalars = {name: str(value) for name, value in asdict(self.progress).items() if name != "agreement"}
         beside = self._path.with_suffix(".new")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, metadata=scalars)
@@ -145,12 +136,8 @@ class Trainer:
         self.progress.loss = float(scalars["loss"])
         with torch.no_grad():
             for name, parameter in self._trained.items():
-                parameter.copy_(tensors[f"model.{name}"])
-                self._optimizer.state[parameter] = {
-                    key: tensors[f"{key}.{name}"]
-                    for key in ("step", "exp_avg", "exp_avg_sq")
-                    if f"{key}.{name}" in tensors
-                }
+                parameter.copy_(tensors[f"model/{name}"])
+        self._optimizer.load(tensors)
 
 
 def rate(step: int, steps: int, settings: TrainingSettings) -> float:

@@ -13,6 +13,7 @@ from collections.abc import Sequence as Seq
 from workers.contract.draft import DraftOp
 from workers.drafting.desk import DraftDesk, DrafterLoad
 from workers.drafting.drafter import Drafter, DraftPeer
+from workers.metrics.buckets import BucketCounts
 
 MAX_FAILED_STEPS = 3
 """Steps in a row that failed for every sequence, after which the drafter, not a sequence, is broken."""
@@ -59,6 +60,11 @@ class DraftBatcher:
     def load(self) -> DrafterLoad:
         """Return the present load."""
         return self._desk.load()
+
+    @property
+    def step_seconds(self) -> BucketCounts:
+        """How long the steps took; still counting."""
+        return self._desk.step_seconds
 
     def _run(self) -> None:
         while self._take_inbox():

@@ -22,6 +22,7 @@ from workers.contract.draft import (
 )
 from workers.drafting.drafter import Advance, Drafter, DraftPeer, DraftState
 from workers.drafting.fan_out import FanOut
+from workers.metrics import catalog
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,12 @@ class DrafterLoad:
     """Sent since the start."""
     busy_seconds: float
     """Spent in forward steps since the start."""
+    blocks_asked: int = 0
+    """Blocks sent since the start that answer orders, ..."""
+    blocks_prepared: int = 0
+    """... and those prepared for verdicts that might come."""
+    refused: int = 0
+    """Sequences answered Busy since the start."""
 
 
 class DraftDesk:
@@ -61,6 +68,10 @@ class DraftDesk:
         self._fan_out = FanOut()
         self._drafted_tokens = 0
         self._busy_seconds = 0.0
+        self._blocks_asked = 0
+        self._blocks_prepared = 0
+        self._refused = 0
+        self.step_seconds = catalog.DRAFTER_STEP.counts()
         self.failed_steps = 0
         """Steps in a row that failed for every sequence."""
 
@@ -71,7 +82,15 @@ class DraftDesk:
 
     def load(self) -> DrafterLoad:
         """Return the present load."""
-        return DrafterLoad(len(self._states), len(self._wanting), self._drafted_tokens, self._busy_seconds)
+        return DrafterLoad(
+            len(self._states),
+            sum(not state.answered for state in list(self._wanting)),
+            self._drafted_tokens,
+            self._busy_seconds,
+            self._blocks_asked,
+            self._blocks_prepared,
+            self._refused,
+        )
 
     def apply(self, peer: DraftPeer, op: DraftOp) -> None:
         """Take an order of a target."""
@@ -80,7 +99,7 @@ class DraftDesk:
             case OpenDraft():
                 self._forget(key)
                 if len(self._states) >= self._max_sequences:
-                    self._replies[peer].append(Busy(op.seq_id))
+                    self._refuse(peer, op.seq_id)
                     return
                 self._states[key] = DraftState.start(peer, op)
                 self._want(self._states[key])
@@ -114,10 +133,12 @@ class DraftDesk:
             result = self._advance_apart(wanting)
         else:
             self.failed_steps = 0
-        self._busy_seconds += self._clock() - started
+        took = self._clock() - started
+        self._busy_seconds += took
+        self.step_seconds.observe(took)
         for state in result.refused:
             self._forget((state.peer, state.seq_id))
-            self._replies[state.peer].append(Busy(state.seq_id))
+            self._refuse(state.peer, state.seq_id)
         for state in result.finished:
             if state in self._wanting:
                 self._finish(state)
@@ -142,8 +163,14 @@ class DraftDesk:
         self._drafted_tokens += sum(len(outcome.continuation) for outcome in block.outcomes)
         if block.outcomes:
             self._replies[state.peer].append(block)
+            self._blocks_prepared += state.answered
+            self._blocks_asked += not state.answered
         if state.answered or not self._run_ahead(state):
             del self._wanting[state]
+
+    def _refuse(self, peer: DraftPeer, seq_id: int) -> None:
+        self._refused += 1
+        self._replies[peer].append(Busy(seq_id))
 
     def _run_ahead(self, state: DraftState) -> bool:
         """Let a sequence whose block is made prepare for the likeliest verdicts about it, as far as there is room."""

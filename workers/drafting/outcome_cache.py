@@ -3,7 +3,7 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from workers.contract.draft import Outcome
+from workers.contract.draft import Outcome, Waste
 
 CAPACITY = 64
 """Outcomes kept per sequence: three verdicts at each of 16 positions, and some to spare."""
@@ -24,8 +24,12 @@ class OutcomeCache:
     (a guess about a verdict that is not there yet). Whatever does not fit is dropped, never an error.
     """
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
-        """Keep at most ``capacity`` outcomes; the oldest makes room."""
+    def __init__(self, capacity: int = CAPACITY, wasted: list[int] | None = None) -> None:
+        """Keep at most ``capacity`` outcomes; the oldest makes room.
+
+        ``wasted``: where tokens are counted, by Waste, of outcomes that never gave a draft; others may count there too.
+        """
+        self.wasted = [0] * len(Waste) if wasted is None else wasted
         self.used = 0
         """Outcomes that gave at least one draft."""
         self.stale = 0
@@ -44,13 +48,15 @@ class OutcomeCache:
         known = self._kept.get(outcome.base_len, {}).get(outcome.base_hash)
         if known is not None:
             if known.outcome.continuation == outcome.continuation:
+                self.wasted[Waste.SURPLUS] += len(outcome.continuation)
                 return
             if len(known.outcome.continuation) > len(outcome.continuation):
                 self.stale += 1
+                self.wasted[Waste.SURPLUS] += len(outcome.continuation)
                 return
-            self._drop(known)
+            self._drop(known, Waste.SURPLUS)
         elif self._size >= self._capacity:
-            self._drop(next(iter(next(iter(self._kept.values())).values())))
+            self._drop(next(iter(next(iter(self._kept.values())).values())), Waste.SURPLUS)
         self.additions += 1
         self._size += 1
         self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome)
@@ -70,7 +76,7 @@ class OutcomeCache:
                 continue
             left = len(kept.outcome.continuation) - since
             if left <= 0 or not _agrees(kept.outcome.continuation, tokens, since):
-                self._drop(kept)
+                self._drop(kept, _why(kept.outcome, tokens))
             elif left >= reach:
                 best, reach = kept, left
         if best is None:
@@ -85,7 +91,8 @@ class OutcomeCache:
         group = self._kept[base_len]
         kept = group.pop(right, None) if right is not None else None
         if group:
-            self.stale += sum(wrong.fresh for wrong in group.values())
+            for wrong in group.values():
+                self._waste(wrong, Waste.MISPREDICTED)
             self._size -= len(group)
         if kept is None:
             del self._kept[base_len]
@@ -93,13 +100,32 @@ class OutcomeCache:
             self._kept[base_len] = {kept.outcome.base_hash: kept}
         return kept
 
-    def _drop(self, kept: _Kept) -> None:
-        self.stale += kept.fresh
+    def end(self) -> None:
+        """Count what is left as wasted: the sequence has ended."""
+        for group in self._kept.values():
+            for kept in group.values():
+                self._waste(kept, Waste.ENDED)
+        self._kept.clear()
+        self._size = 0
+
+    def _waste(self, kept: _Kept, why: Waste) -> None:
+        if kept.fresh:
+            self.stale += 1
+            self.wasted[why] += len(kept.outcome.continuation)
+
+    def _drop(self, kept: _Kept, why: Waste) -> None:
+        self._waste(kept, why)
         self._size -= 1
         group = self._kept[kept.outcome.base_len]
         del group[kept.outcome.base_hash]
         if not group:
             del self._kept[kept.outcome.base_len]
+
+
+def _why(outcome: Outcome, tokens: Seq[int]) -> Waste:
+    """Tell an outcome that came too late from one that was wrong."""
+    decided = tuple(tokens[outcome.base_len : outcome.base_len + len(outcome.continuation)])
+    return Waste.LATE if decided == outcome.continuation else Waste.MISPREDICTED
 
 
 def _agrees(continuation: tuple[int, ...], tokens: Seq[int], since: int) -> bool:

@@ -2,17 +2,23 @@
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 from collections.abc import Callable
 
 import grpc
+from prometheus_client import CollectorRegistry
 
+from workers.contract.errors import ConfigurationError
 from workers.contract.identity import new_incarnation
 from workers.drafting.batching import DraftBatcher
+from workers.drafting.desk import DrafterLoad
 from workers.drafting.drafter import Drafter
+from workers.drafting.metrics import DrafterMetrics
 from workers.drafting.ngram_drafter import NgramDrafter
 from workers.drafting.service import DraftingService
+from workers.metrics.server import MetricsServer, process_registry
 from workers.rpc.channel import RpcServer
 from workers.rpc.stubs import drafting_pb2_grpc
 from workers.settings import DrafterSettings
@@ -20,6 +26,7 @@ from workers.threads import claim_threads
 
 SERVICE = "outrider.v1.DraftingService"
 NGRAM = "ngram"
+DRAIN_POLL_S = 0.02
 
 
 def make_drafter(settings: DrafterSettings) -> Drafter:
@@ -53,11 +60,26 @@ class DrafterServer:
         self._credentials = credentials
         self._rpc: RpcServer | None = None
         self._batcher: DraftBatcher | None = None
+        self._service: DraftingService | None = None
 
     @property
     def healthy(self) -> bool:
         """True while drafts are being made: started, and steps do not keep failing."""
         return self._batcher is not None and self._batcher.healthy
+
+    @property
+    def metrics(self) -> CollectorRegistry:
+        """What there is to scrape of this process; ConfigurationError before the start."""
+        if self._batcher is None:
+            raise ConfigurationError("the drafter has not been started")
+        return process_registry([DrafterMetrics(self._batcher, self._settings.max_sequences)])
+
+    @property
+    def load(self) -> DrafterLoad:
+        """The present load; ConfigurationError before the start."""
+        if self._batcher is None:
+            raise ConfigurationError("the drafter has not been started")
+        return self._batcher.load()
 
     async def start(self, host: str, port: int = 0) -> str:
         """Load the drafter, listen, and return the bound ``host:port``.
@@ -71,26 +93,39 @@ class DrafterServer:
         drafting_pb2_grpc.add_DraftingServiceServicer_to_server(service, rpc.grpc)
         address = await rpc.start(host, port, [SERVICE])
         batcher.start()
-        self._rpc, self._batcher = rpc, batcher
+        self._rpc, self._batcher, self._service = rpc, batcher, service
         return address
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Wait until no target has a stream here any more; True where none was left within ``timeout_s``.
+
+        Targets leave a drafter that is off their list. New ones are still served.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self._service is not None and self._service.streams:
+                    await asyncio.sleep(DRAIN_POLL_S)
+        return self._service is None or not self._service.streams
 
     async def stop(self) -> None:
         """Stop at once: targets lose nothing when a drafter goes."""
         if self._rpc is not None and self._batcher is not None:
             await self._rpc.stop()
             await asyncio.to_thread(self._batcher.stop)
-            self._rpc = self._batcher = None
+            self._rpc = self._batcher = self._service = None
 
 
-async def serve_until_told(server: DrafterServer, host: str, port: int) -> None:
+async def serve_until_told(server: DrafterServer, host: str, port: int, metrics_port: int | None = None) -> None:
     """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
     address = await server.start(host, port)
+    metrics = MetricsServer(server.metrics, host, metrics_port)
     # Not before: while a model loads, the signals' default is what ends the process at once.
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     print(f"ready {address}", flush=True)
     await stopping.wait()
+    metrics.close()
     await server.stop()
 
 
@@ -100,10 +135,11 @@ def main() -> None:
     parser.add_argument("--settings", default="{}", help="DrafterSettings as JSON")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
+    parser.add_argument("--metrics-port", type=int, help="Prometheus metrics; 0: any free port; left out: none")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     server = DrafterServer(DrafterSettings.model_validate_json(args.settings))
-    asyncio.run(serve_until_told(server, args.host, args.port))
+    asyncio.run(serve_until_told(server, args.host, args.port, args.metrics_port))
 
 
 if __name__ == "__main__":

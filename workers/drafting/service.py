@@ -76,6 +76,8 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
         """Serve what ``batcher`` drafts."""
         self._batcher = batcher
         self._incarnation = incarnation
+        self.streams = 0
+        """Targets that have been welcomed and have not left."""
 
     # The generated base knows only handlers that yield; this one writes from a task of its own.
     async def Draft(  # type: ignore[override]  # noqa: N802
@@ -91,9 +93,11 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
         peer = DraftPeer(limits.vocab_size, outbox.deliver)
         writer = asyncio.create_task(self._write(outbox, context))
         reader = asyncio.create_task(self._read(request_iterator, peer, limits))
+        self.streams += 1
         try:
             await asyncio.wait((reader, writer), return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self.streams -= 1
             self._batcher.leave(peer)
             writer.cancel()
             reader.cancel()

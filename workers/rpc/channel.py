@@ -1,12 +1,18 @@
 """Where gRPC servers and channels are made: each option has one value and one reason."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from workers.contract.errors import ConfigurationError
+
+ChannelAuth = Callable[[], grpc.ChannelCredentials]
+"""Makes the credentials of a new channel: certificates may have been renewed since the one before."""
+
+PEER_NAME = "outrider"
+"""The DNS name that every peer's certificate must carry, whatever its address."""
 
 MAX_MESSAGE_BYTES = 32 * 2**20
 """Senders split well below this; grpc's own 4 MiB would refuse the first message after a long reconnect."""
@@ -44,11 +50,15 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-def open_channel(address: str, credentials: grpc.ChannelCredentials | None = None) -> aio.Channel:
-    """Return a lazily connecting channel to ``host:port``; without credentials it is plain text."""
+def open_channel(address: str, credentials: ChannelAuth | None = None) -> aio.Channel:
+    """Return a lazily connecting channel to ``host:port``; without credentials it is plain text.
+
+    Raises ConfigurationError where ``credentials`` cannot be made.
+    """
     if credentials is None:
         return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-    return aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
+    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", PEER_NAME)]
+    return aio.secure_channel(address, credentials(), options=options)
 
 
 class RpcServer:

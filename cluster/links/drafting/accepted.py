@@ -82,5 +82,9 @@ class AcceptedRate:
         fade = self._fade(now)
         return (self._tokens * fade + prior * PRIOR_S) / (self._seconds * fade + PRIOR_S)
 
+    def measured(self) -> float:
+        """Return the rate as it was when evidence last came; 0 without any."""
+        return self._tokens / self._seconds if self._seconds > 0 else 0.0
+
     def _fade(self, now: float) -> float:
         return float(0.5 ** (max(now - self._at, 0.0) / HALF_LIFE_S))

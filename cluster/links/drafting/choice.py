@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from cluster.links.drafting.accepted import AcceptedRate
+from workers.metrics import catalog
+from workers.metrics.buckets import BucketCounts
 
 KNOWS_TEXT = 0.5
 """A drafter that knows all of a text is worth it with a load (and one) that is larger by this share."""
@@ -45,6 +47,10 @@ class DrafterRecord:
     """Sequences of ours that it has."""
     busy_until: float = 0.0
     rate: AcceptedRate = field(default_factory=AcceptedRate)
+    flights: BucketCounts = field(default_factory=catalog.DRAFT_RTT.counts)
+    """What blocks that were asked for took besides the drafter's own time, in seconds."""
+    drafting: BucketCounts = field(default_factory=catalog.DRAFT_COMPUTE.counts)
+    """The drafter's own time for them."""
     _reported: int = 0
     _own_then: int = 0
 

@@ -6,13 +6,11 @@ import random
 from collections.abc import Sequence as Seq
 from typing import Protocol
 
-import grpc
-
 from cluster.links.drafting.stream import Cause, DraftStream, StreamLostError
 from workers.contract.draft import DraftOp, DraftReply
 from workers.contract.features import FeatureSource, NoFeatures
 from workers.contract.identity import ModelIdentity
-from workers.rpc.channel import open_channel
+from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.hello import Peer
 
 log = logging.getLogger(__name__)
@@ -47,7 +45,7 @@ class DrafterLink:
         target: ModelIdentity,
         incarnation: int,
         listener: LinkListener,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelAuth | None = None,
         features: FeatureSource | None = None,
     ) -> None:
         """Prepare a link of ``target`` to the drafter at ``address``; ``start`` dials.

@@ -76,6 +76,8 @@ class Mirror:
     refusals: int = 0
     """In a row, by any drafter, without a block in between."""
     retry_at: float = 0.0
+    asked: tuple[int, float] = (-1, 0.0)
+    """For how many tokens the latest block was asked for, and when."""
     verdicts: SequenceVerdicts = field(default_factory=lambda: SequenceVerdicts(None))
     """What becomes of the guesses of the drafter that has it."""
     prefix: PrefixChain | None = None
@@ -112,6 +114,10 @@ class Placement:
     def connected(self) -> int:
         """How many drafters can be given sequences."""
         return len(self._links)
+
+    def records(self) -> dict[DraftLink, DrafterRecord]:
+        """Return what is known of each drafter that can be given sequences."""
+        return dict(self._links)
 
     def apply(self, op: DraftOp) -> None:
         """Follow the target's order, and pass it on to the drafter that has the sequence."""
@@ -153,6 +159,7 @@ class Placement:
             match reply:
                 case DraftBlock():
                     mirror.refusals = 0
+                    self._time(self._links[link], mirror, reply)
                     mirror.verdicts.block(reply, len(mirror.tokens))
                     blocks.append(reply)
                 case Busy():
@@ -181,6 +188,7 @@ class Placement:
         mirror.draft_length = op.draft_length
         if mirror.link is not None:
             now = self._clock()
+            mirror.asked = (len(mirror.tokens), now)
             accepted, seconds = mirror.verdicts.commit(mirror.tokens, now, asks=op.draft_length > 0)
             self._links[mirror.link].rate.add(accepted, seconds, now)
             mirror.link.send(op)
@@ -221,6 +229,7 @@ class Placement:
         self._unplaced.pop(mirror.op.seq_id, None)
         mirror.link = link
         mirror.verdicts = SequenceVerdicts(now if mirror.draft_length else None)
+        mirror.asked = (len(mirror.tokens), now)
         self._links[link].own += 1
         if mirror.prefix is not None:
             self._memory.note(self._links[link].life, mirror.blocks())
@@ -228,6 +237,14 @@ class Placement:
         self._stats.reopened += mirror.placements > 0
         mirror.placements += 1
         link.send(mirror.as_open())
+
+    def _time(self, record: DrafterRecord, mirror: Mirror, block: DraftBlock) -> None:
+        """Note how long a block took that answers the latest order; it was merged with those before it."""
+        base_len, at = mirror.asked
+        if not block.ahead_of and any(outcome.base_len == base_len for outcome in block.outcomes):
+            drafting_s = block.drafting_us / 1e6
+            record.drafting.observe(drafting_s)
+            record.flights.observe(max(self._clock() - at - drafting_s, 0.0))
 
     def _known(self, mirror: Mirror) -> dict[DraftLink, float]:
         """Return the share of a text that each drafter has computed before; empty where there is no choice."""

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
-import grpc
-
+from cluster.links.drafting.choice import DrafterRecord
 from cluster.links.drafting.link import DrafterLink
 from cluster.links.drafting.placement import DraftingStats, Placement
 from cluster.links.drafting.stream import Cause
 from workers.contract.draft import DraftBlock, DraftOp, DraftReply
 from workers.contract.features import FeatureSource
 from workers.contract.identity import ModelIdentity
+from workers.rpc.channel import ChannelAuth
 
 RETRY_INTERVAL_S = 0.25
 """How often sequences without a drafter are looked at again."""
@@ -32,7 +32,7 @@ class DrafterPool:
         incarnation: int,
         on_replies: Callable[[Seq[DraftBlock]], None],
         on_connected: Callable[[int], None] = lambda count: None,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelAuth | None = None,
         features: FeatureSource | None = None,
     ) -> None:
         """Serve the target ``identity``; ``on_connected`` learns how many drafters can be asked.
@@ -57,6 +57,11 @@ class DrafterPool:
     def connected(self) -> int:
         """How many drafters can be asked now."""
         return self._placement.connected
+
+    def drafters(self) -> dict[str, DrafterRecord | None]:
+        """Return the drafters on the list by address, and what is known of those that can be asked."""
+        records = self._placement.records()
+        return {address: records.get(link) for address, link in list(self._links.items())}
 
     async def start(self) -> None:
         """Begin to work on the running loop."""

@@ -6,8 +6,6 @@ import logging
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 
-import grpc
-
 from cluster.links.generation.affinity import cost
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.load_messages import sum_loads
@@ -18,6 +16,7 @@ from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import OverloadedError, UnavailableError
 from workers.contract.identity import ModelIdentity, new_incarnation
 from workers.contract.request import GenerationRequest, Progress
+from workers.rpc.channel import ChannelAuth
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +48,7 @@ class Router:
         self,
         tokenizer_fingerprint: str = "",
         resume_wait_s: float = RESUME_WAIT_S,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelAuth | None = None,
     ) -> None:
         """Make a router without targets; with a fingerprint, targets with another tokenizer are not used."""
         self.stats = RouterStats()
@@ -183,4 +182,5 @@ class Router:
                     await link.stop()
 
     def _usable(self) -> list[TargetLink]:
-        return [link for address, link in self._links.items() if link.usable and address in self._wanted]
+        links = list(self._links.items())  # at once: a scrape may come from another thread
+        return [link for address, link in links if link.usable and address in self._wanted]

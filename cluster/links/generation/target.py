@@ -15,7 +15,7 @@ from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity
 from workers.contract.request import GenerationRequest, Progress
-from workers.rpc.channel import open_channel
+from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.generation_messages import submit_to_proto
 from workers.rpc.hello import Peer, hello_message, read_hello
 from workers.rpc.stubs import generation_pb2 as pb
@@ -41,7 +41,7 @@ class TargetLink:
         address: str,
         me: Peer,
         on_load: Callable[[int, EngineLoad], None] = lambda incarnation, load: None,
-        credentials: grpc.ChannelCredentials | None = None,
+        credentials: ChannelAuth | None = None,
     ) -> None:
         """Make a link; ``on_load`` gets the target's incarnation with each load that it reports.
 

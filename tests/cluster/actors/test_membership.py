@@ -105,3 +105,13 @@ async def test_stopping_without_a_roster_is_quiet(world: World):
     await world.settle()
     assert world.finds > 1
     await mine.stop()
+
+
+async def test_each_renewal_tells_how_long_the_process_waits(world: World):
+    waits = iter([0.1, 0.2])
+    mine = Membership(world.find, ME, {}, lambda: next(waits, 0.3))
+    await mine.start()
+    await world.settle()
+    assert [member.bubble for member in world.roster.state.view().members] == [0.3]
+    assert [member.address for member in mine.members] == [ME.address]
+    await mine.stop()

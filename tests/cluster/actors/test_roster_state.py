@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from cluster.actors.roster_state import Member, Role, RosterState
 
 
@@ -84,3 +86,13 @@ def test_idle_time_counts_from_the_last_renewal():
     assert state.idle_s == 5
     state.renew(drafter(1))
     assert state.idle_s == 0
+
+
+def test_how_long_a_target_waits_is_told_and_wakes_nobody():
+    state, _ = make()
+    target = Member(Role.TARGET, "10.0.0.2:1", 5)
+    state.renew(target)
+    before = state.revision
+    state.renew(replace(target, bubble=0.4))
+    assert state.revision == before
+    assert [member.bubble for member in state.view().members] == [0.4]

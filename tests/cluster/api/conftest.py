@@ -49,7 +49,9 @@ class Api:
 
 
 @contextlib.asynccontextmanager
-async def running_api(tokenizer: Tokenizer, settings: ApiSettings | None = None, **engine_options):
+async def running_api(
+    tokenizer: Tokenizer, settings: ApiSettings | None = None, scrape_targets=tuple, **engine_options
+):
     options = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, **engine_options}
     engine = ScriptedEngine(**options)
     target = GenerationServer(engine)
@@ -57,7 +59,7 @@ async def running_api(tokenizer: Tokenizer, settings: ApiSettings | None = None,
     await router.start()
     router.set_targets([await target.start("127.0.0.1")])
     await router.wait_ready(5)
-    app = build_app(router, tokenizer, settings or ApiSettings())
+    app = build_app(router, tokenizer, settings or ApiSettings(), scrape_targets=scrape_targets)
     listener = HttpListener(app, "127.0.0.1", 0)
     await listener.start()
     async with httpx.AsyncClient(base_url=listener.url, trust_env=False, timeout=20) as http:

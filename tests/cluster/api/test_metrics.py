@@ -1,11 +1,14 @@
 """/metrics tells what happened, and the probes tell what is."""
 
 import asyncio
+import subprocess
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.api.settings import ApiSettings
+from cluster.metrics.discovery import ScrapeTarget, http_sd
 from tests.cluster.api.conftest import running_api
+from tests.support.prometheus import tool
 
 
 async def scrape(api) -> dict[tuple[str, ...], float]:
@@ -83,6 +86,20 @@ async def test_served_names_replace_the_targets_own(tokenizer):
         assert (await api.openai.completions.create(model="org/alias", prompt="x")).model == "org/alias"
         assert (await api.http.post("/v1/completions", json={"model": "tiny", "prompt": "x"})).status_code == 404
         assert 'model="small"' in (await api.http.get("/metrics")).text
+
+
+async def test_prometheus_is_told_where_to_scrape(tokenizer):
+    found = [ScrapeTarget("target", "10.0.0.1:9000"), ScrapeTarget("drafter", "10.0.0.2:9000")]
+    async with running_api(tokenizer, scrape_targets=lambda: found) as api:
+        assert (await api.http.get("/metrics/targets")).json() == http_sd(found)
+
+
+async def test_promtool_finds_nothing_to_complain_about(tokenizer):
+    async with running_api(tokenizer, ApiSettings(vllm_metrics=False)) as api:
+        await api.openai.completions.create(model="tiny", prompt="x", max_tokens=3)
+        text = (await api.http.get("/metrics")).content
+    check = subprocess.run([tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
+    assert check.returncode == 0, check.stderr.decode() + check.stdout.decode()
 
 
 async def test_vllms_names_tell_the_same(api):

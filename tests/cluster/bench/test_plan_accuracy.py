@@ -1,6 +1,6 @@
 import pytest
 
-from cluster.bench.plan_accuracy import Check, predict
+from cluster.bench.plan_accuracy import KINDS, Check, predict
 from tests.cluster.plan.made import profile
 
 PROMPTS = [[1], [2]]
@@ -8,13 +8,13 @@ PROMPTS = [[1], [2]]
 
 def test_a_prediction_is_that_of_all_requests_at_once():
     """One step of 20 ms per token and sequence; the first computes the prompt as well."""
-    assert predict(profile(), Check("none", 2), PROMPTS, 50) == pytest.approx(2 / 0.020, rel=0.01)
+    assert predict(profile(), *KINDS["none"], PROMPTS, 50) == pytest.approx(2 / 0.020, rel=0.01)
 
 
 def test_a_prediction_is_that_of_a_scheduler_that_has_learned():
     """A short answer is over before costs are known, were it the first one: then drafts would bring nothing."""
-    plain = predict(profile(), Check("none", 1), PROMPTS, 12)
-    assert predict(profile(acceptance=[1.0]), Check("80 % right, 5 ms", 1), PROMPTS, 12) > 1.5 * plain
+    plain = predict(profile(), *KINDS["none"], PROMPTS[:1], 12)
+    assert predict(profile(acceptance=[1.0]), *KINDS["80 % right, 5 ms"], PROMPTS[:1], 12) > 1.5 * plain
 
 
 def test_an_error_is_relative_to_the_median_of_what_was_measured():

@@ -61,7 +61,7 @@ def order(target, tmp_path_factory):
         work=folder / "work",
         runner=RunnerSettings(kv_cache_bytes=4 * 2**20, max_model_len=256, threads=1),
         student=StudentSettings(vocab=200),
-        training=TrainingSettings(epochs=3, batch_tokens=1024, warmup_steps=5, learning_rate=3e-3),
+        training=TrainingSettings(epochs=3, batch_tokens=1024, warmup_steps=5, learning_rate=3e-3, unroll_from=0),
         prompts=prompts,
         answer_tokens=24,
     )

@@ -211,3 +211,16 @@ def test_whatever_is_decided_and_when_outcomes_are_right_and_blocks_come_back(da
             rig.blocks()
     rig.desk.leave(PEER)
     assert rig.drafter._kv._pool.num_free == free
+
+
+def test_who_only_prepares_does_not_wait_for_a_block():
+    rig = Rig()
+    rig.open(1, [1, 2, 3])
+    assert rig.desk.load().queued_sequences == 1
+    while not rig.desk.load().blocks_asked:
+        rig.desk.step()
+    assert not rig.desk.idle, "it runs ahead"
+    assert rig.desk.load().queued_sequences == 0
+    rig.run()
+    assert rig.desk.load().blocks_prepared == 1
+    assert sum(rig.desk.step_seconds.counts) > 1

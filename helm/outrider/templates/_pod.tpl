@@ -1,0 +1,127 @@
+{{- /* The pod of one role. Takes a dict: root, role, pod (its values), container (name), ports and readiness (lists
+and maps to render), limits (extra resources such as GPUs), grace (seconds), tolerations, rayAccount (true: KubeRay's),
+bare (true: neither models nor certificates). */ -}}
+{{- define "outrider.pod" -}}
+{{- $root := .root -}}
+{{- $v := $root.Values -}}
+metadata:
+  labels:
+    {{- include "outrider.labels" $root | nindent 4 }}
+    app.kubernetes.io/component: {{ .role | quote }}
+    {{- with .pod.labels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- with .pod.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- if not .rayAccount }}
+  serviceAccountName: {{ include "outrider.serviceAccountName" $root | quote }}
+  {{- end }}
+  automountServiceAccountToken: {{ .rayAccount | default false }}
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .grace }}
+  {{- if include "outrider.autoscales" $root }}
+  restartPolicy: Never
+  {{- end }}
+  {{- with $v.imagePullSecrets }}
+  imagePullSecrets:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .pod.priorityClassName }}
+  priorityClassName: {{ . | quote }}
+  {{- end }}
+  securityContext:
+    {{- toYaml $v.podSecurityContext | nindent 4 }}
+  {{- with .pod.nodeSelector }}
+  nodeSelector:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with concat .pod.tolerations (.tolerations | default list) }}
+  tolerations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .pod.affinity }}
+  affinity:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .pod.topologySpreadConstraints }}
+  topologySpreadConstraints:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  containers:
+    - name: {{ .container | quote }}
+      image: {{ include "outrider.image" $root | quote }}
+      imagePullPolicy: {{ $v.image.pullPolicy | quote }}
+      securityContext:
+        {{- toYaml $v.securityContext | nindent 8 }}
+      env:
+        {{- include "outrider.env" $root | nindent 8 }}
+        {{- with .pod.env }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        {{- toYaml .ports | nindent 8 }}
+      {{- with .readiness }}
+      readinessProbe:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      resources:
+        {{- $extra := .limits | default dict }}
+        {{- toYaml (mergeOverwrite (deepCopy .pod.resources) (dict "requests" $extra "limits" $extra)) | nindent 8 }}
+      volumeMounts:
+        {{- include "outrider.mounts" (dict "root" $root "bare" .bare) | nindent 8 }}
+        - {name: shm, mountPath: /dev/shm}
+  volumes:
+    {{- include "outrider.volumes" (dict "root" $root "bare" .bare) | nindent 4 }}
+    - name: shm
+      emptyDir: {medium: Memory, sizeLimit: {{ .pod.sharedMemory | quote }}}
+{{- end -}}
+
+{{- define "outrider.env" -}}
+- {name: HOME, value: /tmp}
+- {name: HF_HOME, value: /models/huggingface}
+- {name: OUTRIDER_CACHE, value: /models/outrider}
+- {name: RAY_USAGE_STATS_ENABLED, value: "0"}
+# Workers would run at niceness 15 and give way to everything else on the node.
+- {name: RAY_worker_niceness, value: "0"}
+- {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
+{{- if .Values.modelCache.offline }}
+- {name: HF_HUB_OFFLINE, value: "1"}
+{{- end }}
+{{- with .Values.huggingFace.tokenSecret }}
+{{- if .name }}
+- name: HF_TOKEN
+  valueFrom:
+    secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "outrider.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if not .bare }}
+- {name: models, mountPath: /models}
+{{- if .root.Values.tls.enabled }}
+- {name: tls, mountPath: /etc/outrider/tls, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "outrider.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- if not .bare }}
+- name: models
+  {{- if eq .root.Values.modelCache.type "claim" }}
+  persistentVolumeClaim: {claimName: {{ include "outrider.cacheClaim" .root | quote }}}
+  {{- else }}
+  emptyDir: {sizeLimit: {{ .root.Values.modelCache.sizeLimit | quote }}}
+  {{- end }}
+{{- if .root.Values.tls.enabled }}
+- name: tls
+  secret: {secretName: {{ include "outrider.tlsSecret" .root | quote }}, defaultMode: 0440}
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,168 @@
+"""Every example renders without a warning in every helm here, the same in all, and every object is a valid one."""
+
+import pytest
+import yaml
+
+from tests.helm.chart import CHART, EXAMPLES, Helm, any_helm, binaries, groups, needs_helm, of_kind, settings_of
+from tests.helm.schemas import crd_folder, faults
+
+pytestmark = needs_helm
+every_helm = pytest.mark.parametrize("helm", [Helm(path) for path in binaries()], ids=lambda helm: helm.path)
+every_example = pytest.mark.parametrize("example", [None, *EXAMPLES], ids=lambda path: path.stem if path else "default")
+EVERYTHING = {
+    "target": {"autoscaling": {"max_replicas": 3}},
+    "drafters": {"autoscaling": {"max_replicas": 9}, "spot": True, "model": "org/small", "pod": {"gpus": 1}},
+    "ingress": {"enabled": True, "className": "nginx", "hosts": ["a.example", "b.example"]},
+    "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}], "hostnames": ["c.example"]},
+    "tls": {"enabled": True},
+    "metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}, "dashboards": {"enabled": True}},
+    "podDisruptionBudget": {"head": True},
+    "huggingFace": {"tokenSecret": {"name": "hf"}},
+    "imagePullSecrets": [{"name": "registry"}],
+    "ray": {"gcsFaultTolerance": {"redisAddress": "redis:6380", "passwordSecret": {"name": "redis"}}},
+    "networkPolicy": {"clients": [{"namespaceSelector": {}}]},
+    "extraObjects": [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-x"}, "data": {"a": "b"}}
+    ],
+}
+
+
+def values(example):
+    return yaml.safe_load(example.read_text()) if example else None
+
+
+@every_helm
+@every_example
+def test_lint_has_nothing_to_say(helm, example):
+    report = helm.run("lint", "--strict", str(CHART), values=values(example))
+    assert "[WARNING]" not in report and "[ERROR]" not in report
+
+
+@every_example
+def test_every_version_renders_the_same(example):
+    rendered = [helm.objects(values(example)) for helm in (Helm(path) for path in binaries())]
+    assert all(objects == rendered[0] for objects in rendered)
+
+
+@every_helm
+@pytest.mark.parametrize("given", [None, *map(values, EXAMPLES), EVERYTHING], ids=str)
+def test_every_object_is_valid(helm, given):
+    objects = helm.objects(given)
+    assert len(objects) > 5
+    assert {f"{o['kind']} {o['metadata']['name']}": found for o in objects if (found := faults(o))} == {}
+    names = [(o["kind"], o["metadata"]["name"]) for o in objects]
+    assert len(names) == len(set(names))
+
+
+@pytest.mark.skipif(crd_folder() is None, reason="no CRDs: name their folder in the environment variable CRDS")
+def test_the_validation_sees_mistakes():
+    service = of_kind(any_helm().objects(), "RayService")
+    assert faults(service) == []
+    service["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]["template"]["spec"]["containerz"] = []
+    service["spec"]["upgradeStrategy"]["typo"] = 1
+    assert len(faults(service)) == 2
+
+
+def test_everything_can_be_turned_on_at_once():
+    kinds = sorted(o["kind"] for o in any_helm().objects(EVERYTHING))
+    for kind in ("Ingress", "HTTPRoute", "Certificate", "ServiceMonitor", "PrometheusRule", "Job", "ConfigMap"):
+        assert kind in kinds
+    assert kinds.count("PodDisruptionBudget") == 3
+    assert kinds.count("NetworkPolicy") == 3
+
+
+def test_pods_have_no_more_rights_than_they_need():
+    objects = any_helm().objects(EVERYTHING)
+    cluster = of_kind(objects, "RayService")["spec"]["rayClusterConfig"]
+    workers = [group["template"]["spec"] for group in cluster["workerGroupSpecs"]]
+    others = [of_kind(objects, "Job")["spec"]["template"]["spec"], of_kind(objects, "Pod")["spec"]]
+    head = cluster["headGroupSpec"]["template"]["spec"]
+    assert head["automountServiceAccountToken"] is True and "serviceAccountName" not in head, "Ray's autoscaler's own"
+    for pod in [*workers, *others]:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["serviceAccountName"] == "out-outrider"
+    for pod in [head, *workers, *others]:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["allowPrivilegeEscalation"] is False
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    plain = of_kind(any_helm().objects(), "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    assert plain["automountServiceAccountToken"] is False
+
+
+def test_one_pod_holds_one_replica_of_its_role():
+    objects = any_helm().objects({"target": {"tensorParallel": 4, "replicas": 2}, "drafters": {"replicas": 5}})
+    target, drafter, front = (groups(objects)[name] for name in ("target", "drafter", "front"))
+    assert (target["replicas"], drafter["replicas"], front["replicas"]) == (2, 5, 2)
+    assert target["resources"] == {"outrider_target": "4"}
+    assert target["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 4
+    settings = settings_of(objects)
+    assert settings["target"]["resources"] == {"outrider_target": 1}, "per rank"
+    assert settings["drafters"]["resources"] == {"outrider_drafter": 1}
+    assert drafter["resources"] == {"outrider_drafter": "1"}
+
+
+def test_groups_scale_as_their_role_does():
+    objects = any_helm().objects(EVERYTHING)
+    size = {name: (group["minReplicas"], group["maxReplicas"]) for name, group in groups(objects).items()}
+    assert size == {"target": (1, 3), "drafter": (1, 9), "front": (2, 2)}
+    assert settings_of(objects)["drafters"]["autoscaling"] == {"max_replicas": 9}
+    assert "replicas" not in settings_of(objects)["drafters"]
+
+
+def test_no_drafters_no_group():
+    objects = any_helm().objects({"drafters": {"model": "none"}})
+    assert groups(objects).keys() == {"target", "front"}
+    assert settings_of(objects)["drafters"] == {"model": "none"}
+
+
+def test_http_reaches_the_front_and_nothing_else():
+    objects = any_helm().objects()
+    service = of_kind(objects, "Service")["spec"]
+    for name, group in groups(objects).items():
+        labels = group["template"]["metadata"]["labels"]
+        assert (service["selector"].items() <= labels.items()) == (name == "front")
+    ports = groups(objects)["front"]["template"]["spec"]["containers"][0]["ports"]
+    assert service["ports"][0]["targetPort"] in {port["name"] for port in ports}
+
+
+def test_certificates_are_mounted_where_the_settings_look_for_them():
+    objects = any_helm().objects({"tls": {"enabled": True, "existingSecret": "mine"}})
+    assert [o for o in objects if o["apiVersion"].startswith("cert-manager")] == []
+    tls = settings_of(objects)["tls"]
+    for group in groups(objects).values():
+        pod = group["template"]["spec"]
+        (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "tls"]
+        assert {path.rpartition("/")[0] for path in tls.values()} == {mount["mountPath"]}
+        assert next(v for v in pod["volumes"] if v["name"] == "tls")["secret"]["secretName"] == "mine"
+    made = of_kind(any_helm().objects({"tls": {"enabled": True}}), "Certificate", "out-outrider")["spec"]
+    assert made["dnsNames"] == ["outrider"], "the name that peers ask for"
+
+
+def test_models_are_fetched_as_far_as_they_must_be():
+    def fetched(given):
+        jobs = [o for o in any_helm().objects(given) if o["kind"] == "Job"]
+        return jobs[0]["spec"]["template"]["spec"]["containers"][0]["args"] if jobs else None
+
+    assert fetched(None) == ["smollm2-135m-instruct"]
+    assert fetched({"target": {"model": "a/b"}, "drafters": {"model": "a/c"}}) == ["a/b", "a/c"]
+    assert fetched({"target": {"model": "/models/x"}}) is None
+    assert fetched({"modelCache": {"type": "ephemeral"}}) is None
+    assert fetched({"modelCache": {"download": {"models": ["x/y"]}}}) == ["x/y"]
+
+
+def test_long_names_stay_within_what_kuberay_allows():
+    objects = any_helm().objects(release="a-very-long-name-of-a-release-that-goes-on-and-on")
+    assert len(of_kind(objects, "RayService")["metadata"]["name"]) <= 40
+
+
+def test_names_that_look_like_numbers_stay_names():
+    objects = any_helm().objects({"fullnameOverride": "123", "target": {"pod": {"sharedMemory": "1"}}}, release="42")
+    assert {o["metadata"]["name"]: found for o in objects if (found := faults(o))} == {}
+
+
+def test_the_test_hook_is_a_hook():
+    pod = of_kind(any_helm().objects(), "Pod")
+    assert pod["metadata"]["annotations"]["helm.sh/hook"] == "test"
+    compile(pod["spec"]["containers"][0]["args"][0], "chat_test", "exec")

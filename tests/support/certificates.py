@@ -1,0 +1,39 @@
+"""Throw-away authorities and certificates, made by the ``openssl`` command."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from workers.rpc.tls import TlsSettings
+
+
+class Authority:
+    """Signs certificates into a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("there is no openssl command to make certificates with")
+        folder.mkdir()
+        self.folder = folder
+        self.certificate, self._key = folder / "ca.crt", folder / "ca.key"
+        openssl("req", "-x509", *NEW_KEY, "-keyout", self._key, "-out", self.certificate, "-subj", "/CN=ca", *DAYS)
+
+    def sign(self, name: str, dns: str = "outrider") -> TlsSettings:
+        """Return the settings of a process with a certificate for a DNS name; signing again renews it."""
+        certificate, key, request = (self.folder / f"{name}.{suffix}" for suffix in ("crt", "key", "csr"))
+        extensions = self.folder / "extensions"
+        extensions.write_text(f"subjectAltName=DNS:{dns}\n")
+        openssl("req", *NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        signing = ("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial", "-extfile", extensions)
+        openssl("x509", "-req", "-in", request, "-out", certificate, *signing, *DAYS)
+        return TlsSettings(certificate=certificate, key=key, authority=self.certificate)
+
+
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+DAYS = ("-days", "2")
+
+
+def openssl(*arguments: object) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
