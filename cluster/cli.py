@@ -121,7 +121,8 @@ def _tracing_here(config: ClusterConfig) -> ClusterConfig:
 
 def _print_usage(config: ClusterConfig) -> None:
     """Print the URL and a command that can be pasted into a shell."""
-    url = f"http://{reachable_host(config.http)}:{config.http.port}/v1"
+    root = f"http://{reachable_host(config.http)}:{config.http.port}"
+    url = f"{root}/v1"
     closed = config.http.api.api_keys_file is not None
     body = {
         "model": (*config.http.api.served_model_names, config.target.model)[0] if closed else served_model(config.http),
@@ -131,7 +132,8 @@ def _print_usage(config: ClusterConfig) -> None:
     key = ["-H", "authorization: Bearer YOUR_KEY"] if closed else []
     header = ["-H", "content-type: application/json"]
     command = ["curl", f"{url}/chat/completions", *key, *header, "-d", json.dumps(body)]
-    console.print(f"\nServing at {url}; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=False)
+    page = f", with a page to try it at {root}/" if config.http.api.page else ""
+    console.print(f"\nServing at {url}{page}; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=False)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -4,7 +4,7 @@ import { make, show } from "./dom.js";
 import { figures, mainWay, sinceStart } from "./rates.js";
 
 const WAYS = {
-  plain: ["plain", "No drafter is asked: that would not pay now."],
+  plain: ["plain", "No drafter is asked: it would not pay now, or requests do not want it."],
   in_turn: ["in turn", "Each step waits for the drafts of its sequences."],
   overlapped: ["overlapped", "No step waits; drafts that come late serve as far as they fit."],
   run_ahead: ["run-ahead", "Drafters prepare for the likely verdicts while the target decides."],

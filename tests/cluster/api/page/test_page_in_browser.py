@@ -191,6 +191,8 @@ async def test_the_cluster_is_described(page_api, tmp_path):
 
 
 async def test_stopping_settings_and_errors(page_api, tmp_path):
+    loop = asyncio.get_running_loop()
+
     def visit(browser: Browser) -> None:
         ready(browser)
         browser.type("#temperature", "0")
@@ -225,6 +227,16 @@ async def test_stopping_settings_and_errors(page_api, tmp_path):
         browser.until(lambda: browser.text("#tokens") == "5", "the text is continued")
         ended(browser)
         assert not browser.find("#error").is_displayed()
+
+        asyncio.run_coroutine_threadsafe(page_api.target.stop(), loop).result()
+        browser.until(lambda: browser.text("#cluster-state") == "targets are missing", "the loss is told")
+        assert "none reached" in browser.text("#picture")
+        browser.find("#send").click()
+        browser.until(lambda: browser.find("#error").is_displayed(), "the error is shown")
+        assert browser.text("#error") == "no target can serve the request now; try again in 2 s"
+        browser.look_back()
+        assert [complaint for complaint in browser.complaints if "503" not in complaint] == []
+        browser.complaints.clear()
 
     await in_browser(page_api, tmp_path, visit)
     submitted = page_api.engine.submitted
