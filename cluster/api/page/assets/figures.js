@@ -29,7 +29,7 @@ export function drawFigures(host, past, cluster) {
       ["Draft tokens accepted", show.share(now.acceptance), show.share(start.acceptance)],
     ]),
     ...schedulerParts(past, cluster),
-    ...timeParts(past),
+    ...timeParts(past, cluster.targets.length),
   );
 }
 
@@ -64,7 +64,7 @@ function schedulerParts(past, cluster) {
   ];
 }
 
-function timeParts(past) {
+function timeParts(past, numTargets) {
   const bar = make("div", { class: "time", "aria-hidden": "true" });
   const list = make("ul", { class: "times" });
   for (const [name, words] of TIMES) {
@@ -75,5 +75,5 @@ function timeParts(past) {
     const colour = make("i", { class: name, "aria-hidden": "true" });
     list.append(make("li", {}, colour, make("span", { text: words }), make("b", { text: show.share(share) })));
   }
-  return [make("h3", { text: "Where the target's time goes" }), bar, list];
+  return [make("h3", { text: `Where the ${numTargets > 1 ? "targets'" : "target's"} time goes` }), bar, list];
 }

@@ -2,12 +2,14 @@
 
 import { makeSvg, plural, show } from "./dom.js";
 
-const WIDTH = 340;
+const WIDTH = 360;
+const DRAFTERS_X = 34;
+const REQUESTS_X = 282;
 const ROW = 76;
 const MAX_DRAFTERS = 8;
 const MAX_TARGETS = 4;
 const MAX_DOTS = 12;
-const TARGET = { x: 122, width: 96, height: 48 };
+const TARGET = { x: 108, width: 96, height: 48 };
 
 export function drawPicture(host, cluster) {
   const targets = cluster.targets.slice(0, MAX_TARGETS);
@@ -16,14 +18,14 @@ export function drawPicture(host, cluster) {
   const svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, "aria-hidden": "true" });
   const centres = targets.map((_, i) => 24 + i * ROW + ROW / 2);
   const middle = 24 + (Math.max(1, targets.length) * ROW) / 2;
-  svg.append(label(40, 14, "Drafters"), label(TARGET.x + TARGET.width / 2, 14, "Target" + (targets.length > 1 ? "s" : "")));
-  svg.append(label(284, 14, "Requests"));
+  svg.append(label(DRAFTERS_X, 14, "Drafters"), label(TARGET.x + TARGET.width / 2, 14, "Target" + (targets.length > 1 ? "s" : "")));
+  svg.append(label(REQUESTS_X, 14, "Requests"));
   for (const [i, place] of drafterPlaces(drafters, middle).entries()) {
     for (const y of centres) svg.append(link(place.x + 6, place.y, TARGET.x, y));
     svg.append(makeSvg("circle", { class: "drafter", cx: place.x, cy: place.y, r: 6, "data-drafter": i }));
   }
-  if (!drafters) svg.append(note(40, middle + 4, "none"));
-  if (drafters > MAX_DRAFTERS) svg.append(note(40, height - 6, plural(drafters, "drafter")));
+  if (!drafters) svg.append(note(DRAFTERS_X, middle + 4, "none"));
+  if (drafters > MAX_DRAFTERS) svg.append(note(DRAFTERS_X, height - 6, plural(drafters, "drafter")));
   targets.forEach((target, i) => svg.append(...targetParts(target, centres[i])));
   if (!targets.length) svg.append(note(TARGET.x + TARGET.width / 2, middle + 4, "none reached"));
   const more = cluster.targets.length - targets.length;
@@ -37,13 +39,13 @@ function targetParts(target, y) {
   const top = y - height / 2;
   const full = Math.min(1, target.kv_usage) * (height - 2);
   return [
-    link(x + width, y, 232, y),
+    link(x + width, y, 230, y),
     makeSvg("rect", { class: "target", x, y: top, width, height, rx: 6 }),
     makeSvg("rect", { class: "kv", x: x + 1, y: top + height - 1 - full, width: width - 2, height: full, rx: 5 }),
     note(x + width / 2, y - 3, target.state === "serving" ? "serving" : "draining", "strong"),
     note(x + width / 2, y + 13, `KV cache ${show.share(target.kv_usage)}`),
     ...queueDots(target, y),
-    note(284, y + 27, `${target.running} running, ${target.waiting} waiting`),
+    note(REQUESTS_X, y + 27, `${target.running} running, ${target.waiting} waiting`),
   ];
 }
 
@@ -53,7 +55,7 @@ function queueDots(target, y) {
   const dots = [];
   for (let i = 0; i < MAX_DOTS; i++) {
     const kind = i < running ? "running" : i < running + waiting ? "waiting" : "free";
-    dots.push(makeSvg("circle", { class: `dot ${kind}`, cx: 242 + (i % 6) * 16, cy: y - 11 + Math.floor(i / 6) * 16, r: 4.5 }));
+    dots.push(makeSvg("circle", { class: `dot ${kind}`, cx: REQUESTS_X - 40 + (i % 6) * 16, cy: y - 11 + Math.floor(i / 6) * 16, r: 4.5 }));
   }
   return dots;
 }
@@ -61,7 +63,7 @@ function queueDots(target, y) {
 function drafterPlaces(count, middle) {
   const shown = Math.min(count, MAX_DRAFTERS);
   const gap = shown > 4 ? 16 : 22;
-  return Array.from({ length: shown }, (_, i) => ({ x: 40, y: middle + (i - (shown - 1) / 2) * gap }));
+  return Array.from({ length: shown }, (_, i) => ({ x: DRAFTERS_X, y: middle + (i - (shown - 1) / 2) * gap }));
 }
 
 function link(x1, y1, x2, y2) {
