@@ -38,6 +38,9 @@ bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one inter
 bench-speculation: $(VENV)/.dev  ## Is speculation ever slower than none? Drafters of three kinds against none
 	$(BIN)/python -m cluster.bench.never_slower $(ARGS)
 
+bench-drafters: $(VENV)/.dev  ## What the drafter that comes along brings, and n-gram look-up, against plain decoding
+	$(BIN)/python -m cluster.bench.drafters $(ARGS)
+
 bench-pipelining: $(VENV)/.dev  ## Does overlapping drafting and verification pay? Emulated models, all else real
 	$(BIN)/python -m cluster.bench.pipelining $(ARGS)
 
@@ -98,4 +101,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults bench bench-speculation bench-pipelining bench-load bench-overhead bench-plan bench-metrics check lint types imports stubs stubs-check chart dev clean
+.PHONY: help serve test test-truth test-faults bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-metrics check lint types imports stubs stubs-check chart dev clean

@@ -6,6 +6,9 @@ from collections import Counter
 from workers.contract.errors import InvalidParameterError, OverloadedError
 from workers.contract.request import GenerationRequest
 
+MAX_PROMPT_LOGPROBS = 2**20
+"""Log-probabilities of a prompt in all: they travel in one message."""
+
 
 class Admission:
     """Counts the requests inside and checks those that want in; callable from any thread."""
@@ -69,3 +72,31 @@ class Admission:
                 f"prompt ({len(request.prompt)} tokens) and max_tokens ({max_tokens}) together exceed the model's "
                 f"context of {self._max_model_len}; ask for at most {self._max_model_len - len(request.prompt)}",
             )
+        check_processors(request)
+
+
+def check_processors(request: GenerationRequest) -> None:
+    """Raise InvalidParameterError where what a request asks of its logits contradicts itself or is too much.
+
+    Without this a position could be left with no token at all.
+    """
+    processors, stopping = request.processors, request.stopping
+    if processors.min_tokens > stopping.max_tokens:
+        raise InvalidParameterError(
+            "min_tokens", f"min_tokens ({processors.min_tokens}) exceeds max_tokens ({stopping.max_tokens})"
+        )
+    allowed = processors.allowed_token_ids
+    if processors.min_tokens and allowed and not allowed - stopping.stop_token_ids:
+        raise InvalidParameterError(
+            "allowed_token_ids", "with min_tokens, some allowed token must be none that ends the answer"
+        )
+    if request.grammar is not None and (processors.min_tokens or processors.allowed_token_ids):
+        name = "min_tokens" if processors.min_tokens else "allowed_token_ids"
+        raise InvalidParameterError(name, f"{name} and a response format or grammar may contradict; send only one")
+    asked = len(request.prompt) * (1 + (request.num_prompt_logprobs or 0))
+    if request.num_prompt_logprobs is not None and asked > MAX_PROMPT_LOGPROBS:
+        raise InvalidParameterError(
+            "prompt_logprobs",
+            f"{len(request.prompt)} prompt tokens with {request.num_prompt_logprobs} alternatives each exceed "
+            f"{MAX_PROMPT_LOGPROBS} log-probabilities; ask for fewer",
+        )

@@ -13,7 +13,9 @@ from typing import Annotated, Any
 
 import typer
 
+from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
+from cluster.commands.distill import distill
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.plan import plan
 from cluster.commands.terminal import console, errors_as_sentences
@@ -26,6 +28,8 @@ models = typer.Typer(no_args_is_help=True)
 app.add_typer(models, name="models", help="Prepare models.")
 app.command()(bench)
 app.command()(plan)
+app.command()(distill)
+app.command()(acceptance)
 
 
 @app.callback()

@@ -5,7 +5,7 @@ command line, each over the one before: see ``cluster.config_loader``.
 """
 
 from enum import StrEnum
-from typing import Self
+from typing import Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -14,10 +14,11 @@ from cluster.autoscaling.settings import DrafterScaling, Scaling, TargetScaling
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.settings import TraceSettings
 from workers.rpc.tls import TlsSettings
-from workers.settings import DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
+from workers.settings import DEFAULT_DRAFTER, DEFAULT_MODEL, DrafterSettings, RunnerSettings, Settings
 
 NO_DRAFTER = "none"
 """As a drafter's model: no drafter processes; the target's own n-gram lookup may still guess."""
+NGRAM = "ngram"
 
 
 class Placement(Settings):
@@ -85,7 +86,10 @@ class TargetConfig(Placement):
 
 
 class DraftersConfig(Placement, DrafterSettings):
-    """The drafters: processes that guess ahead, on cheap hardware. They can be lost at any time."""
+    """The drafters: processes that guess ahead, on cheap hardware. They can be lost at any time.
+
+    Where a configuration names no model, ClusterConfig puts in the one that comes with the target.
+    """
 
     replicas: int = Field(default=1, ge=1)
     """Drafter processes; each serves every target."""
@@ -113,7 +117,7 @@ class DraftersConfig(Placement, DrafterSettings):
     @property
     def computes(self) -> bool:
         """True where a drafter runs a model, so that torch and perhaps a GPU are needed."""
-        return self.model not in (NO_DRAFTER, "ngram")
+        return self.model not in (NO_DRAFTER, NGRAM)
 
     def drafter_settings(self) -> DrafterSettings:
         """Return what a drafter process is told: everything here but its placement."""
@@ -165,3 +169,17 @@ class ClusterConfig(Settings):
     """Certificates with which targets, drafters and ingresses know each other; None: plain text, for networks that
     nobody else is on. HTTP and Ray itself have settings of their own."""
     ray: RayConfig = RayConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drafter_of_the_target(cls, values: Any) -> Any:
+        """Where no draft model is named, take the one that comes with the target, else n-grams, which fit any."""
+        if not isinstance(values, dict):
+            return values
+        drafters = values.get("drafters", {})
+        target = values.get("target", {})
+        if isinstance(drafters, dict) and "model" not in drafters:
+            named = target.get("model", DEFAULT_MODEL) if isinstance(target, dict) else getattr(target, "model", None)
+            model = DEFAULT_DRAFTER if named == DEFAULT_MODEL else NGRAM
+            return {**values, "drafters": {**drafters, "model": model}}
+        return values

@@ -4,13 +4,15 @@ import difflib
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from cluster.config import ClusterConfig
 from workers.contract.errors import ConfigurationError
+
+M = TypeVar("M", bound=BaseModel)
 
 ENV_PREFIX = "OUTRIDER_"
 ENV_SEPARATOR = "__"
@@ -100,6 +102,19 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """Return one sentence per mistake, naming the key by its dotted path."""
     return "\n".join(_sentence(item, model) for item in error.errors(include_url=False))
+
+
+def validated(kind: type[M], **values: object) -> M:
+    """Return a model of the values that are given, those that are not None.
+
+    Raises:
+        ConfigurationError: one sentence per mistake.
+    """
+    given = {name: value for name, value in values.items() if value is not None}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise ConfigurationError(explain(error, kind)) from None
 
 
 def _sentence(item: Any, model: type[BaseModel]) -> str:

@@ -22,8 +22,9 @@ from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.tracing.observer import EngineObserver
 from workers.contract.draft import DraftBlock, DraftOp
-from workers.contract.errors import UnavailableError
+from workers.contract.errors import InvalidParameterError, UnavailableError
 from workers.contract.identity import ModelIdentity, new_incarnation
+from workers.contract.processing import Grammar, GrammarMatcher
 from workers.contract.request import FinishReason, GenerationRequest, Progress
 from workers.contract.step import StepOutput, StepPlan
 from workers.kv.block_pool import BlockPool
@@ -61,10 +62,13 @@ class Engine:
         post_draft_ops: Callable[[Seq[DraftOp]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         observer: EngineObserver | None = None,
+        compile_grammar: Callable[[Grammar], GrammarMatcher] | None = None,
     ) -> None:
         """Make an engine around a loaded model.
 
         ``post_draft_ops`` hands one step's orders to the drafters; ``observer`` is told what the loop does.
+        Without ``compile_grammar``, which raises InvalidParameterError for what it cannot compile, requests with a
+        grammar are refused.
         """
         # One sequence must always fit the KV cache, else it could neither run nor be preempted for room.
         limit = min(runner.max_model_len, runner.num_blocks * runner.block_size)
@@ -74,6 +78,7 @@ class Engine:
         self._post_draft_ops = post_draft_ops or (lambda ops: None)
         self._clock = clock
         self._observer = observer
+        self._compile_grammar = compile_grammar
         self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), limit)
         most, per_tenant = settings.max_running + settings.max_waiting, settings.max_requests_per_tenant
         self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant)
@@ -99,6 +104,13 @@ class Engine:
         if self._observer is not None:
             self._observer.close(self._clock())
 
+    def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar, which may take tens of milliseconds, so that a later submit finds it compiled.
+
+        Raises InvalidParameterError where it cannot be compiled.
+        """
+        self._compiled(grammar)
+
     def submit(self, request: GenerationRequest, sink: ProgressSink) -> None:
         """Take a request; its tokens go to ``sink`` until a progress with a finish reason.
 
@@ -107,13 +119,14 @@ class Engine:
         """
         if self._stopping or self._dead.is_set():
             raise UnavailableError("the target is shutting down")
+        grammar = self._compiled(request.grammar)
         self._admission.admit(request)
         self._sinks[request.request_id] = sink
         if self._dead.is_set() and self._sinks.pop(request.request_id, None) is not None:
             raise UnavailableError("the target has given up")  # it died since the check above
         if self._observer is not None:
             self._observer.submitted(request.request_id, self._clock())
-        self._inbox.put(Arrived(request))
+        self._inbox.put(Arrived(request, grammar))
 
     def cancel(self, request_id: str) -> None:
         """Drop a request; it gets no further progress. Unknown ids are ignored: it may just have finished."""
@@ -141,6 +154,13 @@ class Engine:
     def seconds_since_beat(self) -> float:
         """Return how long ago the loop last showed that it lives; infinite once it has given up."""
         return float("inf") if self._dead.is_set() else self._clock() - self._last_beat
+
+    def _compiled(self, grammar: Grammar | None) -> GrammarMatcher | None:
+        if grammar is None:
+            return None
+        if self._compile_grammar is None:
+            raise InvalidParameterError("response_format", "this target cannot hold answers to a grammar")
+        return self._compile_grammar(grammar)
 
     def _run(self) -> None:
         deadline: float | None = None

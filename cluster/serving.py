@@ -30,13 +30,21 @@ class DeployError(OutriderError):
 
 def require_same_tokenizer(target: Path, drafter: Path) -> None:
     """Raise ModelRefusedError where two model folders have different vocabularies: no draft would ever fit."""
-    from workers.tokenizer import Tokenizer  # seconds of imports, for who needs them
-
-    if Tokenizer.from_folder(target).fingerprint != Tokenizer.from_folder(drafter).fingerprint:
+    if fingerprint_of(target) != fingerprint_of(drafter):
         raise ModelRefusedError(
             f"the draft model in {drafter} has another tokenizer than the target in {target}: "
             "choose one of the same family, or --drafter ngram"
         )
+
+
+def fingerprint_of(folder: Path) -> str:
+    """Return the fingerprint of a model's tokenizer, or of the one that a draft model was made for."""
+    from workers.draft_model.config import DraftModelConfig, is_draft_model
+    from workers.tokenizer import Tokenizer  # seconds of imports, for who needs them
+
+    if is_draft_model(folder):
+        return DraftModelConfig.load(folder).tokenizer_fingerprint
+    return Tokenizer.from_folder(folder).fingerprint
 
 
 def require_free_port(http: HttpConfig) -> None:

@@ -14,6 +14,8 @@ from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
+from workers.feature_store import FeatureStore
+from workers.grammar.compiler import GrammarCompiler
 from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
 from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
@@ -46,13 +48,23 @@ class TargetServer:
         """
         self._served_name = served_name
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
-        self.engine = Engine(runner, settings, lambda ops: self._pool.post(ops), observer=tracer)
+        grammars = GrammarCompiler(runner.tokenizer, runner.vocab_size)
+        self.engine = Engine(
+            runner,
+            settings,
+            lambda ops: self._pool.post(ops),
+            observer=tracer,
+            compile_grammar=grammars.compile,
+        )
+        features = FeatureStore(settings.max_running, runner.has_features)
+        runner.keep_features(features)
         self._pool = DrafterPool(
             self.engine.identity,
             self.engine.incarnation,
             self.engine.deliver,
             self.engine.drafters_connected,
             channel_credentials(tls),
+            features,
         )
         self._generation = GenerationServer(self.engine, server_credentials(tls))
 

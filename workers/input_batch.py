@@ -20,8 +20,9 @@ from workers.sampling.batch import SamplingBatch
 HEADER = 8
 """Integers in front: the SHAPE ones (T, B, M, N, N padded), then unused ones."""
 SHAPE = 5
-SAMPLING_FIELDS = 7
-"""temperature, top_k, top_p, min_p, seed (low, high), position: one integer of each per sampled position."""
+SAMPLING_FIELDS = 8
+"""temperature, top_k, top_p, min_p, seed (low, high), whole, position: one integer of each per sampled position.
+``whole`` is 1 where rank 0 needs the logits of the whole vocabulary."""
 
 IntArray = NDArray[np.int32]
 
@@ -64,8 +65,14 @@ class InputBatch:
 
     @property
     def num_samples(self) -> int:
-        """N: positions after which the model's choice is wanted, without padding."""
+        """N: positions after which the model's choice, or its logits, are wanted, without padding."""
         return int(self.sampling.shape[1])
+
+    @property
+    def whole_logits(self) -> NDArray[np.bool_]:  # [N]
+        """Positions of which rank 0 needs the logits of the whole vocabulary, whatever the sampling needs."""
+        whole: NDArray[np.bool_] = self.sampling[-2] != 0
+        return whole
 
     def tensors(self, device: torch.device) -> StepTensors:
         """Return what the model reads, in one copy to ``device``."""
@@ -76,7 +83,7 @@ class InputBatch:
 
     def sampling_batch(self, device: torch.device) -> SamplingBatch:
         """Return the sampling parameters of all N positions as tensors."""
-        temperature, top_k, top_p, min_p, *halves, position = self.sampling
+        temperature, top_k, top_p, min_p, *halves, _, position = self.sampling
         seed = np.stack(halves, axis=1).view(np.int64)[:, 0]
         on = [
             torch.from_numpy(array).to(device)
@@ -101,7 +108,7 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     rows = plan.rows
     lengths = np.array([len(row.tokens) for row in rows], np.int32)
     starts = np.array([row.start for row in rows], np.int32)
-    samples = np.array([row.num_samples for row in rows], np.int32)
+    samples = np.array([row.num_logits for row in rows], np.int32)
     seq_lens = starts + lengths
     pages = -(-seq_lens // block_size)
     tokens, wanted = int(lengths.sum()), int(samples.sum())
@@ -128,7 +135,8 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     row_of_sample = np.repeat(np.arange(len(rows)), samples)
     behind = np.cumsum(samples)[row_of_sample] - np.arange(wanted)  # 1 for a row's last sample
     batch.logits_indices[:wanted] = batch.query_start_loc[1:][row_of_sample] - behind
-    batch.sampling[:-1] = _parameters([row.params for row in rows])[:, row_of_sample]
+    batch.sampling[:-2] = _parameters([row.params for row in rows])[:, row_of_sample]
+    batch.sampling[-2] = np.array([row.whole_logits for row in rows], np.int32)[row_of_sample]
     batch.sampling[-1] = batch.positions[batch.logits_indices[:wanted]] + 1
 
     _fill_up(batch, tokens, wanted, trash_block * block_size)
@@ -144,7 +152,7 @@ def _field_sizes(tokens: int, rows: int, pages: int, samples: int, padded: int) 
     return (tokens, tokens, tokens, rows + 1, rows, rows * pages, padded, SAMPLING_FIELDS * samples)
 
 
-def _parameters(params: Sequence[SamplingParams]) -> IntArray:  # [SAMPLING_FIELDS - 1, B]
+def _parameters(params: Sequence[SamplingParams]) -> IntArray:  # [SAMPLING_FIELDS - 2, B]
     return np.stack(
         (
             np.array([p.temperature for p in params], np.float32).view(np.int32),

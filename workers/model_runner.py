@@ -15,8 +15,10 @@ from workers.attention.bridge import AttentionCall, attending, probe
 from workers.attention.gather import GatherAttention
 from workers.checkpoint.load import LoadedModel, load_causal_lm
 from workers.checkpoint.source import resolve_model
+from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepOutput, StepPlan
+from workers.feature_store import FeatureStore
 from workers.input_batch import InputBatch, pack
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
@@ -28,8 +30,10 @@ from workers.numerics import (
 )
 from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
-from workers.sampling.coupled import choose_local, choose_tokens, rank_tokens
+from workers.sampling.coupled import rank_tokens
+from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
+from workers.state_tap import StateTap, decoder_layers, fits
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
@@ -50,6 +54,8 @@ class ModelRunner:
         self.block_size = settings.block_size
         self.max_model_len = loaded.max_model_len
         self.vocab_size = loaded.vocab_size
+        self.tokenizer = Tokenizer.from_folder(loaded.source.path)
+        self._sampler = StepSampler(loaded.vocab_size, loaded.device, group)
         self._layers = probe(loaded.model, loaded.config.num_hidden_layers, loaded.device)
         if group is None:
             pack_linears(loaded.model)
@@ -60,7 +66,7 @@ class ModelRunner:
         self.identity = ModelIdentity(
             name=loaded.source.name,
             vocab_size=loaded.vocab_size,
-            tokenizer_fingerprint=Tokenizer.from_folder(loaded.source.path).fingerprint,
+            tokenizer_fingerprint=self.tokenizer.fingerprint,
             max_model_len=loaded.max_model_len,
             numerics_class=numerics_class(
                 loaded.weights_digest,
@@ -70,6 +76,9 @@ class ModelRunner:
                 1 if group is None else group.size,
             ),
         )
+        self._hidden_size: int = loaded.config.hidden_size
+        self._features: FeatureStore | None = None
+        self._tap: StateTap | None = None
         self.numerics_invariant = self._check_numerics()
         """Whether the logits of a token were found independent of how its sequence was cut and batched."""
 
@@ -97,9 +106,17 @@ class ModelRunner:
         batch = self._pack(plan)
         if self._group is not None:
             self._group.send_step(batch.buffer)
-        chosen = self._step(batch)
-        ids = iter(chosen.tolist() if chosen is not None else ())
-        return StepOutput([[next(ids) for _ in range(row.num_samples)] for row in plan.rows])
+        output = self._sampler.sample(plan, batch, self.logits(batch))
+        self._keep_states(plan)
+        return output
+
+    def keep_features(self, store: FeatureStore) -> None:
+        """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""
+        self._features = store
+
+    def has_features(self, spec: FeatureSpec) -> bool:
+        """Return whether this model has the hidden states that a drafter asks for."""
+        return fits(spec, len(decoder_layers(self._model)), self._hidden_size)
 
     def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
         """Run a step and return, per row and sampled position, up to ``count`` tokens: the choice, then what came next.
@@ -118,7 +135,8 @@ class ModelRunner:
         """Run rank 0's steps on this rank until it calls ``close``."""
         assert self._group is not None
         while (buffer := self._group.receive_step()) is not None:
-            self._step(InputBatch.from_buffer(buffer))
+            batch = InputBatch.from_buffer(buffer)
+            self._sampler.follow(batch, self.logits(batch))
 
     def close(self) -> None:
         """Let the other ranks go; call on rank 0 when no step follows."""
@@ -139,30 +157,18 @@ class ModelRunner:
             output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
         return output.logits[0, : batch.num_samples] if wanted else None
 
-    @torch.inference_mode()
-    def _step(self, batch: InputBatch) -> Tensor | None:
-        logits = self.logits(batch)
-        if logits is None:
-            return None
-        sampling = batch.sampling_batch(self._device)
-        if self._group is None:
-            return choose_tokens(logits, sampling)
-        return self._choose_sharded(logits, batch, self._group)
-
-    def _choose_sharded(self, shard: Tensor, batch: InputBatch, group: ProcessGroup) -> Tensor:
-        """Choose on a vocabulary-sharded head; rows that are cut by probability are whole only on rank 0."""
-        sampling = batch.sampling_batch(self._device)
-        truncated = sampling.truncated
-        ids = torch.zeros(len(shard), dtype=torch.int64, device=shard.device)
-        if not bool(truncated.all()):
-            offset = group.rank * -(-self.vocab_size // group.size)
-            values, local = choose_local(shard[~truncated], sampling[~truncated], offset)
-            ids[~truncated] = group.best(values, local)
-        if bool(truncated.any()):
-            whole = group.gather_logits(shard[truncated], self.vocab_size)
-            if whole is not None:
-                ids[truncated] = choose_tokens(whole, sampling[truncated])
-        return ids
+    def _keep_states(self, plan: StepPlan) -> None:
+        """Hand over the states of the step that just ran, and listen to the next one if that is wanted."""
+        if self._features is None:
+            return
+        if self._tap is not None:
+            states = self._tap.states().view(torch.uint16).numpy()
+            self._features.put(self._tap.spec, plan.rows, states)
+        wanted = self._features.wanted
+        if wanted is not (self._tap.spec if self._tap is not None else None):
+            if self._tap is not None:
+                self._tap.remove()
+            self._tap = StateTap(self._model, wanted) if wanted is not None else None
 
     def _attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
         return self._attention.forward(self._layers[index], query, key, value, call.sinks)

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 DEFAULT_MODEL = "smollm2-135m-instruct"
 """The embedded default: fetched from the package index, so that no model hub is needed."""
+DEFAULT_DRAFTER = "smollm2-135m-instruct-drafter"
+"""The draft model that was made for it and comes along."""
 
 
 class Settings(BaseModel):
@@ -36,7 +38,7 @@ class DrafterSettings(Settings):
     """How a drafter drafts."""
 
     model: str = "ngram"
-    """`ngram`, or a model as in RunnerSettings.model whose tokenizer is the target's."""
+    """`ngram`, or a model as in RunnerSettings.model whose tokenizer is the target's, or one made for the target."""
     runner: RunnerSettings = RunnerSettings()
     """Everything but the model's name, which stands above."""
     max_sequences: int = Field(default=256, ge=1)

@@ -17,6 +17,11 @@ With this bound a step that is alone is as fast as with the default.
 """
 
 
+def usable_cpus() -> int:
+    """Return how many CPUs this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def claim_threads(threads: int) -> None:
     """Let this process compute with ``threads`` threads; before torch is imported, as its libraries read this once.
 

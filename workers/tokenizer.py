@@ -2,15 +2,21 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from workers.contract.errors import InvalidParameterError, ModelRefusedError
 from workers.detokenizer import IncrementalDetokenizer
+
+_BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
+"""How tokenizers with byte fallback spell a byte that no other token has."""
 
 
 class Tokenizer:
@@ -53,9 +59,19 @@ class Tokenizer:
         return ids
 
     def apply_chat_template(
-        self, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool = True
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = True,
+        *,
+        continue_final_message: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        template_kwargs: Mapping[str, Any] | None = None,
     ) -> list[int]:
         """Return the ids of a conversation in the checkpoint's own format.
+
+        With ``continue_final_message`` the last message stays open. ``tools`` are shown to a template that knows
+        them, and ``template_kwargs`` are variables of the template; no caller can replace the template itself,
+        which transformers renders in an immutable sandbox.
 
         The rendered text is encoded whole, so special-token strings inside a message become control
         tokens (as in vLLM). Whoever must not let users forge turns filters messages before this.
@@ -63,15 +79,29 @@ class Tokenizer:
         Raises:
             InvalidParameterError: there is no chat template, or it cannot render these messages.
         """
-        if not self._backend.chat_template:
+        if not self.has_chat_template:
             raise InvalidParameterError("messages", "the model has no chat template; use /v1/completions")
         try:
             text: str = self._backend.apply_chat_template(
-                [dict(message) for message in messages], tokenize=False, add_generation_prompt=add_generation_prompt
+                [dict(message) for message in messages],
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+                tools=None if tools is None else [dict(tool) for tool in tools],
+                **(template_kwargs or {}),
             )
         except Exception as error:  # a template is a program of the checkpoint's; it objects in its own ways
             raise InvalidParameterError("messages", f"the chat template cannot render messages: {error}") from error
         return self.encode(text, add_special_tokens=False, param="messages")
+
+    def template_knows(self, name: str) -> bool:
+        """Return whether the chat template reads a variable, so that setting it may have an effect."""
+        return name in str(self._backend.chat_template or "")
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether the checkpoint says how conversations are written."""
+        return bool(self._backend.chat_template)
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         """Return the text of ids; those outside the vocabulary have none."""
@@ -80,12 +110,40 @@ class Tokenizer:
         )
         return text
 
+    def token_bytes(self, token: int) -> bytes:
+        """Return the bytes that one token stands for, perhaps a part of a character; none outside the vocabulary."""
+        piece: str | None = self._backend.convert_ids_to_tokens(token) if token < self.vocab_size else None
+        if piece is None:
+            return b""
+        if token in self._backend.added_tokens_decoder:
+            return piece.encode()
+        if self._byte_of_char is not None:
+            return bytes(self._byte_of_char[char] for char in piece if char in self._byte_of_char)
+        if _BYTE_TOKEN.fullmatch(piece):
+            return bytes([int(piece[3:5], 16)])
+        return piece.replace("\u2581", " ").encode()
+
     def incremental(self, skip_special_tokens: bool = True) -> IncrementalDetokenizer:
         """Return a detokenizer for one stream of ids."""
         mask = self._text_mask if skip_special_tokens else self._known_mask
         return IncrementalDetokenizer(
             partial(self.decode, skip_special_tokens=False), lambda i: 0 <= i < len(mask) and mask[i] == 1
         )
+
+    def definition(self) -> str:
+        """Return the tokenizer as the JSON text of the tokenizers library, added tokens included.
+
+        Raises:
+            InvalidParameterError: it is not one of that library's, so that nobody else can read it.
+        """
+        backend = getattr(self._backend, "backend_tokenizer", None)
+        if backend is None:
+            raise InvalidParameterError("response_format", "the model's tokenizer cannot be constrained by a grammar")
+        plain = copy(backend)
+        plain.no_padding()
+        plain.no_truncation()
+        text: str = plain.to_str()
+        return text
 
     @cached_property
     def vocab_size(self) -> int:
@@ -103,6 +161,14 @@ class Tokenizer:
         for token, index in sorted(self._vocabulary.items(), key=lambda item: item[1]):
             digest.update(json.dumps([index, token]).encode())
         return digest.hexdigest()
+
+    @cached_property
+    def _byte_of_char(self) -> dict[str, int] | None:
+        """Return how a byte-level tokenizer spells bytes; None for others."""
+        backend = getattr(self._backend, "backend_tokenizer", None)
+        if backend is None or "ByteLevel" not in str(backend.decoder):
+            return None
+        return {char: byte for byte, char in bytes_to_unicode().items()}
 
     @cached_property
     def _vocabulary(self) -> dict[str, int]:

@@ -3,12 +3,13 @@
 Serve places, restarts and scales it. Targets dial its gRPC server, whose address is in the roster.
 """
 
-from cluster.actors.replica import join_roster, listen_host, usable_cpus
+from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
 from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
 from workers.metrics.server import MetricsServer
 from workers.rpc.tls import TlsSettings, server_credentials
+from workers.threads import usable_cpus
 
 DRAIN_S = 5.0
 """What targets get to leave; the news reaches them within a fraction of a second."""

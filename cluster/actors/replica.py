@@ -1,6 +1,5 @@
 """What the replicas of every role share: their address, their threads and their place in the roster."""
 
-import os
 from collections.abc import Callable, Mapping
 
 import ray
@@ -17,11 +16,6 @@ UNBOUNDED = 1_000_000
 def listen_host(configured: str | None) -> str:
     """Return the address to listen on and to advertise: the one by which Ray knows this node, unless set."""
     return configured or ray.util.get_node_ip_address()
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 async def join_roster(

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from cluster.actors.rank import RankGroup
-from cluster.actors.replica import join_roster, listen_host, usable_cpus
+from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
 from cluster.autoscaling.signals import RecentShare
 from cluster.config import TargetConfig
@@ -20,6 +20,7 @@ from workers.contract.errors import OutriderError
 from workers.metrics.server import MetricsServer
 from workers.rpc.tls import TlsSettings
 from workers.settings import RunnerSettings
+from workers.threads import usable_cpus
 
 if TYPE_CHECKING:
     from workers.model_runner import ModelRunner

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import Request
 from fastapi.responses import Response
@@ -12,6 +12,7 @@ from cluster.api.choices import ChoiceStreams
 from cluster.api.context import ApiContext, new_id, system_fingerprint
 from cluster.api.generation import (
     MaxTokens,
+    Scores,
     check_limits,
     choice_requests,
     resolve_max_tokens,
@@ -20,11 +21,13 @@ from cluster.api.generation import (
 )
 from cluster.api.metrics import metered
 from cluster.api.models import GenerationBody, StreamOptions
-from cluster.api.responses import Reply, ReplyShape, Usage
+from cluster.api.responses import ChoiceRecord, Reply, ReplyShape, Usage
+from cluster.api.speculation_report import RequestMetrics
 from cluster.api.stop_strings import StopStrings
 from cluster.api.streaming import EventStream, answer_events, unless_gone
 from cluster.api.text import TextWriter, write_text
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
+from workers.contract.processing import Grammar
 from workers.contract.request import GenerationRequest
 
 CLIENT_CLOSED_REQUEST = 499
@@ -46,6 +49,12 @@ class Question:
     """Where the client sets no limit; None: all that fit into the context."""
     shape: ReplyShape
     headers: dict[str, str]
+    scores: Scores = field(default_factory=Scores)
+    grammar: Grammar | None = None
+    grammar_param: str = "response_format"
+    """The field that the grammar came from."""
+    answers: bool = True
+    """False where only the prompt is to come back, so that what the target adds does not count."""
 
 
 async def answer(context: ApiContext, http: Request, question: Question) -> Response:
@@ -60,18 +69,20 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     seed = resolve_seed(body.seed)
     requests = _requests(context, question, seed, identity.max_model_len)
     streams = _streams(context, question, requests, arrived)
-    if await unless_gone(http.receive, _accepted(context, streams)) is None:
+    if await unless_gone(http.receive, _accepted(context, streams, question.grammar_param)) is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     per_prompt = body.n or 1
-    usage = Usage(sum(map(len, question.prompts)), frozenset(range(0, len(requests), per_prompt)))
+    first_choices = frozenset(range(0, len(requests), per_prompt))
+    usage = Usage(sum(map(len, question.prompts)), first_choices, question.answers)
     shape = question.shape
     reply = Reply(shape.id_prefix + new_id(), body.model, system_fingerprint(identity), shape)
+    metrics = RequestMetrics(arrived) if len(requests) == 1 and context.settings.report_metrics else None
     headers = {SEED_HEADER: str(seed), **question.headers}
     if body.stream:
         options = body.stream_options or StreamOptions()
-        events = answer_events(reply, streams, usage, options, context.settings.sse_keepalive_s)
+        events = answer_events(reply, streams, usage, options, context.settings.sse_keepalive_s, metrics)
         return EventStream(events, headers)
-    whole = await unless_gone(http.receive, _whole(reply, streams, usage))
+    whole = await unless_gone(http.receive, _whole(reply, streams, usage, metrics))
     if whole is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(whole, media_type="application/json", headers=headers)
@@ -84,27 +95,37 @@ def _requests(context: ApiContext, question: Question, seed: int, max_model_len:
         max_tokens = resolve_max_tokens(
             question.limit, question.default_max_tokens, prompt, question.prompt_param, max_model_len
         )
-        requests += choice_requests(question.body, context, prompt, params, max_tokens)
+        requests += choice_requests(
+            question.body, context, prompt, params, max_tokens, question.grammar, question.scores
+        )
     return requests
 
 
 def _streams(
     context: ApiContext, question: Question, requests: Seq[GenerationRequest], arrived: float
 ) -> ChoiceStreams:
-    stops = question.body.stop or []
+    body = question.body
     streams = []
     for index, request in enumerate(requests):
-        writer = TextWriter(index, context.tokenizer.incremental(), StopStrings(stops))
+        writer = TextWriter(
+            index,
+            context.tokenizer.incremental(body.skip_special_tokens is not False),
+            StopStrings(body.stop or []),
+            min_tokens=body.min_tokens or 0,
+            show_stop=body.include_stop_str_in_output or False,
+        )
         deltas = write_text(context.router.generate(request), writer)
         streams.append(metered(deltas, context.metrics, arrived))
     return ChoiceStreams(streams)
 
 
-async def _accepted(context: ApiContext, streams: ChoiceStreams) -> bool:
+async def _accepted(context: ApiContext, streams: ChoiceStreams, grammar_param: str) -> bool:
     try:
         await streams.accepted()
     except (InvalidParameterError, OverloadedError, UnavailableError) as error:
         context.metrics.reject(_REASONS.get(type(error), "unavailable"))
+        if isinstance(error, InvalidParameterError) and error.param == "response_format":
+            raise InvalidParameterError(grammar_param, f"{grammar_param}: {error.message}") from error
         raise
     return True
 
@@ -112,15 +133,14 @@ async def _accepted(context: ApiContext, streams: ChoiceStreams) -> bool:
 _REASONS: dict[type[Exception], str] = {InvalidParameterError: "invalid", OverloadedError: "overloaded"}
 
 
-async def _whole(reply: Reply, streams: ChoiceStreams, usage: Usage) -> bytes:
-    texts = [""] * len(streams)
-    reasons = [""] * len(streams)
+async def _whole(reply: Reply, streams: ChoiceStreams, usage: Usage, metrics: RequestMetrics | None) -> bytes:
+    records = [ChoiceRecord(index) for index in range(len(streams))]
     async for delta in streams.deltas():
         if delta is None:
             continue
         usage.see(delta)
-        texts[delta.index] += delta.text
-        if delta.finish_reason is not None:
-            reasons[delta.index] = delta.finish_reason.value
-    choices = [reply.shape.whole(i, text, reasons[i]) for i, text in enumerate(texts)]
-    return to_json(reply.whole(choices, usage))
+        records[delta.index].add(delta)
+        if metrics is not None:
+            metrics.see(delta)
+    body = reply.whole([reply.shape.whole(record) for record in records], usage)
+    return to_json(body if metrics is None else {**body, "metrics": metrics.body()})

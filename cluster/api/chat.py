@@ -1,16 +1,18 @@
 """POST /v1/chat/completions."""
 
-import asyncio
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from cluster.api.answer import Question, answer
-from cluster.api.context import INLINE_CHARS, ApiContext
+from cluster.api.chat_models import ChatCompletionBody
+from cluster.api.chat_prompt import render, template_kwargs
+from cluster.api.choice_shapes import ChatShape, Wanted
+from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
-from cluster.api.generation import MaxTokens
-from cluster.api.models import ChatCompletionBody, ChatMessage
-from cluster.api.responses import ChatShape
+from cluster.api.generation import MaxTokens, Scores, kept_prompt
+from cluster.api.structured import grammar_of
+from cluster.api.token_logprobs import TokenNames
+from cluster.api.tools.use import tool_use
 from cluster.api.unsupported import ignored_fields, ignored_header, refuse_unsupported
 
 
@@ -21,42 +23,62 @@ def chat_routes(context: ApiContext) -> APIRouter:
     @routes.post("/v1/chat/completions", summary="The next message of a conversation")
     async def chat_completions(body: ChatCompletionBody, http: Request) -> Response:
         """Answer a conversation, whole or as a stream of events."""
-        refuse_unsupported(body.model_extra or {})
-        context.model(body.model)
-        ignored = ignored_fields(body.model_extra or {})
-        for i, message in enumerate(body.messages):
-            extra = message.model_extra or {}
-            refuse_unsupported(extra, f"messages[{i}].")
-            ignored += [f"messages[{i}].{name}" for name in ignored_fields(extra)]
-        return await answer(
-            context,
-            http,
-            Question(
-                body=body,
-                prompts=[await _prompt(context, body.messages)],
-                prompt_param="messages",
-                limit=_limit(body),
-                default_max_tokens=None,
-                shape=ChatShape(),
-                headers=ignored_header(ignored),
-            ),
-        )
+        return await answer(context, http, await chat_question(context, body))
 
     return routes
 
 
-async def _prompt(context: ApiContext, messages: list[ChatMessage]) -> list[int]:
-    if len(messages) > context.settings.max_messages:
-        raise invalid("messages", f"at most {context.settings.max_messages} messages are possible")
-    turns = [{"role": _template_role(message.role), "content": message.text} for message in messages]
-    if sum(len(turn["content"]) for turn in turns) <= INLINE_CHARS:
-        return context.tokenizer.apply_chat_template(turns)
-    return await asyncio.to_thread(context.tokenizer.apply_chat_template, turns)
+async def chat_question(context: ApiContext, body: ChatCompletionBody) -> Question:
+    """Return what the endpoint has understood of a body; ApiError or InvalidParameterError where it cannot."""
+    refuse_unsupported(body.model_extra or {})
+    context.model(body.model)
+    ignored = ignored_fields(body.model_extra or {})
+    for i, message in enumerate(body.messages):
+        extra = message.model_extra or {}
+        refuse_unsupported(extra, f"messages[{i}].")
+        ignored += [f"messages[{i}].{name}" for name in ignored_fields(extra)]
+    for name, value in template_kwargs(body).items():
+        if value is not None and not context.tokenizer.template_knows(name):
+            ignored.append("reasoning_effort" if name == "reasoning_effort" else f"chat_template_kwargs.{name}")
+    if body.stream and body.prompt_logprobs is not None:
+        raise invalid("prompt_logprobs", "prompt_logprobs cannot be streamed; leave out stream or use /v1/completions")
+    grammar, grammar_param = grammar_of(body.response_format, body.structured_outputs)
+    tools = tool_use(body, context.tokenizer)
+    if tools.grammar is not None:
+        if grammar is not None:
+            raise invalid("tool_choice", f"tool_choice asks for a call and {grammar_param} for something else")
+        grammar, grammar_param = tools.grammar, "tools"
+    prompt = kept_prompt(body, await render(context, body, tools.offered))
+    return Question(
+        body=body,
+        prompts=[prompt],
+        prompt_param="messages",
+        limit=_limit(body),
+        default_max_tokens=None,
+        shape=ChatShape(_wanted(context, body), prompt, tools.names),
+        headers=ignored_header(ignored),
+        scores=Scores(_num_logprobs(body), body.prompt_logprobs),
+        grammar=grammar,
+        grammar_param=grammar_param,
+    )
 
 
-def _template_role(role: str) -> str:
-    """Return the role as chat templates know it: `developer` is OpenAI's newer name of `system`."""
-    return "system" if role == "developer" else role
+def _wanted(context: ApiContext, body: ChatCompletionBody) -> Wanted:
+    return Wanted(
+        TokenNames(context.tokenizer, body.return_tokens_as_token_ids or False),
+        logprobs=body.logprobs or False,
+        prompt_logprobs=body.prompt_logprobs is not None,
+        token_ids=body.return_token_ids or False,
+        sources=body.speculation is not None and body.speculation.report_sources,
+    )
+
+
+def _num_logprobs(body: ChatCompletionBody) -> int | None:
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs:
+        raise invalid("top_logprobs", "top_logprobs has a meaning only with logprobs set to true")
+    return None
 
 
 def _limit(body: ChatCompletionBody) -> MaxTokens:

@@ -4,11 +4,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from cluster.api.answer import Question, answer
+from cluster.api.choice_shapes import CompletionShape, Wanted
+from cluster.api.completion_models import CompletionBody, Prompt
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
-from cluster.api.generation import MaxTokens, check_vocabulary
-from cluster.api.models import CompletionBody, Prompt
-from cluster.api.responses import CompletionShape
+from cluster.api.generation import MaxTokens, Scores, check_vocabulary, kept_prompt
+from cluster.api.structured import grammar_of
+from cluster.api.token_logprobs import TokenNames
 from cluster.api.unsupported import ignored_fields, ignored_header, refuse_unsupported
 
 DEFAULT_MAX_TOKENS = 16
@@ -22,26 +24,54 @@ def completion_routes(context: ApiContext) -> APIRouter:
     @routes.post("/v1/completions", summary="The continuation of a text")
     async def completions(body: CompletionBody, http: Request) -> Response:
         """Continue one or several prompts, whole or as a stream of events."""
-        extra = body.model_extra or {}
-        refuse_unsupported(extra)
-        context.model(body.model)
-        if len(body.prompt) > context.settings.max_prompts:
-            raise invalid("prompt", f"at most {context.settings.max_prompts} prompts are possible")
-        return await answer(
-            context,
-            http,
-            Question(
-                body=body,
-                prompts=[await _tokens(context, prompt) for prompt in body.prompt],
-                prompt_param="prompt",
-                limit=MaxTokens(body.max_tokens),
-                default_max_tokens=DEFAULT_MAX_TOKENS,
-                shape=CompletionShape(),
-                headers=ignored_header(ignored_fields(extra)),
-            ),
-        )
+        return await answer(context, http, await _question(context, body))
 
     return routes
+
+
+async def _question(context: ApiContext, body: CompletionBody) -> Question:
+    extra = body.model_extra or {}
+    refuse_unsupported(extra)
+    context.model(body.model)
+    if len(body.prompt) > context.settings.max_prompts:
+        raise invalid("prompt", f"at most {context.settings.max_prompts} prompts are possible")
+    if body.max_tokens == 0 and not body.echo:
+        raise invalid("max_tokens", "max_tokens may be 0 only with echo, which returns the prompt")
+    grammar, grammar_param = grammar_of(body.response_format, body.structured_outputs)
+    prompts = [kept_prompt(body, await _tokens(context, prompt)) for prompt in body.prompt]
+    echo = [_text(context, given, kept) for given, kept in zip(body.prompt, prompts, strict=True)]
+    wanted = Wanted(
+        TokenNames(context.tokenizer, body.return_tokens_as_token_ids or False),
+        logprobs=body.logprobs is not None,
+        prompt_logprobs=body.prompt_logprobs is not None,
+        token_ids=body.return_token_ids or False,
+        sources=body.speculation is not None and body.speculation.report_sources,
+    )
+    return Question(
+        body=body,
+        prompts=prompts,
+        prompt_param="prompt",
+        # The target has nothing to say about no token: one is made, and not shown.
+        limit=MaxTokens(1 if body.max_tokens == 0 else body.max_tokens),
+        default_max_tokens=DEFAULT_MAX_TOKENS,
+        shape=CompletionShape(wanted, prompts, body.n or 1, echo if body.echo else None, answers=body.max_tokens != 0),
+        headers=ignored_header(ignored_fields(extra)),
+        scores=Scores(body.logprobs, _num_prompt_logprobs(body)),
+        grammar=grammar,
+        grammar_param=grammar_param,
+        answers=body.max_tokens != 0,
+    )
+
+
+def _num_prompt_logprobs(body: CompletionBody) -> int | None:
+    """Return what the target must tell of the prompt: echoed tokens have log-probabilities like the others."""
+    wanted = [body.prompt_logprobs, body.logprobs if body.echo else None]
+    return max((count for count in wanted if count is not None), default=None)
+
+
+def _text(context: ApiContext, given: Prompt, kept: list[int]) -> str:
+    """Return what an echo shows of a prompt: its text as it was sent, unless only ids came or are left."""
+    return given if isinstance(given, str) else context.tokenizer.decode(kept, skip_special_tokens=False)
 
 
 async def _tokens(context: ApiContext, prompt: Prompt) -> list[int]:

@@ -8,6 +8,7 @@ from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.models import GenerationBody
 from workers.contract.prefix_hash import extend
+from workers.contract.processing import Grammar, ProcessorParams
 from workers.contract.request import GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
 
@@ -65,6 +66,18 @@ def sampling_params(body: GenerationBody, seed: int) -> SamplingParams:
     )
 
 
+def processor_params(body: GenerationBody) -> ProcessorParams:
+    """Return what is done to logits; InvalidParameterError names what is out of range."""
+    return ProcessorParams(
+        logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
+        allowed_token_ids=frozenset(body.allowed_token_ids or ()),
+        repetition_penalty=1.0 if body.repetition_penalty is None else body.repetition_penalty,
+        presence_penalty=body.presence_penalty or 0.0,
+        frequency_penalty=body.frequency_penalty or 0.0,
+        min_tokens=body.min_tokens or 0,
+    )
+
+
 def resolve_max_tokens(
     limit: MaxTokens, default: int | None, prompt: Seq[int], prompt_param: str, max_model_len: int
 ) -> int:
@@ -89,8 +102,22 @@ def resolve_max_tokens(
     return room if default is None else min(default, room)
 
 
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The log-probabilities that the target is to report; see GenerationRequest."""
+
+    num_logprobs: int | None = None
+    num_prompt_logprobs: int | None = None
+
+
 def choice_requests(
-    body: GenerationBody, context: ApiContext, prompt: Seq[int], params: SamplingParams, max_tokens: int
+    body: GenerationBody,
+    context: ApiContext,
+    prompt: Seq[int],
+    params: SamplingParams,
+    max_tokens: int,
+    grammar: Grammar | None,
+    scores: Scores,
 ) -> list[GenerationRequest]:
     """Return the target's requests for all choices of one prompt.
 
@@ -98,8 +125,16 @@ def choice_requests(
     """
     vocab_size = context.tokenizer.vocab_size
     stop_ids = frozenset(body.stop_token_ids or [])
-    if stop_ids and max(stop_ids) >= vocab_size:
-        raise invalid("stop_token_ids", _outside("stop_token_ids", max(stop_ids), vocab_size))
+    processors = processor_params(body)
+    for param, ids in (
+        ("stop_token_ids", stop_ids),
+        ("logit_bias", processors.logit_bias),
+        ("allowed_token_ids", processors.allowed_token_ids),
+    ):
+        if ids and max(ids) >= vocab_size:
+            raise invalid(param, _outside(param, max(ids), vocab_size))
+    if grammar is not None and body.ignore_eos:
+        raise invalid("ignore_eos", "ignore_eos contradicts a response format or grammar, which ends the answer")
     if not body.ignore_eos:
         stop_ids |= context.tokenizer.eos_token_ids
     first = GenerationRequest(
@@ -109,13 +144,23 @@ def choice_requests(
         stopping=Stopping(max_tokens, stop_ids),
         salt=body.cache_salt or "",
         max_draft_tokens=None if body.speculation is None else body.speculation.limit,
+        draft_from=None if body.speculation is None else body.speculation.source,
         tenant=body.cache_salt or "",
         priority=body.priority or 0,
+        processors=processors,
+        grammar=grammar,
+        num_logprobs=scores.num_logprobs,
+        num_prompt_logprobs=scores.num_prompt_logprobs,
     )
     return [
         replace(first, request_id=secrets.token_hex(16), params=replace(params, seed=choice_seed(params.seed, i)))
         for i in range(body.n or 1)
     ]
+
+
+def kept_prompt(body: GenerationBody, prompt: list[int]) -> list[int]:
+    """Return what truncate_prompt_tokens leaves of a prompt: its end."""
+    return prompt if body.truncate_prompt_tokens is None else prompt[-body.truncate_prompt_tokens :]
 
 
 def check_vocabulary(prompt: Seq[int], vocab_size: int) -> None:

@@ -1,26 +1,25 @@
-"""The requests of OpenAI's API that are served, with their extensions: types and hard bounds.
+"""What the requests of both endpoints share, with their extensions: types and hard bounds.
 
 Unknown fields pass, to be reported; ``cluster.api.unsupported`` refuses those that would change the answer.
-Ranges of sampling parameters are checked by ``SamplingParams``, for every caller alike.
+Ranges of sampling parameters are checked by ``SamplingParams`` and ``ProcessorParams``, for every caller alike.
 """
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
-from workers.contract.draft import MAX_DRAFT_LENGTH
+from cluster.api.base_model import ApiModel
+from cluster.api.structured import ResponseFormat, StructuredOutputs
+from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
+from workers.contract.logprobs import MAX_LOGPROBS
+from workers.contract.processing import MAX_ALLOWED_TOKENS, MAX_BIASED_TOKENS
 from workers.contract.request import MAX_PRIORITY
 from workers.settings import Settings
 
 MAX_INT = 2**31 - 1
+TokenId = Annotated[int, Field(ge=0, le=MAX_INT)]
 MAX_LIST = 2**20
 """Bound of every list; settings and the model's context bound most of them further."""
-
-
-class ApiModel(BaseModel):
-    """Strict types, and unknown fields kept in ``model_extra``."""
-
-    model_config = ConfigDict(extra="allow", strict=True)
 
 
 class StreamOptions(ApiModel):
@@ -37,17 +36,28 @@ class Speculation(Settings):
 
     enabled: bool = Field(default=True, strict=True)
     max_draft_tokens: int | None = Field(default=None, ge=0, le=MAX_DRAFT_LENGTH, strict=True)
+    drafter: Literal["any", "drafter", "lookup"] = "any"
+    """Whose drafts are used: the drafters', the target's own n-gram look-ups, or what is at hand."""
+    report_sources: bool = Field(default=False, strict=True)
+    """Tell of each token whether the target alone chose it or who had guessed it, as ``token_sources``."""
 
     @property
     def limit(self) -> int | None:
         """Most draft tokens per verification; None leaves it to the scheduler."""
         return self.max_draft_tokens if self.enabled else 0
 
+    @property
+    def source(self) -> DraftSource | None:
+        """Whose drafts may be used; None: anybody's."""
+        return {"any": None, "drafter": DraftSource.DRAFTER, "lookup": DraftSource.LOOKUP}[self.drafter]
+
 
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+TokenIdKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
+"""A token id as a key of a JSON object."""
 StopList = Annotated[
     list[Annotated[str, Field(min_length=1)]],
     Field(max_length=1024),
@@ -78,8 +88,27 @@ class GenerationBody(ApiModel):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
     n: int | None = Field(default=None, ge=1, le=1024)
     stop: StopList | None = None
-    stop_token_ids: list[Annotated[int, Field(ge=0, le=MAX_INT)]] | None = Field(default=None, max_length=4096)
+    include_stop_str_in_output: bool | None = None
+    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=4096)
     ignore_eos: bool | None = None
+    min_tokens: int | None = Field(default=None, ge=0, le=MAX_INT)
+    """Neither a token nor a string ends the answer before it has so many tokens."""
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[TokenIdKey, float] | None = Field(default=None, max_length=MAX_BIASED_TOKENS)
+    allowed_token_ids: list[TokenId] | None = Field(default=None, min_length=1, max_length=MAX_ALLOWED_TOKENS)
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    """The same with vLLM's choice of grammars."""
+    prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
+    """Write tokens in log-probabilities as ``token_id:7``, which is unique where their text is not."""
+    skip_special_tokens: bool | None = None
+    """Whether special tokens have no text; true where it is not given."""
+    truncate_prompt_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
+    """Keep only the last tokens of a longer prompt."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     cache_salt: Annotated[str, AfterValidator(_unicode)] | None = Field(default=None, min_length=1, max_length=256)
@@ -87,84 +116,3 @@ class GenerationBody(ApiModel):
     priority: int | None = Field(default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     """Lower is earlier among the requests with the same salt; 0 where it is not given."""
     speculation: Speculation | None = None
-
-
-class TextPart(ApiModel):
-    """One part of a message's content."""
-
-    type: Literal["text"]
-    text: str
-
-
-def _as_parts(value: Any) -> Any:
-    return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-
-Content = Annotated[
-    list[TextPart],
-    Field(min_length=1, max_length=1024),
-    BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart]),
-]
-"""Text, or parts of it."""
-
-
-class ChatMessage(ApiModel):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-
-    @property
-    def text(self) -> str:
-        """The content as one string; parts are put on lines of their own."""
-        return "\n".join(part.text for part in self.content)
-
-
-class ChatCompletionBody(GenerationBody):
-    """POST /v1/chat/completions."""
-
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_LIST)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
-    """The newer name of max_tokens."""
-
-
-Prompt = str | list[int]
-"""Text, or the token ids that the model gets as they are."""
-
-
-def _prompts(value: Any) -> list[Prompt]:
-    """Return the prompts in any of the four forms that OpenAI allows; checked here because a union reports badly."""
-    if isinstance(value, str) or _is_ids(value):
-        return [value]
-    if isinstance(value, list) and value and len(value) <= MAX_LIST and all(map(_is_prompt, value)):
-        return value
-    raise ValueError("it must be a string, a list of token ids, or a list of either, and not empty")
-
-
-def _is_prompt(value: object) -> bool:
-    return isinstance(value, str) or _is_ids(value)
-
-
-def _is_ids(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(item) is int and 0 <= item <= MAX_INT for item in value)
-
-
-_PROMPT_SCHEMA = {
-    "anyOf": [
-        {"type": "string"},
-        {"type": "array", "minItems": 1, "items": {"type": "string"}},
-        {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-        {
-            "type": "array",
-            "minItems": 1,
-            "items": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
-        },
-    ]
-}
-
-
-class CompletionBody(GenerationBody):
-    """POST /v1/completions."""
-
-    prompt: Annotated[list[Any], BeforeValidator(_prompts), WithJsonSchema(_PROMPT_SCHEMA)]
-    """One or several prompts, each a string or a list of token ids."""

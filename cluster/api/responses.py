@@ -1,4 +1,4 @@
-"""What is sent back: the bodies of both endpoints, whole and in chunks."""
+"""What all answers have in common: their head, their usage, and what one choice has come to."""
 
 import time
 from collections.abc import Sequence as Seq
@@ -6,68 +6,54 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.api.text import TextDelta
+from workers.contract.draft import DraftSource
+from workers.contract.logprobs import TokenLogprobs
 
 Json = dict[str, Any]
 
 
+@dataclass(slots=True)
+class ChoiceRecord:
+    """Everything that one choice has gained."""
+
+    index: int
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    sources: list[DraftSource] = field(default_factory=list)
+    logprobs: list[TokenLogprobs] = field(default_factory=list)
+    prompt_logprobs: Seq[TokenLogprobs] = ()
+    finish_reason: str = ""
+    stop: str | None = None
+    """The stop string that ended it."""
+
+    def add(self, delta: TextDelta) -> None:
+        """Take what came."""
+        self.text += delta.text
+        self.tokens += delta.tokens
+        self.sources += delta.sources
+        self.logprobs += delta.logprobs
+        self.prompt_logprobs = delta.prompt_logprobs or self.prompt_logprobs
+        if delta.finish_reason is not None:
+            self.finish_reason, self.stop = delta.finish_reason.value, delta.stop
+
+
 class ReplyShape(Protocol):
-    """How one endpoint writes its choices."""
+    """How one endpoint writes its choices; made for one request, whose stream it may keep count of."""
 
     id_prefix: str
     whole_object: str
     chunk_object: str
+    root: Json
+    """What the endpoint adds beside the choices of a whole answer, and of a stream's first chunk."""
 
-    def whole(self, index: int, text: str, finish_reason: str) -> Json:
+    def whole(self, record: ChoiceRecord) -> Json:
         """Return a finished choice."""
 
     def first(self, index: int) -> Json | None:
         """Return what a choice's stream begins with, before any text."""
 
-    def chunk(self, index: int, text: str, finish_reason: str | None) -> Json:
-        """Return what a choice has gained."""
-
-
-class ChatShape:
-    """POST /v1/chat/completions."""
-
-    id_prefix = "chatcmpl-"
-    whole_object = "chat.completion"
-    chunk_object = "chat.completion.chunk"
-
-    def whole(self, index: int, text: str, finish_reason: str) -> Json:
-        """Return a finished choice as a message of the assistant."""
-        message = {"role": "assistant", "content": text}
-        return {"index": index, "message": message, "logprobs": None, "finish_reason": finish_reason}
-
-    def first(self, index: int) -> Json | None:
-        """Return the chunk that says who speaks."""
-        delta = {"role": "assistant", "content": ""}
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
-
-    def chunk(self, index: int, text: str, finish_reason: str | None) -> Json:
-        """Return new text; the last chunk may have none."""
-        delta = {"content": text} if text else {}
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-class CompletionShape:
-    """POST /v1/completions."""
-
-    id_prefix = "cmpl-"
-    whole_object = "text_completion"
-    chunk_object = "text_completion"
-
-    def whole(self, index: int, text: str, finish_reason: str) -> Json:
-        """Return a finished choice."""
-        return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
-
-    def first(self, index: int) -> Json | None:
-        """Return nothing: a completion has no speaker."""
-        return None
-
-    def chunk(self, index: int, text: str, finish_reason: str | None) -> Json:
-        """Return new text; the last chunk may have none."""
-        return {"index": index, "text": text, "logprobs": None, "finish_reason": finish_reason}
+    def chunk(self, delta: TextDelta) -> Json | None:
+        """Return what a choice has gained; None where that is nothing to tell."""
 
 
 @dataclass(slots=True)
@@ -78,14 +64,21 @@ class Usage:
     """Each prompt counts once, however many choices it has."""
     first_choices: frozenset[int]
     """The first choice of each prompt: its share of cached tokens counts."""
+    answers: bool = True
+    """Whether generated tokens count; they do not where only the prompt is to come back."""
     completion_tokens: int = 0
     _cached: dict[int, int] = field(default_factory=dict)
 
     def see(self, delta: TextDelta) -> None:
         """Count a delta's tokens."""
-        self.completion_tokens += delta.num_tokens
+        self.completion_tokens += delta.num_tokens if self.answers else 0
         if delta.num_tokens and delta.index in self.first_choices:
             self._cached.setdefault(delta.index, delta.cached_prompt_tokens)
+
+    @property
+    def cached_tokens(self) -> int:
+        """Tokens of the prompts that were found in a prefix cache."""
+        return sum(self._cached.values())
 
     def body(self) -> Json:
         """Return the usage so far."""
@@ -93,7 +86,7 @@ class Usage:
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": sum(self._cached.values())},
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
         }
 
 
@@ -109,11 +102,13 @@ class Reply:
 
     def whole(self, choices: Seq[Json], usage: Usage) -> Json:
         """Return the body of an answer that is not streamed."""
-        return {**self._head(self.shape.whole_object), "choices": list(choices), "usage": usage.body()}
+        head = self._head(self.shape.whole_object)
+        return {**head, "choices": list(choices), "usage": usage.body(), **self.shape.root}
 
-    def chunk(self, choices: Seq[Json]) -> Json:
-        """Return the body of one chunk, without usage."""
-        return {**self._head(self.shape.chunk_object), "choices": list(choices)}
+    def chunk(self, choices: Seq[Json], *, root: bool = False) -> Json:
+        """Return the body of one chunk, without usage; the first one has the shape's ``root``."""
+        head = self._head(self.shape.chunk_object)
+        return {**head, "choices": list(choices), **(self.shape.root if root else {})}
 
     def _head(self, kind: str) -> Json:
         return {

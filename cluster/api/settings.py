@@ -25,6 +25,8 @@ class ApiSettings(Settings):
     max_stop_chars: int = Field(default=256, ge=1)
     """Longest stop string: so much text may be held back while streaming."""
     max_stop_token_ids: int = Field(default=128, ge=0)
+    report_metrics: bool = True
+    """Whether answers with one choice tell their times and what speculation did, as vLLM's ``metrics``."""
     sse_keepalive_s: float = Field(default=15.0, gt=0)
     """A stream that has nothing to say for so long sends a comment, so that proxies keep it open."""
     retry_after_s: float = Field(default=2.0, gt=0)

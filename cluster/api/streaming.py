@@ -13,6 +13,7 @@ from cluster.api.choices import ChoiceStreams
 from cluster.api.errors import api_error
 from cluster.api.models import StreamOptions
 from cluster.api.responses import Json, Reply, Usage
+from cluster.api.speculation_report import RequestMetrics
 
 T = TypeVar("T")
 
@@ -26,26 +27,39 @@ def event(data: Json) -> bytes:
 
 
 async def answer_events(
-    reply: Reply, streams: ChoiceStreams, usage: Usage, options: StreamOptions, keepalive_s: float
+    reply: Reply,
+    streams: ChoiceStreams,
+    usage: Usage,
+    options: StreamOptions,
+    keepalive_s: float,
+    metrics: RequestMetrics | None = None,
 ) -> AsyncGenerator[bytes]:
-    """Yield the events of one answer; an error in mid-stream is an event of its own before the end."""
+    """Yield the events of one answer; an error in mid-stream is an event of its own before the end.
+
+    The chunk with the usage has the request's ``metrics`` as well, where there are any.
+    """
     async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
+        begun = False
         try:
             for index in range(len(streams)):
                 first = reply.shape.first(index)
                 if first is not None:
-                    yield event(_with_usage(reply.chunk([first]), usage, options))
+                    yield event(_with_usage(reply.chunk([first], root=not begun), usage, options))
+                    begun = True
             async for delta in deltas:
                 if delta is None:
                     yield KEEP_ALIVE
                     continue
                 usage.see(delta)
-                if delta.text or delta.finish_reason is not None:
-                    finish = None if delta.finish_reason is None else delta.finish_reason.value
-                    choice = reply.shape.chunk(delta.index, delta.text, finish)
-                    yield event(_with_usage(reply.chunk([choice]), usage, options))
+                if metrics is not None:
+                    metrics.see(delta)
+                choice = reply.shape.chunk(delta)
+                if choice is not None:
+                    yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
+                    begun = True
             if options.include_usage:
-                yield event({**reply.chunk([]), "usage": usage.body()})
+                told = {"usage": usage.body()} | ({"metrics": metrics.body()} if metrics is not None else {})
+                yield event(reply.chunk([]) | told)
         except Exception as error:
             yield event(api_error(error, retry_after_s=1.0).body())
     yield DONE

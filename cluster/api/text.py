@@ -2,10 +2,13 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from cluster.api.stop_strings import StopStrings
+from workers.contract.draft import DraftSource
 from workers.contract.errors import OutriderError
+from workers.contract.logprobs import TokenLogprobs
 from workers.contract.request import FinishReason, Progress
 from workers.detokenizer import IncrementalDetokenizer
 
@@ -16,20 +19,51 @@ class TextDelta:
 
     index: int
     text: str = ""
-    num_tokens: int = 0
-    """Tokens behind it, of which some may still be held back as text, or have none."""
+    tokens: Seq[int] = ()
+    """The tokens behind it, of which some may still be held back as text, or have none."""
+    sources: Seq[DraftSource] = ()
+    """Where each of them came from."""
+    logprobs: Seq[TokenLogprobs] = ()
+    """Theirs, where the request wants them."""
+    prompt_logprobs: Seq[TokenLogprobs] = ()
+    """Those of the prompt, once, with the first tokens."""
     finish_reason: FinishReason | None = None
+    stop: str | None = None
+    """The stop string that ended the text."""
     cached_prompt_tokens: int = 0
+    num_drafts: int = 0
+    """1 where the step verified a draft."""
+    num_draft_tokens: int = 0
+    num_accepted: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens it is."""
+        return len(self.tokens)
 
 
 class TextWriter:
     """Turns the progress of one choice into its text."""
 
-    def __init__(self, index: int, detokenizer: IncrementalDetokenizer, stops: StopStrings) -> None:
-        """Write choice ``index`` with a detokenizer and a stop string watcher of its own."""
+    def __init__(
+        self,
+        index: int,
+        detokenizer: IncrementalDetokenizer,
+        stops: StopStrings,
+        *,
+        min_tokens: int = 0,
+        show_stop: bool = False,
+    ) -> None:
+        """Write choice ``index`` with a detokenizer and a stop string watcher of its own.
+
+        No stop string ends the text within its first ``min_tokens`` tokens. With ``show_stop`` what ends the
+        text, string or token, is a part of it.
+        """
         self._index = index
         self._detokenizer = detokenizer
         self._stops = stops
+        self._left_alone = min_tokens
+        self._show_stop = show_stop
 
     def take(self, progress: Progress) -> TextDelta:
         """Return the text that one step added.
@@ -38,21 +72,43 @@ class TextWriter:
         the one that completed it are neither shown nor counted.
         """
         finish = progress.finish_reason
-        visible = progress.tokens[:-1] if finish is FinishReason.STOP else progress.tokens
+        hidden = finish is FinishReason.STOP and not self._show_stop
+        visible = progress.tokens[:-1] if hidden else progress.tokens
         text = ""
         for count, token in enumerate(visible, start=1):
-            text += self._stops.feed(self._detokenizer.add([token]))
+            text += self._feed(self._detokenizer.add([token]))
+            self._left_alone -= 1
             if self._stops.hit is not None:
-                return self._delta(text, count, FinishReason.STOP, progress)
+                return self._delta(text + self._shown_stop(), count, FinishReason.STOP, progress)
         if finish is not None:
-            text += self._stops.feed(self._detokenizer.finish())
+            text += self._feed(self._detokenizer.finish())
             if self._stops.hit is not None:
                 finish = FinishReason.STOP
+                text += self._shown_stop()
             text += self._stops.flush()
         return self._delta(text, len(progress.tokens), finish, progress)
 
+    def _feed(self, text: str) -> str:
+        return text if self._left_alone > 1 else self._stops.feed(text)
+
+    def _shown_stop(self) -> str:
+        return (self._stops.hit or "") if self._show_stop else ""
+
     def _delta(self, text: str, num_tokens: int, finish: FinishReason | None, progress: Progress) -> TextDelta:
-        return TextDelta(self._index, text, num_tokens, finish, progress.cached_prompt_tokens)
+        return TextDelta(
+            self._index,
+            text,
+            progress.tokens[:num_tokens],
+            progress.sources[:num_tokens],
+            progress.logprobs[:num_tokens],
+            progress.prompt_logprobs,
+            finish,
+            self._stops.hit,
+            progress.cached_prompt_tokens,
+            progress.num_drafts,
+            progress.num_draft_tokens,
+            sum(source is not DraftSource.NONE for source in progress.sources),
+        )
 
 
 async def write_text(progress: AsyncGenerator[Progress], writer: TextWriter) -> AsyncGenerator[TextDelta]:

@@ -10,50 +10,26 @@ MAX_REPORTED = 20
 _NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
 
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
-    "logprobs": (None, False),
-    "top_logprobs": (None, 0),
-    "prompt_logprobs": (None,),
-    "tools": _NOTHING,
-    "tool_choice": (None, "none", "auto"),
-    "tool_calls": _NOTHING,
-    "tool_call_id": _NOTHING,
     "functions": _NOTHING,
     "function_call": (None, "none", "auto"),
-    "response_format": (None, {"type": "text"}),
-    "structured_outputs": _NOTHING,
+    "guided_decoding_backend": (None,),
     "guided_json": _NOTHING,
     "guided_regex": _NOTHING,
     "guided_choice": _NOTHING,
     "guided_grammar": _NOTHING,
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
-    "repetition_penalty": (None, 1),
     "length_penalty": (None, 1),
-    "logit_bias": _NOTHING,
     "bad_words": _NOTHING,
-    "allowed_token_ids": _NOTHING,
-    "min_tokens": (None, 0),
-    "echo": (None, False),
     "suffix": (None, ""),
     "best_of": (None, 1),
     "use_beam_search": (None, False),
-    "include_stop_str_in_output": (None, False),
-    "skip_special_tokens": (None, True),
     "spaces_between_special_tokens": (None, True),
-    "truncate_prompt_tokens": (None,),
-    "add_generation_prompt": (None, True),
-    "continue_final_message": (None, False),
     "add_special_tokens": (None,),
     "chat_template": (None,),
-    "chat_template_kwargs": _NOTHING,
     "documents": _NOTHING,
     "prompt_embeds": _NOTHING,
     "modalities": (None, ["text"]),
     "audio": _NOTHING,
     "web_search_options": _NOTHING,
-    "reasoning_effort": (None, "none"),
-    "return_token_ids": (None, False),
-    "return_tokens_as_token_ids": (None, False),
     "lora_request": _NOTHING,
 }
 """Fields that would change the answer, each with the values that ask for nothing."""
@@ -84,5 +60,17 @@ def _same_kind(value: object, item: object) -> bool:
     return isinstance(value, bool) == isinstance(item, bool)
 
 
+_INSTEAD = {
+    "guided_json": "structured_outputs or response_format",
+    "guided_regex": "structured_outputs",
+    "guided_choice": "structured_outputs",
+    "guided_grammar": "structured_outputs",
+    "functions": "tools",
+    "function_call": "tool_choice",
+    "best_of": "n",
+}
+
+
 def _unsupported(name: str) -> ApiError:
-    return invalid(name, f"{name} is not supported yet; leave it out", "unsupported_parameter")
+    mend = f"use {_INSTEAD[name]} instead" if name in _INSTEAD else "leave it out"
+    return invalid(name, f"{name} is not supported; {mend}", "unsupported_parameter")

@@ -72,13 +72,14 @@ class DraftedEngine:
 
     async def _answer(self, workload: Workload, index: int) -> Answer:
         prompt = list(workload.prompts[index])
-        params = SamplingParams(workload.sampling.temperature, top_p=workload.sampling.top_p, seed=index)
-        stopping = Stopping(workload.new_tokens)
+        seed = workload.first_seed + index
+        params = SamplingParams(workload.sampling.temperature, top_p=workload.sampling.top_p, seed=seed)
+        stopping = Stopping(workload.new_tokens, frozenset(workload.stop_token_ids))
         request = GenerationRequest(f"bench-{next(self._ids)}", prompt, params, stopping)
         if workload.salt:  # each prompt its own: they begin alike
             request = replace(request, salt=f"{workload.salt}-{index}")
         steps = await self._cluster.generate(replace(request, max_draft_tokens=workload.draft_length))
-        return Answer(index, prompt, [token for step in steps for token in step.tokens])
+        return Answer(seed, prompt, [token for step in steps for token in step.tokens])
 
     def _record(self, answers: list[Answer]) -> None:
         with self._answers.open("a") as file:

@@ -76,20 +76,24 @@ class Check:
         }
 
 
-def predict(profile: HardwareProfile, check: Check, prompts: Sequence[Sequence[int]], new_tokens: int) -> float:
-    """Return the tokens per second that the simulation has for a check's workload.
+def predict(
+    profile: HardwareProfile,
+    scheduler: SchedulerSettings,
+    drafters: int,
+    prompts: Sequence[Sequence[int]],
+    new_tokens: int,
+) -> float:
+    """Return the tokens per second that the simulation has for prompts that are sent at once.
 
     The scheduler learns while it serves, and those of the engines have a warm-up behind them: so has this one.
     """
-    scheduler, drafters = KINDS[check.drafter]
-    used = prompts[: check.concurrency]
-    length = sum(map(len, used)) // len(used)
+    length = sum(map(len, prompts)) // len(prompts)
     asked = profile.changed(prompt_tokens=length, answer_tokens=new_tokens, scheduler=scheduler.model_dump())
-    demand = Demand(concurrency=check.concurrency, requests=check.concurrency)
+    demand = Demand(concurrency=len(prompts), requests=len(prompts))
     simulation = prepare(asked, demand, 1, drafters)
     warm_up = simulation.run()
     tokens, seconds = warm_up.tokens, warm_up.seconds
-    simulation.left = check.concurrency
+    simulation.left = len(prompts)
     report = simulation.run()
     return (report.tokens - tokens) / (report.seconds - seconds)
 
@@ -147,7 +151,8 @@ def measure(arguments: argparse.Namespace, console: Console) -> tuple[HardwarePr
                     asked_by.measured.append(seen.tokens_per_second)
     profile = profile_of(calibration, "this machine", prompts, runs_ahead=RecordedDrafter.runs_ahead)
     for check in checks:
-        check.predicted = predict(profile, check, prompts, arguments.new_tokens)
+        used = prompts[: check.concurrency]
+        check.predicted = predict(profile, *KINDS[check.drafter], used, arguments.new_tokens)
     return profile, checks
 
 

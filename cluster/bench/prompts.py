@@ -57,7 +57,9 @@ LANGUAGES = (
     "日本の首都はどこですか。",
 )
 
-PROMPTS = (*CHAT, *CODE, *SUMMARISE, *COPY, *LANGUAGES)
+KINDS = {"chat": CHAT, "code": CODE, "summarise": SUMMARISE, "copy": COPY, "languages": LANGUAGES}
+
+PROMPTS = tuple(prompt for prompts in KINDS.values() for prompt in prompts)
 """All 32, in a fixed order."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 NEW_TOKENS = 128
-"""Tokens per answer; the end-of-sequence token is ignored, so every answer has exactly this length."""
+"""Tokens per answer; benchmarks of speed ignore the end-of-sequence token, so there each has exactly this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ SAMPLED = Sampling(temperature=0.8, top_p=0.95)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Prompts that are sent at once; all answers have ``new_tokens`` tokens."""
+    """Prompts that are sent at once; all answers have ``new_tokens`` tokens, or end before at a stop token."""
 
     prompts: Sequence[Sequence[int]]
     sampling: Sampling
@@ -36,10 +36,13 @@ class Workload:
     """Most draft tokens per verification, for engines with drafters; None: as their settings say."""
     salt: str = ""
     """Keeps prompts from being found in the prefix cache of an engine that has seen them with another salt."""
+    stop_token_ids: Sequence[int] = ()
+    first_seed: int = 0
+    """Prompt i is answered with seed ``first_seed + i``."""
 
     @property
     def num_tokens(self) -> int:
-        """Tokens that all answers have together."""
+        """Tokens that all answers have together where none ends at a stop token."""
         return len(self.prompts) * self.new_tokens
 
     def to_json(self) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from cluster.bench.load.prompts import Prompt, load_prompts
 from cluster.bench.load.settings import ApiKind, BenchSettings, parse_loads
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
+from cluster.commands.output import KEY_OPTION, prepare_output, redacted
 from cluster.commands.terminal import console, errors, errors_as_sentences, show
 from cluster.config import ClusterConfig
 from cluster.config_loader import explain, load_config
@@ -27,7 +27,6 @@ from workers.contract.errors import ConfigurationError
 if TYPE_CHECKING:
     from cluster.bench.load.report import Report
 
-KEY_OPTION = "--api-key"
 KEY_VARIABLE = "OUTRIDER_API_KEY"
 
 
@@ -137,18 +136,6 @@ def _bench(
     return asyncio.run(benchmark)
 
 
-def prepare_output(folder: Path, *, plots: bool) -> None:
-    """Refuse before anything is measured what would fail afterwards."""
-    if plots:
-        require_installed("matplotlib", "drawing plots (--no-plots leaves them out)")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"cannot make the folder {folder}: {error.strerror}") from None
-    if not os.access(folder, os.W_OK):
-        raise ConfigurationError(f"cannot write into the folder {folder}")
-
-
 def _show(report: "Report") -> None:
     from cluster.bench.load.table import WIDTH, render
 
@@ -166,16 +153,3 @@ def _save(report: "Report", folder: Path, *, plots: bool) -> None:
 
         saved += [file.name for file in save_plots(report, folder)]
     console.print(f"saved in {folder}: {', '.join(saved)}", markup=False)
-
-
-def redacted(arguments: Sequence[str]) -> str:
-    """Return the command as it was given, without the key."""
-    shown: list[str] = []
-    for argument in arguments:
-        if shown and shown[-1] == KEY_OPTION:
-            shown.append("...")
-        elif argument.startswith(f"{KEY_OPTION}="):
-            shown.append(f"{KEY_OPTION}=...")
-        else:
-            shown.append(argument)
-    return shlex.join(["outrider", *shown])

@@ -1,19 +1,18 @@
 """``outrider plan``: how many drafters a fleet should have, from a simulation of it."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ValidationError
 
 from cluster.bench.report import today
-from cluster.commands.bench import prepare_output, redacted
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
+from cluster.commands.output import prepare_output, redacted
 from cluster.commands.terminal import console, errors, errors_as_sentences, show
-from cluster.config_loader import explain, load_config
+from cluster.commands.values import numbers
+from cluster.config_loader import load_config, validated
 from cluster.plan.builtin import BUILTIN, DEFAULT, builtin
 from cluster.plan.fleet import Demand
 from cluster.plan.profile import HardwareProfile, load_profile
@@ -23,10 +22,6 @@ from cluster.plan.sweep import fleets, sweep
 from cluster.plan.table import WIDTH, markdown, render
 from workers.contract.errors import ConfigurationError
 from workers.settings import DEFAULT_MODEL
-
-M = TypeVar("M", bound=BaseModel)
-N = TypeVar("N", int, float)
-MAX_VALUES = 64
 
 
 def plan(
@@ -60,11 +55,11 @@ def plan(
     A core simulates 15,000 to 60,000 tokens a second: with the defaults a plan takes some ten seconds.
     """
     with errors_as_sentences():
-        combinations = fleets(_numbers("--targets", targets, int), _numbers("--drafters", drafters, int))
+        combinations = fleets(numbers("--targets", targets, int), numbers("--drafters", drafters, int))
         if concurrency is not None and rate is not None:
             raise ConfigurationError("give either --concurrency or --rate: a plan has one kind of load")
-        demand = _validated(Demand, concurrency=concurrency, rate=rate, requests=requests, seed=seed)
-        limits = _validated(Limits, max_itl_ms=max_itl_ms, max_ttft_ms=max_ttft_ms)
+        demand = validated(Demand, concurrency=concurrency, rate=rate, requests=requests, seed=seed)
+        limits = validated(Limits, max_itl_ms=max_itl_ms, max_ttft_ms=max_ttft_ms)
         if output is not None:
             prepare_output(output, plots=plots)
         if measure is not None and profile is not None:
@@ -73,7 +68,7 @@ def plan(
         costs = known.changed(
             prompt_tokens=prompt_tokens,
             answer_tokens=answer_tokens,
-            acceptance=None if acceptance is None else _numbers("--acceptance", acceptance, float),
+            acceptance=None if acceptance is None else numbers("--acceptance", acceptance, float),
             target__price_per_hour=target_price,
             drafter__price_per_hour=drafter_price,
         )
@@ -116,25 +111,6 @@ def _measured(file: Path, model: str, drafter: str) -> HardwareProfile:
     save_profile(made, file)
     console.print(f"measured profile saved in {file}", markup=False)
     return made
-
-
-def _validated(kind: type[M], **values: object) -> M:
-    given = {name: value for name, value in values.items() if value is not None}
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        raise ConfigurationError(explain(error, kind)) from None
-
-
-def _numbers(option: str, text: str, read: Callable[[str], N]) -> list[N]:
-    try:
-        values = [read(part.strip()) for part in text.split(",")]
-    except ValueError:
-        kind = "whole numbers" if read is int else "numbers"
-        raise ConfigurationError(f"{option} takes {kind} with commas between them, not {text!r}") from None
-    if len(values) > MAX_VALUES:
-        raise ConfigurationError(f"{option} takes at most {MAX_VALUES} values, got {len(values)}")
-    return values
 
 
 def _show(made: Plan) -> None:

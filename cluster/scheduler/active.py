@@ -4,8 +4,10 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
 from cluster.scheduler.estimates.acceptance import Acceptance, Guess
+from cluster.scheduler.scoring import PromptScoring
 from workers.contract.draft import DraftSource, Outcome
 from workers.contract.prefix_hash import prefix_hash, prefix_hashes
+from workers.contract.processing import GrammarMatcher, Processing
 from workers.contract.request import FinishReason, GenerationRequest
 from workers.contract.sequence import Sequence
 from workers.drafting.ngram import NgramIndex
@@ -46,6 +48,7 @@ class ActiveRequest:
     """Of the text as far as a guess was last wanted from it."""
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
+    scoring: PromptScoring
     draft_open: bool = False
     drafter_len: int = 0
     """Tokens that the drafter has been told of."""
@@ -67,6 +70,8 @@ class ActiveRequest:
     """Number of the latest step that it took part in."""
     cached_prompt_tokens: int | None = None
     """Prompt tokens found in the prefix cache; None before the first admission."""
+    processing: Processing | None = None
+    """What reshapes its logits, its place in the grammar included; None: nothing."""
 
     _drafted: tuple[int, ...] = ()
     _drafted_at: tuple[int, int] = (-1, 0)
@@ -74,14 +79,26 @@ class ActiveRequest:
     _looked_up_at: tuple[int, int] = (-1, 0)
 
     @classmethod
-    def start(cls, request: GenerationRequest, seq_id: int, wasted: list[int] | None = None) -> "ActiveRequest":
+    def start(
+        cls,
+        request: GenerationRequest,
+        seq_id: int,
+        grammar: GrammarMatcher | None = None,
+        wasted: list[int] | None = None,
+    ) -> "ActiveRequest":
         """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt.
 
         ``wasted``: where draft tokens that come to nothing are counted, by Waste.
         """
         sequence = Sequence(seq_id, list(request.prompt), len(request.prompt), request.params, request.salt)
         lookup = NgramIndex(LOOKUP_MAX, LOOKUP_MIN)
-        active = cls(request, sequence, OutcomeCache(wasted=wasted), lookup, [prefix_hash(request.prompt)])
+        # An attempt that has delivered tokens has delivered the prompt's log-probabilities with the first of them.
+        scoring = PromptScoring(sequence, request.num_prompt_logprobs is not None and not request.emitted)
+        outcomes = OutcomeCache(wasted=wasted)
+        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring)
+        if grammar is not None or not request.processors.neutral:
+            stops = request.stopping.stop_token_ids
+            active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)
         active.append(request.emitted)
         active.judged_len = len(sequence)
         return active
@@ -127,7 +144,21 @@ class ActiveRequest:
     def append(self, tokens: Seq[int]) -> None:
         """Take tokens that the target has decided."""
         self.sequence.tokens.extend(tokens)
+        if self.processing is not None and self.processing.grammar is not None:
+            self.processing.grammar.advance(tokens)
         self.hashes += prefix_hashes(tokens, self.hashes[-1])
+
+    def legal(self, draft: Seq[int]) -> Seq[int]:
+        """Return a draft as far as the request's grammar allows it."""
+        if self.processing is None or self.processing.grammar is None:
+            return draft
+        return draft[: self.processing.grammar.legal_prefix(draft)]
+
+    @property
+    def num_logprobs(self) -> int | None:
+        """Alternatives that its rows must report: the most that are wanted anywhere; None: none at all."""
+        wanted = [self.request.num_logprobs, self.request.num_prompt_logprobs if self.scoring.left else None]
+        return max((count for count in wanted if count is not None), default=None)
 
     def cut_at_stop(self, tokens: list[int]) -> tuple[list[int], FinishReason | None]:
         """Return the tokens that may be emitted, and why the request ends with them if it does."""

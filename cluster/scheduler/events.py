@@ -4,6 +4,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from workers.contract.draft import DraftBlock
+from workers.contract.processing import GrammarMatcher
 from workers.contract.request import GenerationRequest
 
 
@@ -12,6 +13,8 @@ class Arrived:
     """A request that was checked and let in at the door."""
 
     request: GenerationRequest
+    grammar: GrammarMatcher | None = None
+    """Its grammar, compiled and at its beginning."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,12 +13,14 @@ from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, Draf
 from cluster.scheduler.fallback import why_without
 from cluster.scheduler.load import Counters, EngineLoad
 from cluster.scheduler.prefill import prompt_limits
+from cluster.scheduler.scoring import SCORED_PER_STEP, trimmed
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
 from cluster.scheduler.speculation.policy import Asks, Draft, Speculation, draft_limit
 from cluster.scheduler.waiting import WaitingRequests
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
+from workers.contract.logprobs import RowLogprobs
 from workers.contract.request import FinishReason, Progress
 from workers.contract.step import Row, StepOutput, StepPlan, verify
 from workers.kv.block_pool import BlockPool
@@ -84,27 +86,25 @@ class Planner:
         self.counters.count_step(self._speculation.way, plan, now - started)
         self._speculation.note_step(plan, self._running, started, now)
         progress, stepped = [], []
-        for row, sampled in zip(plan.rows, output.sampled, strict=True):
+        for index, (row, sampled) in enumerate(zip(plan.rows, output.sampled, strict=True)):
             active = self._by_sequence.get(row.seq_id)
-            if active is not None:
-                step = self._advance(active, row, sampled)
-                if step is not None:
-                    progress.append(step)
-                    stepped.append(active)
+            if active is None:
+                continue
+            if index in output.errors:
+                progress.append(self._fail(active, output.errors[index]))
+                continue
+            step = self._advance(active, row, sampled, output.logprobs.get(index))
+            if step is not None:
+                progress.append(step)
+                stepped.append(active)
         self._ask(stepped, now)
         return progress
 
     def fail(self, plan: StepPlan, message: str) -> list[Progress]:
         """End the requests of a step that could not be computed; all others go on."""
-        progress = []
         self.counters.steps_failed += 1
-        for row in plan.rows:
-            active = self._by_sequence.get(row.seq_id)
-            if active is not None:
-                self._remove(active)
-                error = FinishReason.ERROR
-                progress.append(Progress(active.request.request_id, active.num_emitted, (), (), error, message))
-        return progress
+        present = (self._by_sequence.get(row.seq_id) for row in plan.rows)
+        return [self._fail(active, message) for active in present if active is not None]
 
     def take_draft_ops(self) -> list[DraftOp]:
         """Return what the drafters must be told since the last call."""
@@ -123,7 +123,8 @@ class Planner:
         )
 
     def _arrive(self, event: Arrived) -> None:
-        active = ActiveRequest.start(event.request, self._next_seq_id, self.counters.wasted_draft_tokens)
+        wasted = self.counters.wasted_draft_tokens
+        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted)
         self._next_seq_id += 1
         self._by_request[event.request.request_id] = active
         self._by_sequence[active.sequence.seq_id] = active
@@ -156,7 +157,7 @@ class Planner:
         """Let requests run while places and KV blocks last; nobody overtakes one that does not fit yet."""
         while (active := self._waiting.first(now)) and len(self._running) < self._settings.max_running:
             sequence = active.sequence
-            cached = self._pool.attach_prefix(sequence)
+            cached = 0 if active.scoring.left else self._pool.attach_prefix(sequence)
             if not self._pool.reserve(sequence, len(sequence)):
                 self._pool.release(sequence)
                 return
@@ -175,16 +176,20 @@ class Planner:
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
         limits: dict[ActiveRequest, int] | None = None
+        scored = 0
         for active in decoding_first:
             if active not in self._running or self._speculation.sits_out(active):  # preempted, or the others' turn
                 continue
             if limits is None and active.sequence.num_pending > 1:
                 limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
             limit = min(budget, (limits or {}).get(active, budget))
+            if active.scoring.left:
+                limit = min(limit, SCORED_PER_STEP - scored)
             row = self._row(active, limit) if limit else None
             if row is not None:
                 rows.append(row)
                 budget -= len(row.tokens)
+                scored += len(row.scored)
         # Who was preempted after getting a row has lost its blocks.
         return [row for row in rows if self._by_sequence[row.seq_id].sequence.block_ids]
 
@@ -192,8 +197,7 @@ class Planner:
         sequence = active.sequence
         start, end = sequence.computed, len(sequence)
         if end - start > budget:
-            tokens = sequence.tokens[start : start + budget]
-            return Row(sequence.seq_id, tokens, start, sequence.block_ids, 0, sequence.params)
+            return _row_of(active, sequence.tokens[start : start + budget], Draft(), 0)
         room = min(budget - (end - start), self._max_model_len - end)
         draft = self._speculation.choose(active, room)
         if not draft.tokens or not self._pool.reserve(sequence, end + len(draft.tokens)):
@@ -202,9 +206,7 @@ class Planner:
                 return None
         if draft.source is not DraftSource.DRAFTER and end - start == 1 and draft_limit(self._settings, active):
             self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
-        tokens = [*sequence.tokens[start:], *draft.tokens]
-        num_samples = 1 + len(draft.tokens)
-        return Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)
+        return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 
     def _make_room(self, active: ActiveRequest) -> bool:
         """Reserve blocks for all of a sequence's tokens, preempting others; False if it had to yield."""
@@ -222,9 +224,16 @@ class Planner:
         self._pool.release(active.sequence)
         self._waiting.put_back(active)
 
-    def _advance(self, active: ActiveRequest, row: Row, sampled: Seq[int]) -> Progress | None:
+    def _fail(self, active: ActiveRequest, message: str) -> Progress:
+        self._remove(active)
+        return Progress(active.request.request_id, active.num_emitted, (), (), FinishReason.ERROR, message)
+
+    def _advance(
+        self, active: ActiveRequest, row: Row, sampled: Seq[int], logprobs: RowLogprobs | None
+    ) -> Progress | None:
         sequence = active.sequence
         active.last_step = self.counters.steps
+        active.scoring.take(logprobs)
         if row.num_samples == 0:
             sequence.computed = row.start + len(row.tokens)
             self._pool.publish(sequence)
@@ -249,7 +258,7 @@ class Planner:
         if finish is not None:
             self._remove(active)
         sources = [row.draft_source if i < num_accepted else DraftSource.NONE for i in range(len(tokens))]
-        return Progress(
+        progress = Progress(
             active.request.request_id,
             offset,
             tokens,
@@ -259,6 +268,11 @@ class Planner:
             num_draft_tokens=len(draft),
             cached_prompt_tokens=active.cached_prompt_tokens or 0,
         )
+        if logprobs is not None and active.request.num_logprobs is not None:
+            progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], active.request.num_logprobs)
+        if active.scoring.wanted:
+            progress.prompt_logprobs = active.scoring.deliver(active.request.num_prompt_logprobs)
+        return progress
 
     def _remove(self, active: ActiveRequest) -> None:
         del self._by_request[active.request.request_id]
@@ -270,3 +284,12 @@ class Planner:
         self._orders.close(active)
         active.outcomes.end()
         self.counters.draft_outcomes_stale += active.outcomes.stale
+
+
+def _row_of(active: ActiveRequest, tokens: Seq[int], draft: Draft, num_samples: int) -> Row:
+    """Return the row that feeds ``tokens`` from the first position that is not computed, the draft's included."""
+    sequence, start = active.sequence, active.sequence.computed
+    row = Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)
+    row.processing, row.num_logprobs = active.processing, active.num_logprobs
+    row.scored = active.scoring.tokens(start, start + len(tokens))
+    return row

@@ -2,16 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.config import ClusterConfig
+from cluster.config import ClusterConfig, TargetConfig
 from cluster.config_loader import from_environment, load_config, merge, parse_config
 from workers.contract.errors import ConfigurationError
 
 
-def test_defaults_serve_the_embedded_model_with_an_ngram_drafter():
+def test_defaults_serve_the_embedded_model_with_its_own_drafter():
     config = ClusterConfig()
     assert config.target.runner_settings().model == "smollm2-135m-instruct"
-    assert config.drafters.drafter_settings().model == "ngram"
-    assert config.drafters.enabled and not config.drafters.computes
+    assert config.drafters.drafter_settings().model == "smollm2-135m-instruct-drafter"
+    assert config.drafters.enabled and config.drafters.computes
     assert config.http.host == "127.0.0.1"
 
 
@@ -98,3 +98,17 @@ def test_an_empty_file_is_the_default(tmp_path: Path):
     file = tmp_path / "c.yaml"
     file.write_text("# nothing\n")
     assert load_config(file) == ClusterConfig()
+
+
+@pytest.mark.parametrize(
+    ("values", "model"),
+    [
+        ({"target": {"model": "other"}}, "ngram"),
+        ({"target": TargetConfig(model="other")}, "ngram"),
+        ({"target": {"tp": 3}, "drafters": {"replicas": 2}}, "smollm2-135m-instruct-drafter"),
+        ({"drafters": {"model": "none"}}, "none"),
+        ({"drafters": {"model": "mine"}}, "mine"),
+    ],
+)
+def test_the_drafter_that_comes_along_is_for_its_own_target(values, model):
+    assert ClusterConfig.model_validate(values).drafters.model == model

@@ -2,15 +2,20 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
+from cluster.admission import Admission
 from cluster.engine import MAX_FAILED_STEPS, Engine
 from cluster.scheduler.settings import SchedulerSettings
 from tests.support.toy_target import ToyTarget, plain_text
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
+from workers.contract.processing import Grammar, GrammarKind, ProcessorParams
 from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
+
+GRAMMAR = Grammar(GrammarKind.REGEX, "a+")
 
 
 class Inbox:
@@ -97,6 +102,30 @@ def test_what_can_never_be_served_is_refused_by_name(serve, prompt, n, param):
     with pytest.raises(InvalidParameterError) as refusal:
         engine.submit(request("bad", prompt, n), Inbox())
     assert refusal.value.param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"processors": ProcessorParams(min_tokens=9)}, "min_tokens"),
+        ({"processors": ProcessorParams(min_tokens=2, allowed_token_ids=frozenset({7}))}, "allowed_token_ids"),
+        ({"processors": ProcessorParams(min_tokens=2), "grammar": GRAMMAR}, "min_tokens"),
+        ({"processors": ProcessorParams(allowed_token_ids=frozenset({7})), "grammar": GRAMMAR}, "allowed_token_ids"),
+        ({"prompt": [1] * 60_000, "num_prompt_logprobs": 20}, "prompt_logprobs"),
+    ],
+)
+def test_processors_that_would_leave_no_token_are_refused_at_the_door(fields, param):
+    admission = Admission(8, 100_000, 50)
+    stopping = Stopping(8, frozenset({7}))
+    with pytest.raises(InvalidParameterError) as refusal:
+        admission.admit(replace(request("bad"), stopping=stopping, **fields))
+    assert refusal.value.param == param
+
+
+def test_a_grammar_is_refused_where_nobody_can_compile_it(serve):
+    with pytest.raises(InvalidParameterError, match="grammar") as refusal:
+        serve().submit(request("bad", grammar=GRAMMAR), Inbox())
+    assert refusal.value.param == "response_format"
 
 
 def test_a_request_larger_than_the_kv_cache_is_refused(serve):

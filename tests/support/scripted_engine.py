@@ -8,13 +8,26 @@ from cluster.scheduler.load import EngineLoad
 from workers.contract.draft import DraftSource
 from workers.contract.errors import InvalidParameterError, OverloadedError
 from workers.contract.identity import ModelIdentity, new_incarnation
+from workers.contract.logprobs import TokenLogprobs
 from workers.contract.prefix_hash import EMPTY, extend, prefix_hash
+from workers.contract.processing import Grammar
 from workers.contract.request import FinishReason, GenerationRequest, Progress
 
 
 def scripted_token(request: GenerationRequest, position: int, vocab_size: int) -> int:
     """The token at an absolute position: a function of prompt, seed and position alone, as in the real engine."""
     return extend(prefix_hash([*request.prompt, request.params.seed], EMPTY), position) % vocab_size
+
+
+def scripted_logprobs(token: int, count: int) -> TokenLogprobs:
+    """Log-probabilities that can be told apart: the token itself is the second best."""
+    others = [(token + i) % 256 for i in range(1, count + 1)]
+    top = (
+        tuple((other, -1.0 - rank) for rank, other in enumerate([others[0], token, *others[1:]][:count]))
+        if count
+        else ()
+    )
+    return TokenLogprobs(token, -2.0, 2, top)
 
 
 class ScriptedEngine:
@@ -48,6 +61,8 @@ class ScriptedEngine:
         self.cancelled: list[str] = []
         self.fail_next = False
         self.finished = 0
+        self.compile_s = 0.0
+        self.prepared: list[Grammar] = []
         self._sinks: dict[str, object] = {}
         self._done: dict[str, int] = {}
         self._generated = 0
@@ -60,6 +75,12 @@ class ScriptedEngine:
     def answer(self, request: GenerationRequest, count: int) -> list[int]:
         """The first ``count`` tokens that a request gets, stop rules aside."""
         return [self._token(request, i) for i in range(count)]
+
+    def prepare(self, grammar) -> None:
+        time.sleep(self.compile_s)
+        self.prepared.append(grammar)
+        if grammar.source == "uncompilable":
+            raise InvalidParameterError("response_format", "the grammar cannot be compiled")
 
     def submit(self, request, sink) -> None:
         if request.params.top_k == 77:
@@ -135,8 +156,15 @@ class ScriptedEngine:
         self._done[request.request_id] = offset + len(tokens)
         self._generated += len(tokens)
         sources = [DraftSource.DRAFTER] * (len(tokens) - 1) + [DraftSource.NONE]
-        cached = len(request.prompt) // 2
-        return Progress(request.request_id, offset, tokens, sources, finish, cached_prompt_tokens=cached)
+        progress = Progress(request.request_id, offset, tokens, sources, finish)
+        progress.cached_prompt_tokens = len(request.prompt) // 2
+        progress.num_drafts, progress.num_draft_tokens = int(self.burst > 1), self.burst - 1
+        if request.num_logprobs is not None:
+            progress.logprobs = [scripted_logprobs(token, request.num_logprobs) for token in tokens]
+        if request.num_prompt_logprobs is not None and offset == 0:
+            count = request.num_prompt_logprobs
+            progress.prompt_logprobs = [scripted_logprobs(token, count) for token in request.prompt[1:]]
+        return progress
 
     def _token(self, request: GenerationRequest, index: int) -> int:
         scripted = self.script.get(tuple(request.prompt))

@@ -27,6 +27,7 @@ class LocalDeployment:
 
     cluster: LocalCluster
     clients: dict[str, Client]
+    url: str
 
     def load(self) -> EngineLoad:
         """Return the target's counters now."""
@@ -50,7 +51,8 @@ async def deploy(runner: ModelRunner, tokenizer: Tokenizer, speculation: Specula
         await listener.start()
         http = HttpClient(listener.url, runner.identity.name)
         try:
-            yield LocalDeployment(cluster, {"gRPC": GrpcClient(cluster.router, tokenizer), "HTTP": http})
+            clients = {"gRPC": GrpcClient(cluster.router, tokenizer), "HTTP": http}
+            yield LocalDeployment(cluster, clients, listener.url)
         finally:
             await http.close()
             await listener.stop()

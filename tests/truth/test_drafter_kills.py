@@ -25,7 +25,7 @@ ENOUGH = 4
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("drafter", ["n-gram", "its first 26 layers"])
+@pytest.mark.parametrize("drafter", ["n-gram", "its first 26 layers", "its own drafter"])
 def test_twenty_kills(
     runner: ModelRunner, tokenizer: Tokenizer, speculations: dict[str, Speculation], drafter: str
 ) -> None:

@@ -29,8 +29,10 @@ FEW_RUNS: tuple[Run, ...] = (
     ("n-gram", "HTTP", 8),
     ("the target itself", "HTTP", 8),
     ("its first 26 layers", "gRPC", 8),
+    ("its own drafter", "HTTP", 8),
+    ("its own drafter", "gRPC", 1),
 )
-DRAFTERS = ("none", "n-gram", "the target itself", "its first 26 layers")
+DRAFTERS = ("none", "n-gram", "the target itself", "its first 26 layers", "its own drafter")
 PROTOCOLS = ("gRPC", "HTTP")
 
 
@@ -89,7 +91,7 @@ def test_the_matrix(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("drafter", ["n-gram", "its first 26 layers"])
+@pytest.mark.parametrize("drafter", ["n-gram", "its first 26 layers", "its own drafter"])
 def test_under_ray_serve(
     runner: ModelRunner,
     tokenizer: Tokenizer,

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from tests.support.tiny_models import make_tiny
+from workers.contract.processing import Processing, ProcessorParams
 from workers.contract.sampling_params import SamplingParams
-from workers.contract.step import Row, StepPlan
+from workers.contract.step import Row, StepOutput, StepPlan
 from workers.model_runner import ModelRunner
 from workers.rank import join, run_rank
 from workers.settings import RunnerSettings
@@ -43,7 +45,7 @@ def prepare() -> None:
 def lead(settings: RunnerSettings, meeting: str, plans: list[StepPlan], results: Connection) -> None:
     prepare()
     runner = ModelRunner.from_settings(settings, join(settings, 0, 2, meeting, TIMEOUT_S))
-    results.send((runner.num_blocks, runner.identity.numerics_class, [runner.execute(p).sampled for p in plans]))
+    results.send((runner.num_blocks, runner.identity.numerics_class, [runner.execute(p) for p in plans]))
     runner.close()
 
 
@@ -67,7 +69,17 @@ def make_plans() -> list[StepPlan]:
         StepPlan(tuple(row(i, 40, LENGTH, LENGTH - 40) for i in GREEDY_AND_SAMPLED)),
         StepPlan(tuple(row(i, 40, LENGTH, LENGTH - 40) for i in CUT)),
         StepPlan((row(0, LENGTH - 1, LENGTH, 1),)),
+        StepPlan(tuple(processed(row(i, LENGTH - 4, LENGTH, 3), tokens[i]) for i in everyone)),
+        StepPlan((row(1, LENGTH - 4, LENGTH, 3), processed(row(0, LENGTH - 4, LENGTH, 2), tokens[0]), row(2, 0, 5, 5))),
     ]
+
+
+def processed(row: Row, tokens: list[int]) -> Row:
+    """A verification row of a sequence with penalties, whose log-probabilities are wanted."""
+    text = tokens[: len(tokens) - row.num_samples + 1]
+    params = ProcessorParams(logit_bias={7: 3.0}, repetition_penalty=1.4, frequency_penalty=0.5)
+    processing = Processing(params, text, 20, frozenset())
+    return replace(row, processing=processing, num_logprobs=3, scored=tokens[-3:-2] if row.num_samples == 3 else ())
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +111,16 @@ def run_two_ranks(settings: RunnerSettings, folder: Path, plans: list[StepPlan])
             process.kill()
 
 
+def assert_logprobs_agree(outputs: list[StepOutput], expected: list[StepOutput]) -> None:
+    found = [(o.logprobs[i], e.logprobs[i]) for o, e in zip(outputs, expected, strict=True) for i in e.logprobs]
+    assert len(found) == len(KINDS) + 1
+    for here, there in found:
+        for a, b in zip((*here.scored, *here.sampled), (*there.scored, *there.sampled), strict=True):
+            assert (a.token, a.rank) == (b.token, b.rank)
+            assert a.logprob == pytest.approx(b.logprob, abs=1e-3)
+            assert [token for token, _ in a.top] == [token for token, _ in b.top]
+
+
 @pytest.mark.parametrize(
     "family", [name if name == "llama" else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
 )
@@ -108,9 +130,11 @@ def test_two_ranks_choose_the_tokens_of_one(family, tmp_path):
     plans = make_plans()
     alone = ModelRunner.from_settings(settings)
 
-    (num_blocks, numerics_class, sampled), exit_codes = run_two_ranks(settings, tmp_path, plans)
+    (num_blocks, numerics_class, outputs), exit_codes = run_two_ranks(settings, tmp_path, plans)
 
-    assert sampled == [alone.execute(plan).sampled for plan in plans]
+    expected = [alone.execute(plan) for plan in make_plans()]
+    assert [output.sampled for output in outputs] == [output.sampled for output in expected]
+    assert_logprobs_agree(outputs, expected)
     assert exit_codes == [0, 0]
     assert num_blocks >= alone.num_blocks
     assert numerics_class != alone.identity.numerics_class

@@ -116,3 +116,16 @@ def test_the_vocabulary_counts_added_tokens(tokenizer):
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ModelRefusedError, match="no usable tokenizer"):
         Tokenizer.from_folder(make_tiny(tmp_path / "bare", tokenizer=False))
+
+
+def test_the_bytes_of_tokens_add_up_to_the_text(tokenizer):
+    text = "Grüße, 世界! 🚀<|im_end|>"
+    ids = tokenizer.encode(text)
+    assert b"".join(map(tokenizer.token_bytes, ids)) == text.encode()
+    assert tokenizer.token_bytes(10**6) == b""
+
+
+def test_a_message_can_be_left_open(tokenizer):
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "I am"}]
+    ids = tokenizer.apply_chat_template(turns, add_generation_prompt=False, continue_final_message=True)
+    assert tokenizer.decode(ids, skip_special_tokens=False).endswith("assistant\nI am")

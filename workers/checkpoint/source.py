@@ -12,8 +12,10 @@ from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNot
 from workers.checkpoint.cache import Progress, build_once, converted_name, no_progress
 from workers.checkpoint.embedded import embedded_model
 from workers.contract.errors import ConfigurationError, ModelRefusedError
-from workers.settings import DEFAULT_MODEL
+from workers.settings import DEFAULT_DRAFTER, DEFAULT_MODEL
 
+SHIPPED = Path(__file__).parent.parent / "draft_model" / "shipped"
+"""Draft models that come with the distribution."""
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
 _HUB_IGNORE = ["*/*", "consolidated*"]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -31,8 +33,8 @@ class ModelSource:
 def resolve_model(model: str, progress: Progress | None = None) -> ModelSource:
     """Return the local folder of ``model``, fetching or converting it where that has not been done yet.
 
-    ``model`` is the embedded default's name, a folder, a ``.gguf`` file or a hub id; something that exists
-    on disk wins over a hub id of the same spelling.
+    ``model`` is the embedded default's name or its drafter's, a folder, a ``.gguf`` file or a hub id; something
+    that exists on disk wins over a hub id of the same spelling.
 
     Raises:
         ModelRefusedError: the folder or file is not a checkpoint that can be served.
@@ -41,6 +43,8 @@ def resolve_model(model: str, progress: Progress | None = None) -> ModelSource:
     progress = progress or no_progress
     if model == DEFAULT_MODEL:
         return ModelSource(model, embedded_model(progress))
+    if model == DEFAULT_DRAFTER:
+        return ModelSource(model, SHIPPED / DEFAULT_DRAFTER)
     path = Path(model).expanduser()
     if path.is_dir():
         check_folder(path)

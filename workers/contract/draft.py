@@ -51,6 +51,9 @@ class OpenDraft:
     salt: str = ""
     ahead: int = 0
     """Run-ahead budget: once the block is sent, prepare for so many verdicts about it (0: rest)."""
+    features: bytes = b""
+    """What the last of the tokens were chosen from, a row each (see workers.contract.features). Only filled on the
+    way to a drafter that wants it."""
 
 
 @dataclass(slots=True)
@@ -65,6 +68,8 @@ class CommitDraft:
     tokens: Seq[int]
     draft_length: int
     ahead: int = 0
+    """As in OpenDraft."""
+    features: bytes = b""
     """As in OpenDraft."""
 
 

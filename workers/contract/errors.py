@@ -30,6 +30,10 @@ class OverloadedError(OutriderError):
         self.retry_after_s = retry_after_s
 
 
+class GrammarError(OutriderError):
+    """A grammar that cannot be followed any further; it ends its own request."""
+
+
 class UnavailableError(OutriderError):
     """Nobody is there to serve the request (starting, draining or lost)."""
 

@@ -3,6 +3,8 @@
 import secrets
 from dataclasses import dataclass
 
+from workers.contract.features import FeatureSpec
+
 PROTOCOL_VERSION = 1
 
 
@@ -17,6 +19,8 @@ class ModelIdentity:
     max_model_len: int = 0
     numerics_class: str = ""
     """Weights, dtype, TP degree, device kind and kernels: equal classes give bitwise equal logits."""
+    features: FeatureSpec | None = None
+    """A drafter's wish to see the target's hidden states."""
 
 
 def new_incarnation() -> int:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from workers.contract.draft import DraftSource
+from workers.contract.logprobs import TokenLogprobs
+from workers.contract.processing import NEUTRAL, Grammar, ProcessorParams
 from workers.contract.sampling_params import SamplingParams
 
 
@@ -53,6 +55,15 @@ class GenerationRequest:
     """Whom the request is served for: tenants get equal shares of a busy target."""
     priority: int = 0
     """Lower is earlier, among the requests of the same tenant."""
+    processors: ProcessorParams = NEUTRAL
+    grammar: Grammar | None = None
+    """What the answer must conform to."""
+    draft_from: DraftSource | None = None
+    """Whose drafts may be verified: the drafters' or the target's own look-ups; None: either."""
+    num_logprobs: int | None = None
+    """Alternatives whose log-probabilities are wanted beside each emitted token's own; None: none at all."""
+    num_prompt_logprobs: int | None = None
+    """The same for the tokens of the prompt but the first, which nothing comes before."""
 
 
 @dataclass(slots=True)
@@ -75,3 +86,7 @@ class Progress:
     num_draft_tokens: int = 0
     cached_prompt_tokens: int = 0
     """Prompt tokens found in the prefix cache; known from the first progress on."""
+    logprobs: Seq[TokenLogprobs] = ()
+    """One for each token, where the request wants them."""
+    prompt_logprobs: Seq[TokenLogprobs] = ()
+    """Those of the prompt, with the first token of the answer."""

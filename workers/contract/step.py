@@ -6,10 +6,13 @@ a decode row feeds one token and asks for one, and a verification row feeds the 
 tokens and asks for K + 1. The runner knows nothing of drafts; that is the whole of verification's cost.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workers.contract.draft import DraftSource
+from workers.contract.logprobs import RowLogprobs
+from workers.contract.processing import Processing
 from workers.contract.sampling_params import SamplingParams
 
 
@@ -29,6 +32,22 @@ class Row:
     num_samples: int
     params: SamplingParams
     draft_source: DraftSource = DraftSource.NONE
+    processing: Processing | None = None
+    """What reshapes the logits of the sampled positions; None: nothing."""
+    num_logprobs: int | None = None
+    """Alternatives whose log-probabilities are wanted at the sampled and scored positions; None: none at all."""
+    scored: Seq[int] = ()
+    """Known tokens whose log-probabilities are wanted: they follow the last positions before the sampled ones."""
+
+    @property
+    def num_logits(self) -> int:
+        """Positions whose logits are needed: the last ones of the row."""
+        return len(self.scored) + self.num_samples
+
+    @property
+    def whole_logits(self) -> bool:
+        """Whether rank 0 needs the logits of the whole vocabulary, however they are sharded."""
+        return self.processing is not None or self.num_logprobs is not None
 
     @property
     def draft(self) -> Seq[int]:
@@ -53,6 +72,10 @@ class StepOutput:
     """What the model chose: ``sampled[i][j]`` follows the j-th sampled position of ``rows[i]``."""
 
     sampled: list[list[int]]
+    logprobs: Mapping[int, RowLogprobs] = field(default_factory=dict)
+    """By index of the row, for rows that asked for them."""
+    errors: Mapping[int, str] = field(default_factory=dict)
+    """Rows, by index, whose own processing failed; what was sampled there means nothing."""
 
 
 def verify(draft: Seq[int], sampled: Seq[int]) -> list[int]:

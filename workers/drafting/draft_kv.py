@@ -27,9 +27,18 @@ class CachedDraft:
     ahead: list[int] = field(default_factory=list)
 
     @property
-    def valid(self) -> int:
-        """Positions whose KV stands."""
+    def size(self) -> int:
+        """How many positions' KV stands."""
         return self.kv.computed + len(self.ahead)
+
+    @property
+    def valid(self) -> int:
+        """The text's first position whose KV is missing."""
+        return self.size
+
+    def fork(self, kv: Sequence, shared: int) -> "CachedDraft":
+        """Return the record of a lane that has the first ``shared`` guesses in common with this one."""
+        return CachedDraft(kv, self.ahead[:shared])
 
     def commit(self, tokens: Seq[int]) -> None:
         """Append decided tokens: KV of guesses that they bear out becomes theirs, the rest is overwritten."""
@@ -46,7 +55,7 @@ class CachedDraft:
 
 
 @dataclass(slots=True, eq=False)
-class _Holding:
+class Holding:
     """What one sequence holds: the KV of its lanes, and when it was last worked on."""
 
     lanes: dict[Lane, CachedDraft]
@@ -66,7 +75,7 @@ class DraftKvCache:
         self._pool = pool
         self._copy_block = copy_block
         self._clock = clock
-        self._holdings: dict[DraftState, _Holding] = {}  # least recently used first
+        self._holdings: dict[DraftState, Holding] = {}  # least recently used first
         self._opened = 0
 
     def __len__(self) -> int:
@@ -77,10 +86,8 @@ class DraftKvCache:
 
         Lanes that the sequence no longer has give their blocks back.
         """
-        holding = self._holdings.pop(state, None) or _Holding({state.lane: self._open(state)})
-        lanes = set(state.lanes)
-        for lane in [lane for lane in holding.lanes if lane not in lanes]:
-            self._pool.release(holding.lanes.pop(lane).kv)
+        holding = self._holdings.pop(state, None) or Holding({state.lane: self._open(state)})
+        self._drop_old_lanes(state, holding)
         cached = holding.lanes.get(state.lane) or holding.lanes.setdefault(state.lane, self._open(state))
         cached.commit(state.tokens[len(cached.kv.tokens) :])
         holding.last_used = self._clock()
@@ -101,7 +108,7 @@ class DraftKvCache:
         kv, copied = forked
         if copied is not None:
             self._copy_block(*copied)
-        lanes[lane] = CachedDraft(kv, parent.ahead[:shared])
+        lanes[lane] = parent.fork(kv, shared)
         return lanes[lane]
 
     def reserve(self, cached: CachedDraft, num_tokens: int) -> tuple[bool, list[DraftState]]:
@@ -128,8 +135,17 @@ class DraftKvCache:
         """Give a sequence's blocks back; what they hold may still be found as a prefix."""
         holding = self._holdings.pop(state, None)
         if holding is not None:
-            for cached in holding.lanes.values():
-                self._pool.release(cached.kv)
+            self._release(holding)
+
+    def _release(self, holding: Holding) -> None:
+        for cached in holding.lanes.values():
+            self._pool.release(cached.kv)
+
+    def _drop_old_lanes(self, state: DraftState, holding: Holding) -> None:
+        """Take the blocks of lanes that the sequence no longer has."""
+        lanes = set(state.lanes)
+        for lane in [lane for lane in holding.lanes if lane not in lanes]:
+            self._pool.release(holding.lanes.pop(lane).kv)
 
     def _open(self, state: DraftState) -> CachedDraft:
         self._opened += 1

@@ -53,6 +53,9 @@ class DraftState:
     """Whether the block has been sent."""
     asked_at: float = 0.0
     """When it was asked for, in seconds of the drafter's clock."""
+    features: list[tuple[int, bytes]] = field(default_factory=list)
+    """The target's states that have come and that the drafter has not taken yet: each with the length of the text
+    whose last tokens they belong to."""
     _late: list[Verdict] = field(default_factory=list)
     """Verdicts that wait for what is likely after the whole draft."""
 
@@ -60,7 +63,7 @@ class DraftState:
     def start(cls, peer: DraftPeer, op: OpenDraft) -> "DraftState":
         """Return the state of a sequence that was just opened."""
         state = cls(peer, op.seq_id, op.params, op.salt)
-        state.commit(op.tokens, op.draft_length, op.ahead)
+        state.commit(op.tokens, op.draft_length, op.ahead, op.features)
         return state
 
     @property
@@ -80,9 +83,9 @@ class DraftState:
 
     def apply(self, op: CommitDraft) -> None:
         """Follow a commit."""
-        self.commit(op.tokens, op.draft_length, op.ahead)
+        self.commit(op.tokens, op.draft_length, op.ahead, op.features)
 
-    def commit(self, tokens: Seq[int], wanted: int, ahead: int = 0) -> None:
+    def commit(self, tokens: Seq[int], wanted: int, ahead: int = 0, features: bytes = b"") -> None:
         """Append decided tokens and ask for ``wanted`` more; guesses that the tokens bear out are kept."""
         kept = max(
             (lane for lane in self.lanes if lane.borne_out(tokens)),
@@ -97,6 +100,8 @@ class DraftState:
         self.lane.goal = wanted
         self.branches, self._late = [], []
         self.tokens.extend(tokens)
+        if features:
+            self.features.append((len(self.tokens), features))
         self.tokens_hash = prefix_hash(tokens, self.tokens_hash)
         self.highest = max(self.highest, max(tokens, default=0))
         self.wanted, self.ahead, self.answered = wanted, ahead, False

@@ -35,6 +35,10 @@ class Lane:
         """Be content with what there is."""
         self.goal = len(self.guesses)
 
+    def restart(self) -> None:
+        """Drop all guesses."""
+        self.guesses, self.ranked = [], []
+
     def branch(self, at: int, token: int, length: int) -> "Lane":
         """Return a lane that says ``token`` after the first ``at`` guesses, and wants ``length`` more after it."""
         return Lane(at + 1 + length, [*self.guesses[:at], token], self.ranked[: at + 1], self, at)

@@ -34,7 +34,7 @@ class DraftRunner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Feed:
+class Feed:
     """A lane that takes part in a step."""
 
     state: DraftState
@@ -64,7 +64,7 @@ class ModelDrafter:
     def advance(self, wanting: Seq[DraftState]) -> Advance:
         """Run one forward step: drafts that are asked for first, those with least to compute before others."""
         result = Advance()
-        feeds: list[_Feed] = []
+        feeds: list[Feed] = []
         budget = MAX_STEP_TOKENS
         for state, cached in self._by_work(wanting, result):
             for feed in self._feeds(state, cached, budget, result):
@@ -73,7 +73,10 @@ class ModelDrafter:
             if not self._unfinished(state):
                 result.finished.append(state)
         if feeds:
-            self._run(feeds, result)
+            self._run(feeds)
+            over = {*result.finished, *result.refused}
+            fed = dict.fromkeys(feed.state for feed in feeds if feed.state not in over)
+            result.finished += [state for state in fed if not self._unfinished(state)]
         return result
 
     def forget(self, state: DraftState) -> None:
@@ -87,70 +90,72 @@ class ModelDrafter:
                 result.refused.append(state)
             else:
                 known.append((state, self._kv.up_to_date(state)))
-        return sorted(known, key=lambda pair: (pair[0].answered, len(pair[0].tokens) - pair[1].kv.computed))
+        return sorted(known, key=lambda pair: (pair[0].answered, len(pair[0].tokens) - pair[1].valid))
 
     def _unfinished(self, state: DraftState) -> list[Lane]:
         """Return the lanes that want another guess; none where the text is as long as the model can read."""
         room = self._runner.max_model_len - len(state.tokens)
         return [lane for lane in state.unfinished() if len(lane.guesses) <= room]
 
-    def _feeds(self, state: DraftState, cached: CachedDraft, budget: int, result: Advance) -> Iterator[_Feed]:
+    def _feeds(self, state: DraftState, cached: CachedDraft, budget: int, result: Advance) -> Iterator[Feed]:
         for lane in self._unfinished(state):
             if not budget:
                 return
             if lane is state.lane:
-                unseen = _unseen(state, lane, cached.valid)
-                if not unseen:  # what comes next was seen before, and means nothing to the target
+                row = self._row(state, lane, cached, budget)
+                if row is None:
                     lane.give_up()
                     continue
-                count = min(len(unseen), budget)
-                if not self._fits(cached, count, result):
+                if not self._fits(cached, len(row.tokens), result):
                     result.refused.append(state)
                     return
-                feed = _Feed(state, lane, cached, _row(state, cached, unseen, count))
+                feed = Feed(state, lane, cached, _on_its_blocks(row, cached))
             else:
                 branch = self._kv.of_branch(state, lane)
-                unseen = [] if branch is None else _unseen(state, lane, branch.valid)
-                if branch is None or not self._kv.reserve_free(branch, branch.valid + len(unseen)):
+                row = None if branch is None else self._row(state, lane, branch, budget)
+                if branch is None or row is None or not self._kv.reserve_free(branch, branch.size + len(row.tokens)):
                     state.branches.remove(lane)
                     continue
-                if len(unseen) > budget:
-                    return
-                feed = _Feed(state, lane, branch, _row(state, branch, unseen, len(unseen)))
+                feed = Feed(state, lane, branch, _on_its_blocks(row, branch))
             budget -= len(feed.row.tokens)
             yield feed
 
     def _fits(self, cached: CachedDraft, count: int, result: Advance) -> bool:
-        fits, evicted = self._kv.reserve(cached, cached.valid + count)
+        fits, evicted = self._kv.reserve(cached, cached.size + count)
         result.refused += evicted
         return fits
 
-    def _run(self, feeds: Seq[_Feed], result: Advance) -> None:
+    def _row(self, state: DraftState, lane: Lane, cached: CachedDraft, budget: int) -> Row | None:
+        """Return what to feed of a lane next, at most ``budget`` tokens; None where nothing will come of it.
+
+        What may come next is wanted once the whole text of the lane is fed.
+        """
+        valid = cached.valid
+        unseen = state.tokens[valid:] + lane.guesses[max(valid - len(state.tokens), 0) :]
+        if not unseen:  # what comes next was seen before, and means nothing to the target
+            return None
+        tokens = unseen[:budget]
+        wanted = int(len(tokens) == len(unseen))
+        return Row(cached.kv.seq_id, tokens, cached.size, (), wanted, state.params)
+
+    def _run(self, feeds: Seq[Feed]) -> None:
+        """Run a step and give each lane its next guess."""
         ranked = self._runner.rank(StepPlan(tuple(feed.row for feed in feeds)), RANKS)
         for feed, positions in zip(feeds, ranked, strict=True):
             self._kv.fed(feed.cached, feed.row.tokens)
             for likely in positions:
-                if likely[0] < feed.state.peer.vocab_size:
-                    feed.lane.take(likely)
-                else:
-                    feed.lane.give_up()
-        over = {*result.finished, *result.refused}
-        fed = dict.fromkeys(feed.state for feed in feeds if feed.state not in over)
-        result.finished += [state for state in fed if not self._unfinished(state)]
+                take(feed, likely)
 
 
-def _unseen(state: DraftState, lane: Lane, valid: int) -> list[int]:
-    """Return the text's tokens, a lane's guesses included, from position ``valid`` on."""
-    return state.tokens[valid:] + lane.guesses[max(valid - len(state.tokens), 0) :]
+def take(feed: Feed, likely: Seq[int]) -> None:
+    """Append the best of the likely tokens to a lane, which gives up where that one means nothing to the target."""
+    if likely[0] < feed.state.peer.vocab_size:
+        feed.lane.take(likely)
+    else:
+        feed.lane.give_up()
 
 
-def _row(state: DraftState, cached: CachedDraft, unseen: list[int], count: int) -> Row:
-    """Return the next row of a lane; what may come next is wanted once its whole text is fed."""
-    return Row(
-        seq_id=cached.kv.seq_id,
-        tokens=unseen[:count],
-        start=cached.valid,
-        block_ids=cached.kv.block_ids,
-        num_samples=int(len(unseen) == count),
-        params=state.params,
-    )
+def _on_its_blocks(row: Row, cached: CachedDraft) -> Row:
+    """Give a row the blocks that were reserved for it."""
+    row.block_ids = cached.kv.block_ids
+    return row

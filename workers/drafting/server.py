@@ -39,11 +39,9 @@ def make_drafter(settings: DrafterSettings) -> Drafter:
     if settings.runner.threads is not None:
         claim_threads(settings.runner.threads)
     # Only here: a drafter without a model starts without torch, in a fifth of a second instead of several.
-    from workers.drafting.model_drafter import ModelDrafter
-    from workers.model_runner import ModelRunner
+    from workers.drafting.load import load_drafter
 
-    runner_settings = settings.runner.model_copy(update={"model": settings.model})
-    return ModelDrafter(ModelRunner.from_settings(runner_settings))
+    return load_drafter(settings)
 
 
 class DrafterServer:

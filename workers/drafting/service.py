@@ -114,7 +114,7 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
         check_drafter_fits(self._batcher.identity, target.identity)
         welcome = hello_message(self._batcher.identity, self._incarnation)
         await context.write(pb.DraftResponse(welcome=welcome))
-        return Limits.of(target.identity)
+        return Limits.of(target.identity, self._batcher.identity.features)
 
     async def _read(self, requests: AsyncIterator[pb.DraftRequest], peer: DraftPeer, limits: Limits) -> None:
         async for request in requests:

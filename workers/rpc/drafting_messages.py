@@ -21,6 +21,7 @@ from workers.contract.draft import (
     UnknownSequence,
 )
 from workers.contract.errors import ProtocolError
+from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.rpc.fields import check_range, read_sampling, read_tokens, sampling_message
 from workers.rpc.stubs import drafting_pb2 as pb
@@ -39,12 +40,14 @@ class Limits:
 
     vocab_size: int
     max_tokens: int
+    features: FeatureSpec | None = None
+    """The states that the drafter asked for."""
 
     @classmethod
-    def of(cls, target: ModelIdentity) -> "Limits":
-        """Return the limits of a stream of this target."""
+    def of(cls, target: ModelIdentity, features: FeatureSpec | None = None) -> "Limits":
+        """Return the limits of a stream of this target to a drafter that wants ``features``."""
         known = 0 < target.max_model_len < MAX_SEQUENCE_TOKENS
-        return cls(target.vocab_size, target.max_model_len if known else MAX_SEQUENCE_TOKENS)
+        return cls(target.vocab_size, target.max_model_len if known else MAX_SEQUENCE_TOKENS, features)
 
 
 def request_message(ops: Iterable[DraftOp]) -> pb.DraftRequest:
@@ -53,12 +56,22 @@ def request_message(ops: Iterable[DraftOp]) -> pb.DraftRequest:
     for op in ops:
         match op:
             case OpenDraft():
-                opened = message.opens.add(seq_id=op.seq_id, draft_length=op.draft_length, salt=op.salt, ahead=op.ahead)
+                opened = message.opens.add(
+                    seq_id=op.seq_id,
+                    draft_length=op.draft_length,
+                    salt=op.salt,
+                    ahead=op.ahead,
+                    features=op.features,
+                )
                 opened.tokens.extend(op.tokens)
                 opened.sampling.CopyFrom(sampling_message(op.params))
             case CommitDraft():
                 commit = message.commits.add(
-                    seq_id=op.seq_id, base_len=op.base_len, draft_length=op.draft_length, ahead=op.ahead
+                    seq_id=op.seq_id,
+                    base_len=op.base_len,
+                    draft_length=op.draft_length,
+                    ahead=op.ahead,
+                    features=op.features,
                 )
                 commit.tokens.extend(op.tokens)
             case CloseDraft():
@@ -120,6 +133,7 @@ def _read_open(message: pb.OpenSequence, where: str, limits: Limits) -> OpenDraf
         draft_length=message.draft_length,
         salt=message.salt,
         ahead=message.ahead,
+        features=_read_features(message.features, f"{where}.features", len(message.tokens), limits),
     )
 
 
@@ -134,7 +148,20 @@ def _read_commit(message: pb.CommitTokens, where: str, limits: Limits) -> Commit
         tokens=read_tokens(message.tokens, f"{where}.tokens", limits.vocab_size),
         draft_length=message.draft_length,
         ahead=message.ahead,
+        features=_read_features(message.features, f"{where}.features", len(message.tokens), limits),
     )
+
+
+def _read_features(data: bytes, where: str, num_tokens: int, limits: Limits) -> bytes:
+    if not data:
+        return data
+    if limits.features is None:
+        raise ProtocolError(f"{where}: {len(data)} bytes, but this drafter asked for none")
+    rows, rest = divmod(len(data), limits.features.row_bytes)
+    if rest:
+        raise ProtocolError(f"{where}: {len(data)} bytes are no whole rows of {limits.features.row_bytes}")
+    check_range(where, rows, 1, num_tokens, "rows, at most one per token,")
+    return data
 
 
 def _read_block(message: pb.DraftBlock, where: str, limits: Limits) -> DraftBlock:

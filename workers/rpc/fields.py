@@ -1,5 +1,6 @@
 """Fields that both services share, and the checks that each value passes when it arrives."""
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 
 from workers.contract.errors import InvalidParameterError, ProtocolError
@@ -39,6 +40,13 @@ def read_tokens(tokens: Seq[int], where: str, vocab_size: int) -> list[int]:
         bad = next(i for i, token in enumerate(ids) if token >= vocab_size)
         raise ProtocolError(f"{where}[{bad}]: {ids[bad]} is no token id of a vocabulary of {vocab_size}")
     return ids
+
+
+def check_tokens(param: str, tokens: Iterable[int], vocab_size: int) -> None:
+    """Raise InvalidParameterError where a request has a token id that the vocabulary does not have."""
+    largest = max(tokens, default=0)
+    if largest >= vocab_size:
+        raise InvalidParameterError(param, f"token ids must lie between 0 and {vocab_size - 1}, got {largest}")
 
 
 def check_range(where: str, value: int, low: int, high: int, unit: str = "") -> None:

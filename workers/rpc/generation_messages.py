@@ -5,7 +5,6 @@ rejection. What no correct peer would send is a ProtocolError, which ends the st
 """
 
 import math
-from collections.abc import Sequence as Seq
 
 from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
 from workers.contract.errors import (
@@ -17,7 +16,16 @@ from workers.contract.errors import (
 )
 from workers.contract.request import MAX_PRIORITY, FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
-from workers.rpc.fields import check_range, read_sampling, read_tokens, sampling_message
+from workers.rpc.fields import check_range, check_tokens, read_sampling, read_tokens, sampling_message
+from workers.rpc.logits_messages import (
+    grammar_message,
+    logprobs_message,
+    processors_message,
+    read_count,
+    read_grammar,
+    read_logprobs,
+    read_processors,
+)
 from workers.rpc.stubs import generation_pb2 as pb
 
 MAX_REQUEST_ID = 128
@@ -34,6 +42,12 @@ _FINISH_TO_PROTO = {
     FinishReason.CANCELLED: pb.FINISH_REASON_CANCELLED,
     FinishReason.ERROR: pb.FINISH_REASON_ERROR,
 }
+_DRAFT_FROM_TO_PROTO = {
+    None: pb.DRAFT_FROM_UNSPECIFIED,
+    DraftSource.DRAFTER: pb.DRAFT_FROM_DRAFTER,
+    DraftSource.LOOKUP: pb.DRAFT_FROM_LOOKUP,
+}
+_DRAFT_FROM = {number: source for source, number in _DRAFT_FROM_TO_PROTO.items()}
 _FINISH_FROM_PROTO = {number: reason for reason, number in _FINISH_TO_PROTO.items()}
 
 
@@ -51,6 +65,11 @@ def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
         max_draft_tokens=request.max_draft_tokens,
         tenant=request.tenant,
         priority=request.priority,
+        processors=processors_message(request.processors),
+        grammar=grammar_message(request.grammar),
+        num_logprobs=request.num_logprobs,
+        num_prompt_logprobs=request.num_prompt_logprobs,
+        draft_from=_DRAFT_FROM_TO_PROTO[request.draft_from],
     )
 
 
@@ -61,9 +80,9 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
     InvalidParameterError for everything else.
     """
     check_request_id(message.request_id)
-    _check_tokens("prompt", message.prompt, vocab_size)
-    _check_tokens("emitted", message.emitted, vocab_size)
-    _check_tokens("stop_token_ids", message.stop_token_ids, vocab_size)
+    check_tokens("prompt", message.prompt, vocab_size)
+    check_tokens("emitted", message.emitted, vocab_size)
+    check_tokens("stop_token_ids", message.stop_token_ids, vocab_size)
     if len(message.stop_token_ids) > MAX_STOP_TOKEN_IDS:
         raise InvalidParameterError("stop_token_ids", f"at most {MAX_STOP_TOKEN_IDS} stop token ids are possible")
     if len(message.salt) > MAX_SALT:
@@ -86,6 +105,11 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         max_draft_tokens=_max_draft_tokens(message),
         tenant=message.tenant,
         priority=message.priority,
+        processors=read_processors(message, vocab_size),
+        grammar=read_grammar(message),
+        num_logprobs=read_count(message, "num_logprobs"),
+        num_prompt_logprobs=read_count(message, "num_prompt_logprobs"),
+        draft_from=_draft_from(message),
     )
 
 
@@ -102,6 +126,8 @@ def tokens_to_proto(progress: Progress, request_id: str | None = None) -> pb.Tok
         num_drafts=progress.num_drafts,
         num_draft_tokens=progress.num_draft_tokens,
         cached_prompt_tokens=progress.cached_prompt_tokens,
+        logprobs=map(logprobs_message, progress.logprobs),
+        prompt_logprobs=map(logprobs_message, progress.prompt_logprobs),
     )
 
 
@@ -111,6 +137,8 @@ def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
     check_range("tokens.tokens", len(message.tokens), 0, MAX_TOKENS_PER_STEP, "tokens")
     check_range("tokens.sources", len(message.sources), len(message.tokens), len(message.tokens), "bytes")
     check_range("tokens.sources", max(message.sources, default=0), 0, max(DraftSource))
+    if message.logprobs:
+        check_range("tokens.logprobs", len(message.logprobs), len(message.tokens), len(message.tokens), "entries")
     finish = message.finish_reason
     if finish != pb.FINISH_REASON_UNSPECIFIED and finish not in _FINISH_FROM_PROTO:
         raise ProtocolError(f"tokens.finish_reason: {finish} is not known")
@@ -124,6 +152,8 @@ def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
         num_drafts=message.num_drafts,
         num_draft_tokens=message.num_draft_tokens,
         cached_prompt_tokens=message.cached_prompt_tokens,
+        logprobs=read_logprobs(message.logprobs, "tokens.logprobs", vocab_size),
+        prompt_logprobs=read_logprobs(message.prompt_logprobs, "tokens.prompt_logprobs", vocab_size),
     )
 
 
@@ -161,16 +191,17 @@ def check_request_id(request_id: str) -> str:
     return request_id
 
 
-def _check_tokens(param: str, tokens: Seq[int], vocab_size: int) -> None:
-    if tokens and max(tokens) >= vocab_size:
-        raise InvalidParameterError(param, f"token ids must lie between 0 and {vocab_size - 1}, got {max(tokens)}")
-
-
 def _sampling(message: pb.Submit) -> SamplingParams:
     try:
         return read_sampling(message.sampling, "sampling")
     except ProtocolError as error:
         raise InvalidParameterError("sampling", str(error)) from error
+
+
+def _draft_from(message: pb.Submit) -> DraftSource | None:
+    if message.draft_from not in _DRAFT_FROM:
+        raise InvalidParameterError("draft_from", f"the source of drafts {message.draft_from} is not known")
+    return _DRAFT_FROM[message.draft_from]
 
 
 def _max_draft_tokens(message: pb.Submit) -> int | None:

@@ -3,11 +3,16 @@
 from dataclasses import dataclass
 
 from workers.contract.errors import ProtocolError
+from workers.contract.features import FeatureSpec
 from workers.contract.identity import PROTOCOL_VERSION, ModelIdentity
+from workers.rpc.fields import check_range
 from workers.rpc.stubs import drafting_pb2 as pb
 
 MAX_NAME_CHARS = 1024
 """Bound of each string in a Hello."""
+MAX_FEATURE_LAYERS = 64
+MAX_FEATURE_SIZE = 2**17
+MAX_FEATURE_WINDOW = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +25,7 @@ class Peer:
 
 def hello_message(identity: ModelIdentity, incarnation: int) -> pb.Hello:
     """Return what a process says of itself, as Hello or as Welcome."""
-    return pb.Hello(
+    message = pb.Hello(
         protocol_version=PROTOCOL_VERSION,
         incarnation=incarnation,
         model=identity.name,
@@ -29,6 +34,9 @@ def hello_message(identity: ModelIdentity, incarnation: int) -> pb.Hello:
         max_model_len=identity.max_model_len,
         numerics_class=identity.numerics_class,
     )
+    if (spec := identity.features) is not None:
+        message.features.CopyFrom(pb.FeatureSpec(layers=spec.layers, size=spec.size, window=spec.window))
+    return message
 
 
 def read_hello(message: pb.Hello) -> Peer:
@@ -49,6 +57,7 @@ def read_hello(message: pb.Hello) -> Peer:
         tokenizer_fingerprint=message.tokenizer_fingerprint,
         max_model_len=message.max_model_len,
         numerics_class=message.numerics_class,
+        features=_read_features(message.features) if message.HasField("features") else None,
     )
     return Peer(identity, message.incarnation)
 
@@ -66,3 +75,13 @@ def check_drafter_fits(drafter: ModelIdentity, target: ModelIdentity) -> None:
             f"{target.name!r} (vocabularies of {drafter.vocab_size} and {target.vocab_size} ids); choose a "
             f"draft model of the target's family, or the drafter `ngram`, which works with any"
         )
+
+
+def _read_features(message: pb.FeatureSpec) -> FeatureSpec:
+    layers = tuple(message.layers)
+    check_range("hello.features.layers", len(layers), 1, MAX_FEATURE_LAYERS, "layers")
+    if list(layers) != sorted(set(layers)) or layers[0] < 1:
+        raise ProtocolError(f"hello.features.layers: must be positive and ascending, got {list(layers)}")
+    check_range("hello.features.size", message.size, 1, MAX_FEATURE_SIZE)
+    check_range("hello.features.window", message.window, 1, MAX_FEATURE_WINDOW)
+    return FeatureSpec(layers, message.size, message.window)

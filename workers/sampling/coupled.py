@@ -49,14 +49,18 @@ def rank_tokens(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[i
     The score that decides the choice decides the order as well, noise included. Fewer are returned where
     top-k, top-p or min-p leave fewer. ``logits`` and errors as for choose_tokens.
     """
-    first = choose_tokens(logits, batch)
+    _check(logits, batch)
     scores = torch.full((len(batch), count), -torch.inf, dtype=torch.float64, device=logits.device)
     ids = torch.zeros((len(batch), count), dtype=torch.int64, device=logits.device)
+    first = torch.zeros(len(batch), dtype=torch.int64, device=logits.device)
 
     def keep(rows: Tensor, values: Tensor, of: Tensor) -> None:
         best = values.topk(min(count, values.shape[-1]), dim=-1)
-        scores[rows[:, None], torch.arange(best.values.shape[-1], device=rows.device)] = best.values.double()
-        ids[rows[:, None], torch.arange(best.values.shape[-1], device=rows.device)] = of.gather(-1, best.indices)
+        width = torch.arange(best.values.shape[-1], device=rows.device)
+        scores[rows[:, None], width] = best.values.double()
+        ids[rows[:, None], width] = of.gather(-1, best.indices)
+        # Of equal ones topk may name any first, max the one that choose_tokens chooses.
+        first[rows] = of.gather(-1, values.max(-1).indices[:, None]).squeeze(-1)
 
     greedy, truncated = batch.greedy, batch.truncated
     for rows, part in _portions(logits, greedy):
@@ -90,8 +94,7 @@ def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) 
 
 
 def _choose(logits: Tensor, batch: SamplingBatch, offset: int) -> tuple[Tensor, Tensor]:
-    if logits.ndim != 2 or len(logits) != len(batch):
-        raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(batch)} sampling rows")
+    _check(logits, batch)
     values = torch.empty(len(batch), dtype=torch.float64, device=logits.device)
     ids = torch.empty(len(batch), dtype=torch.int64, device=logits.device)
     greedy, truncated = batch.greedy, batch.truncated
@@ -107,6 +110,11 @@ def _choose(logits: Tensor, batch: SamplingBatch, offset: int) -> tuple[Tensor, 
         sampling = batch[rows]
         values[rows], ids[rows] = _draw(_contenders(part, sampling, offset), sampling, offset)
     return values, ids
+
+
+def _check(logits: Tensor, batch: SamplingBatch) -> None:
+    if logits.ndim != 2 or len(logits) != len(batch):
+        raise ValueError(f"logits of shape {tuple(logits.shape)} do not fit {len(batch)} sampling rows")
 
 
 def _portions(logits: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from cluster.links.drafting.stream import Cause, DraftStream, StreamLostError
 from workers.contract.draft import DraftOp, DraftReply
+from workers.contract.features import FeatureSource, NoFeatures
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.hello import Peer
@@ -45,8 +46,12 @@ class DrafterLink:
         incarnation: int,
         listener: LinkListener,
         credentials: ChannelAuth | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
-        """Prepare a link of ``target`` to the drafter at ``address``; ``start`` dials."""
+        """Prepare a link of ``target`` to the drafter at ``address``; ``start`` dials.
+
+        ``features``: where hidden states come from for a drafter that wants some; without, it is refused.
+        """
         self.address = address
         self.peer: Peer | None = None
         """The drafter; None while there is no stream."""
@@ -54,6 +59,7 @@ class DrafterLink:
         self._incarnation = incarnation
         self._listener = listener
         self._credentials = credentials
+        self._features = features or NoFeatures()
         self._stream: DraftStream | None = None
         self._task: asyncio.Task[None] | None = None
         self._backoff = BACKOFF_MIN_S
@@ -94,7 +100,7 @@ class DrafterLink:
     async def _session(self) -> Cause:
         """Hold one stream for as long as it lasts; return why it ended."""
         async with open_channel(self.address, self._credentials) as channel:
-            stream = self._stream = DraftStream(channel, self._target, self._incarnation)
+            stream = self._stream = DraftStream(channel, self._target, self._incarnation, self._features)
             try:
                 self.peer = await stream.greet()
                 log.info("drafter %s: %s", self.address, self.peer.identity.name)

@@ -11,6 +11,7 @@ from cluster.links.drafting.link import DrafterLink
 from cluster.links.drafting.placement import DraftingStats, Placement
 from cluster.links.drafting.stream import Cause
 from workers.contract.draft import DraftBlock, DraftOp, DraftReply
+from workers.contract.features import FeatureSource
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import ChannelAuth
 
@@ -32,14 +33,19 @@ class DrafterPool:
         on_replies: Callable[[Seq[DraftBlock]], None],
         on_connected: Callable[[int], None] = lambda count: None,
         credentials: ChannelAuth | None = None,
+        features: FeatureSource | None = None,
     ) -> None:
-        """Serve the target ``identity``; ``on_connected`` learns how many drafters can be asked."""
+        """Serve the target ``identity``; ``on_connected`` learns how many drafters can be asked.
+
+        ``features``: the target's hidden states, for drafters that condition on them.
+        """
         self.stats = DraftingStats()
         self._identity = identity
         self._incarnation = incarnation
         self._on_replies = on_replies
         self._on_connected = on_connected
         self._credentials = credentials
+        self._features = features
         self._placement = Placement(time.monotonic, self.stats)
         self._addresses: tuple[str, ...] = ()
         self._links: dict[str, DrafterLink] = {}
@@ -121,7 +127,7 @@ class DrafterPool:
             closing.add_done_callback(self._closing.discard)
         for address in addresses:
             if address not in self._links:
-                link = DrafterLink(address, self._identity, self._incarnation, self, self._credentials)
+                link = DrafterLink(address, self._identity, self._incarnation, self, self._credentials, self._features)
                 self._links[address] = link
                 link.start()
 

@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
 from enum import StrEnum
 
 import grpc
 from grpc import aio
 
-from cluster.links.drafting.outbox import DraftOutbox
-from workers.contract.draft import DraftOp, DraftReply
+from cluster.links.drafting.outbox import MAX_MESSAGE_TOKENS, DraftOutbox
+from workers.contract.draft import CloseDraft, CommitDraft, DraftOp, DraftReply
 from workers.contract.errors import ProtocolError
+from workers.contract.features import FeatureSource, FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.rpc.drafting_messages import Limits, read_response, request_message
 from workers.rpc.hello import Peer, check_drafter_fits, hello_message, read_hello
@@ -21,6 +23,8 @@ WELCOME_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 5.0
 """A drafter speaks every second, if only of its load; one that does not is stopped or cut off."""
 WRITE_TIMEOUT_S = 5.0
+MAX_FEATURE_BYTES = 16 * 2**20
+"""Hidden states per message, half of what a message may hold."""
 
 
 class Cause(StrEnum):
@@ -29,7 +33,7 @@ class Cause(StrEnum):
     UNREACHABLE = "unreachable"
     """Nobody answered at the address."""
     INCOMPATIBLE = "incompatible"
-    """The drafter speaks another version, or has another tokenizer."""
+    """The drafter speaks another version, has another tokenizer, or wants states that the target does not have."""
     PROTOCOL = "protocol"
     """A message was wrong: the drafter's, or ours as the drafter says."""
     SILENT = "silent"
@@ -57,11 +61,13 @@ class DraftStream:
     merge while a write is under way, so a slow drafter costs one message's memory and nobody's time.
     """
 
-    def __init__(self, channel: aio.Channel, target: ModelIdentity, incarnation: int) -> None:
-        """Open a stream of ``target`` on a channel."""
+    def __init__(self, channel: aio.Channel, target: ModelIdentity, incarnation: int, features: FeatureSource) -> None:
+        """Open a stream of ``target`` on a channel; a drafter that wants hidden states gets ``features``."""
         self.load = pb.DrafterLoad()
         """What the drafter last said of itself."""
         self._target = target
+        self._features = features
+        self._wanted: FeatureSpec | None = None
         self._limits = Limits.of(target)
         self._hello = pb.DraftRequest(hello=hello_message(target, incarnation))
         self._call = drafting_pb2_grpc.DraftingServiceStub(channel).Draft()
@@ -76,6 +82,9 @@ class DraftStream:
     def close(self) -> None:
         """End the stream; the drafter frees what belonged to it."""
         self._call.cancel()
+        if self._wanted is not None:
+            self._wanted = None
+            self._features.release()
 
     async def greet(self) -> Peer:
         """Say hello and return who answers; StreamLostError where nobody fit does."""
@@ -87,6 +96,9 @@ class DraftStream:
                 raise ProtocolError("welcome: the first message of a stream must carry it")
             peer = read_hello(first.welcome)
             check_drafter_fits(peer.identity, self._target)
+            if (wanted := peer.identity.features) is not None:
+                self._features.acquire(wanted)
+                self._wanted = wanted
         except TimeoutError as error:
             raise StreamLostError(Cause.UNREACHABLE, f"no welcome within {WELCOME_TIMEOUT_S:g} s") from error
         except ProtocolError as error:
@@ -139,10 +151,22 @@ class DraftStream:
             while True:
                 await self._posted.wait()
                 self._posted.clear()
-                while ops := self._outbox.take():
+                while ops := self._outbox.take(self._message_tokens()):
                     async with asyncio.timeout(WRITE_TIMEOUT_S):
-                        await self._call.write(request_message(ops))
+                        await self._call.write(request_message(map(self._with_features, ops)))
         except TimeoutError as error:
             raise StreamLostError(Cause.UNREAD, f"a message was not taken in {WRITE_TIMEOUT_S:g} s") from error
         except (aio.AioRpcError, asyncio.InvalidStateError):
             return  # the stream is over: the reader learns why
+
+    def _message_tokens(self) -> int:
+        return MAX_MESSAGE_TOKENS if self._wanted is None else MAX_FEATURE_BYTES // self._wanted.row_bytes
+
+    def _with_features(self, op: DraftOp) -> DraftOp:
+        """Add the states that the drafter wants, looked up only now: what was merged meanwhile is one range."""
+        if self._wanted is None or isinstance(op, CloseDraft):
+            return op
+        start = op.base_len if isinstance(op, CommitDraft) else 0
+        end = start + len(op.tokens)
+        start = max(start, end - MAX_FEATURE_BYTES // self._wanted.row_bytes)
+        return replace(op, features=self._features.of_tokens(op.seq_id, start, end))

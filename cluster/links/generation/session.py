@@ -11,6 +11,7 @@ from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import InvalidParameterError, OutriderError, ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity
+from workers.contract.processing import Grammar
 from workers.contract.request import GenerationRequest, Progress
 from workers.rpc.generation_messages import (
     check_request_id,
@@ -18,6 +19,7 @@ from workers.rpc.generation_messages import (
     submit_from_proto,
     tokens_to_proto,
 )
+from workers.rpc.logits_messages import read_grammar
 from workers.rpc.stubs import generation_pb2 as pb
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ class EnginePort(Protocol):
 
     identity: ModelIdentity
     incarnation: int
+
+    def prepare(self, grammar: Grammar) -> None:
+        """Compile a grammar, so that a submit with it need not; InvalidParameterError where that cannot be done."""
 
     def submit(self, request: GenerationRequest, sink: ProgressSink) -> None:
         """Take a request, or raise InvalidParameterError, OverloadedError or UnavailableError at once."""
@@ -58,6 +63,8 @@ class GenerationSession:
         self._engine = engine
         self._prefix = f"{number}:"
         self._live: set[str] = set()
+        self._preparing: dict[str, asyncio.Task[None]] = {}
+        """Requests whose grammars are being compiled, beside the event loop."""
         self._loop = asyncio.get_running_loop()
         self._outbox: Outbox[pb.GenerateResponse] = Outbox(outbox_limit, lambda item: 1 + len(item.tokens))
         self._sink: ProgressSink = self._on_progress
@@ -68,8 +75,8 @@ class GenerationSession:
 
     @property
     def in_flight(self) -> int:
-        """Requests that have been accepted and not yet finished."""
-        return len(self._live)
+        """Requests that have been accepted and not yet finished, and those that may be."""
+        return len(self._live) + len(self._preparing)
 
     async def read(self, requests: AsyncIterator[pb.GenerateRequest]) -> None:
         """Take requests until the peer ends the stream or breaks the protocol; then end it on this side too."""
@@ -78,7 +85,7 @@ class GenerationSession:
                 if message.HasField("hello"):
                     raise ProtocolError("hello: only the first message of a stream may carry one")
                 for submit in message.submits:
-                    self.send(self._submit(submit))
+                    self._take(submit)
                 for request_id in message.cancels:
                     self._cancel(request_id)
         except ProtocolError as error:
@@ -104,7 +111,29 @@ class GenerationSession:
         for request_id in self._live:
             self._engine.cancel(self._prefix + request_id)
         self._live.clear()
+        for task in self._preparing.values():
+            task.cancel()
         self._outbox.close()
+
+    def _take(self, submit: pb.Submit) -> None:
+        if not submit.HasField("grammar"):
+            self.send(self._submit(submit))
+            return
+        request_id = check_request_id(submit.request_id)
+        if request_id in self._preparing:
+            raise ProtocolError(f"submits: request {request_id} was sent twice")
+        task = self._preparing[request_id] = asyncio.create_task(self._prepare(submit))
+        task.add_done_callback(lambda _: self._preparing.pop(request_id, None))
+
+    async def _prepare(self, submit: pb.Submit) -> None:
+        try:
+            grammar = read_grammar(submit)
+            if grammar is not None:
+                await asyncio.to_thread(self._engine.prepare, grammar)
+        except OutriderError as error:
+            self.send(pb.GenerateResponse(rejected=[rejection_to_proto(submit.request_id, error)]))
+        else:
+            self.send(self._submit(submit))
 
     def _submit(self, submit: pb.Submit) -> pb.GenerateResponse:
         request_id = check_request_id(submit.request_id)
@@ -125,6 +154,8 @@ class GenerationSession:
         return pb.GenerateResponse(accepted=[pb.Accepted(request_id=request_id)])
 
     def _cancel(self, request_id: str) -> None:
+        if request_id in self._preparing:
+            self._preparing.pop(request_id).cancel()
         if request_id in self._live:
             self._live.discard(request_id)
             self._engine.cancel(self._prefix + request_id)

@@ -25,7 +25,16 @@ from cluster.scheduler.speculation.arrivals import coming
 from cluster.scheduler.speculation.asking import Asking
 from cluster.scheduler.speculation.departure import Departure, Scene, depart_in_groups, depart_together
 from cluster.scheduler.speculation.knowledge import Knowledge
-from cluster.scheduler.speculation.policy import NOTHING, Asks, Draft, Order, draft_at_hand, draft_limit
+from cluster.scheduler.speculation.policy import (
+    NOTHING,
+    Asks,
+    Draft,
+    Order,
+    ask_limit,
+    draft_at_hand,
+    draft_limit,
+    lookup_limit,
+)
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
@@ -82,7 +91,7 @@ class AdaptiveSpeculation:
         """Let the drafter read the prompt while the target does, where drafters are being asked."""
         if not active.acceptance:  # it may come back after it was preempted
             active.acceptance = {source: Acceptance(everybody) for source, everybody in self._everybody.items()}
-        limit = draft_limit(self._settings, active) if self.way is not None and self._connected else 0
+        limit = ask_limit(self._settings, active) if self.way is not None and self._connected else 0
         return Order(limit) if limit else None
 
     def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
@@ -195,7 +204,7 @@ class AdaptiveSpeculation:
 
     def _note_look_up(self, active: ActiveRequest) -> None:
         draft = self._drafts.get(active, NOTHING)
-        if draft.source is not DraftSource.DRAFTER and draft_limit(self._settings, active):
+        if draft.source is not DraftSource.DRAFTER and lookup_limit(self._settings, active):
             active.acceptance[DraftSource.LOOKUP].note_proposal(bool(draft.tokens))
             _judge_later(active, DraftSource.LOOKUP, Guess(len(active.sequence), draft.tokens))
 

@@ -6,7 +6,7 @@ from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.realised import Realised
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.knowledge import Knowledge
-from cluster.scheduler.speculation.policy import Asks, Order, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Order, ask_limit, draft_limit, lookup_limit
 from cluster.scheduler.speculation.probing import Probing
 from cluster.scheduler.speculation.ways import AskValue, Prospect, ask_value
 from workers.contract.draft import DraftSource
@@ -51,9 +51,9 @@ class Asking:
 
     def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
         """Return what to ask for about those that ``stepped``, of all that are ``running``."""
-        willing = {active: limit for active in stepped if (limit := draft_limit(self._settings, active))}
+        willing = {active: limit for active in stepped if (limit := ask_limit(self._settings, active))}
         if not willing:
-            self._pays = self._pays and any(draft_limit(self._settings, active) for active in running)
+            self._pays = self._pays and any(ask_limit(self._settings, active) for active in running)
             return {}
         self._probing.step()
         self._weigh(willing, running, now)
@@ -90,12 +90,9 @@ class Asking:
         if self._weighed_steps_ago < WEIGHED_EVERY and self._lengths.keys() >= willing.keys():
             return
         self._weighed_steps_ago = 0
-        able = {active: limit for active in running if (limit := draft_limit(self._settings, active))}
-        drafters = [_prospect(active, DraftSource.DRAFTER, limit) for active, limit in able.items()]
-        lookups = [
-            _prospect(active, DraftSource.LOOKUP, limit if self._settings.lookup else 0)
-            for active, limit in able.items()
-        ]
+        able = [active for active in running if draft_limit(self._settings, active)]
+        drafters = [_prospect(active, DraftSource.DRAFTER, ask_limit(self._settings, active)) for active in able]
+        lookups = [_prospect(active, DraftSource.LOOKUP, lookup_limit(self._settings, active)) for active in able]
         context = sum(len(active.sequence) for active in running)
         shares = {way: self._realised.share(way) for way in self._ways}
         leaning = {w: self._realised.curiosity(w) * (FAVOUR if w is self.way else 1.0) for w in self._ways}

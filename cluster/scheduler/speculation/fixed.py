@@ -10,7 +10,7 @@ from collections.abc import Sequence as Seq
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
-from cluster.scheduler.speculation.policy import Asks, Draft, Order, draft_at_hand, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Draft, Order, ask_limit, draft_at_hand, draft_limit
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock
 from workers.contract.step import StepPlan
@@ -38,7 +38,7 @@ class FixedSpeculation:
 
     def admitted(self, active: ActiveRequest) -> Order | None:
         """See Speculation."""
-        length = draft_limit(self._settings, active)
+        length = ask_limit(self._settings, active)
         return Order(length) if length else None
 
     def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:

@@ -82,12 +82,15 @@ NOTHING = Draft()
 
 
 def draft_at_hand(settings: SchedulerSettings, active: ActiveRequest, limit: int) -> Draft:
-    """Return the best draft of at most ``limit`` tokens: a drafter's block, else the target's own n-gram guess."""
+    """Return the best draft of at most ``limit`` tokens: a drafter's block, else the target's own n-gram guess.
+
+    A grammar cuts either at the first token that it does not allow.
+    """
     if limit <= 0:
         return NOTHING
-    if tokens := active.drafted():
-        return Draft(tokens[:limit], DraftSource.DRAFTER)
-    if settings.lookup and (guess := active.looked_up(limit)):
+    if ask_limit(settings, active) and (tokens := active.legal(active.drafted()[:limit])):
+        return Draft(tokens, DraftSource.DRAFTER)
+    if lookup_limit(settings, active) and (guess := active.legal(active.looked_up(limit))):
         return Draft(guess, DraftSource.LOOKUP)
     return NOTHING
 
@@ -98,3 +101,14 @@ def draft_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:
     if active.request.max_draft_tokens is not None:
         limit = min(limit, active.request.max_draft_tokens)
     return max(limit, 0)
+
+
+def ask_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:
+    """Return the longest draft that a drafter can be asked for; 0 where the request wants none of drafters."""
+    return 0 if active.request.draft_from is DraftSource.LOOKUP else draft_limit(settings, active)
+
+
+def lookup_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:
+    """Return the longest n-gram guess that the request can use next; 0 where it wants none."""
+    wanted = settings.lookup and active.request.draft_from is not DraftSource.DRAFTER
+    return draft_limit(settings, active) if wanted else 0

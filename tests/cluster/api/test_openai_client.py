@@ -5,22 +5,12 @@ import pytest
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from tests.cluster.api.conformance import strict
 from tests.support.scripted_engine import scripted_token
 from workers.contract.prefix_hash import extend
 
 TEXT = "Grüße, 世界! 🚀 and more."
 HELLO = [{"role": "user", "content": "hello"}]
-
-
-def strict(model, answer):
-    """Validate as OpenAI's types define it, without unknown fields, and return the answer."""
-    body = answer.model_dump()
-    if model is Completion:
-        # OpenAI sends null in every chunk but the last, which its own type does not allow.
-        for choice in body["choices"]:
-            choice["finish_reason"] = choice["finish_reason"] or "stop"
-    assert not (model.model_validate(body, strict=True).model_extra or {})
-    return answer
 
 
 async def test_completion(api):

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from cluster.bench.load.report import Report
 from cluster.cli import app
-from cluster.commands.bench import redacted
+from cluster.commands.output import redacted
 from tests.cluster.bench.load.conftest import foreign_endpoint
 from tests.support.tiny_models import make_tiny
 

@@ -304,3 +304,33 @@ def toy_block(rng: random.Random, seq_id: int, tokens: list[int]) -> DraftBlock 
         outcome = Outcome(len(tokens) + len(verdict), digest, tuple(continuation))
         return DraftBlock(seq_id, (outcome,), ahead_of=len(tokens))
     return DraftBlock(seq_id, (Outcome(base, digest, tuple(continuation)),))
+
+
+@pytest.mark.parametrize("policy", ["fixed", "adaptive"])
+def test_a_request_may_want_the_drafts_of_some_only(policy):
+    """The text repeats itself, so that look-ups have something to say; a drafter's block is always at hand."""
+    verified = {}
+    for wanted in (None, DraftSource.DRAFTER, DraftSource.LOOKUP):
+        rig = Rig(policy=policy, lookup=True, draft_length=2, draft_wait_ms=0, way=Way.IN_TURN)
+        rig.planner.observe(DraftersConnected(1))
+        rig.add(request("r", [1, 2, 3, 1, 2, 3, 1, 2], n=24, draft_from=wanted))
+        opened, sources = 0, set()
+        while "r" not in rig.finished:
+            active = rig.planner._by_request["r"].sequence
+            text = list(active.tokens)
+            guess = Outcome(len(text), prefix_hash(text), (7, 7))
+            if len(text) % 3 == 0:
+                rig.draft([DraftBlock(active.seq_id, (guess,))])
+            plan = rig.step()
+            opened += sum(isinstance(op, OpenDraft) for op in rig.planner.take_draft_ops())
+            sources |= {row.draft_source for row in plan.rows} if isinstance(plan, StepPlan) else set()
+        assert rig.text["r"] == plain_text([1, 2, 3, 1, 2, 3, 1, 2], SamplingParams(seed=0), 24)
+        verified[wanted] = (opened > 0, sources - {DraftSource.NONE})
+    assert not verified[DraftSource.LOOKUP][0], "nobody is asked for what may not be used"
+    assert verified[DraftSource.DRAFTER][0]
+    assert DraftSource.DRAFTER not in verified[DraftSource.LOOKUP][1]
+    assert DraftSource.LOOKUP not in verified[DraftSource.DRAFTER][1]
+    if policy == "fixed":
+        assert verified[DraftSource.DRAFTER][1] == {DraftSource.DRAFTER}
+        assert verified[DraftSource.LOOKUP][1] == {DraftSource.LOOKUP}
+        assert verified[None][1] == {DraftSource.DRAFTER, DraftSource.LOOKUP}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from workers.contract.draft import (
     UnknownSequence,
 )
 from workers.contract.errors import ProtocolError
+from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc import drafting_messages as wire
@@ -129,6 +132,38 @@ def test_a_bad_response_is_refused_by_field(message, field):
     with pytest.raises(ProtocolError) as refused:
         wire.read_response(message, LIMITS)
     assert str(refused.value).startswith(f"{field}:")
+
+
+SPEC = FeatureSpec((1, 2), 3, window=8)
+
+
+def test_states_survive_the_wire():
+    rows = bytes(range(2 * SPEC.row_bytes))
+    sent = [
+        OpenDraft(1, [1, 2, 3], SamplingParams(), 3, features=rows),
+        CommitDraft(2, 3, [1, 2], 3, features=rows),
+    ]
+    data = wire.request_message(sent).SerializeToString()
+    assert wire.read_request(pb.DraftRequest.FromString(data), replace(LIMITS, features=SPEC)) == sent
+
+
+@pytest.mark.parametrize(
+    ("size", "spec", "why"),
+    [
+        (SPEC.row_bytes, None, "asked for none"),
+        (SPEC.row_bytes + 2, SPEC, "no whole rows of 12"),
+        (3 * SPEC.row_bytes, SPEC, "at most one per token"),
+    ],
+)
+def test_states_that_fit_no_tokens_are_refused(size, spec, why):
+    limits = replace(LIMITS, features=spec)
+    for op in (
+        OpenDraft(1, [1, 2], SamplingParams(), 3, features=bytes(size)),
+        CommitDraft(2, 3, [1, 2], 3, features=bytes(size)),
+    ):
+        with pytest.raises(ProtocolError, match=why) as refused:
+            wire.read_request(wire.request_message([op]), limits)
+        assert "[0].features" in str(refused.value)
 
 
 @pytest.mark.parametrize(("said", "held"), [(0, 2**20), (2048, 2048), (2**31, 2**20)])

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from workers.contract.draft import DraftSource
 from workers.contract.errors import InvalidParameterError, OverloadedError, ProtocolError, UnavailableError
+from workers.contract.logprobs import MAX_LOGPROBS, TokenLogprobs
+from workers.contract.processing import Grammar, GrammarKind, ProcessorParams
 from workers.contract.request import MAX_PRIORITY, FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.generation_messages import (
@@ -41,6 +43,28 @@ REQUESTS = st.builds(
     max_draft_tokens=st.none() | st.integers(0, 16),
     tenant=st.text(max_size=10),
     priority=st.integers(-MAX_PRIORITY, MAX_PRIORITY),
+    processors=st.builds(
+        ProcessorParams,
+        logit_bias=st.dictionaries(st.integers(0, VOCAB - 1), st.floats(-100, 100), max_size=3),
+        allowed_token_ids=st.frozensets(st.integers(0, VOCAB - 1), max_size=3),
+        repetition_penalty=st.floats(0, 10, exclude_min=True),
+        presence_penalty=st.floats(-2, 2),
+        frequency_penalty=st.floats(-2, 2),
+        min_tokens=st.integers(0, 1000),
+    ),
+    grammar=st.none() | st.builds(Grammar, st.sampled_from(GrammarKind), st.text(max_size=10)),
+    draft_from=st.sampled_from([None, DraftSource.DRAFTER, DraftSource.LOOKUP]),
+    num_logprobs=st.none() | st.integers(0, MAX_LOGPROBS),
+    num_prompt_logprobs=st.none() | st.integers(0, MAX_LOGPROBS),
+)
+LOGPROBS = st.builds(
+    TokenLogprobs,
+    st.integers(0, VOCAB - 1),
+    st.floats(max_value=0, width=32, allow_nan=False),
+    st.integers(1, VOCAB),
+    st.lists(st.tuples(st.integers(0, VOCAB - 1), st.floats(max_value=0, width=32, allow_nan=False)), max_size=3).map(
+        tuple
+    ),
 )
 
 
@@ -63,6 +87,38 @@ def test_progress_survives_the_wire(tokens, finish, offset, drafts):
     assert tokens_from_proto(pb.Tokens.FromString(wire), VOCAB) == progress
 
 
+@given(st.lists(LOGPROBS, max_size=3), st.lists(LOGPROBS, max_size=3))
+def test_logprobs_survive_the_wire(logprobs, prompt_logprobs):
+    tokens = [item.token for item in logprobs]
+    sources = (DraftSource.NONE,) * len(tokens)
+    progress = Progress("r", 0, tokens, sources, logprobs=tuple(logprobs), prompt_logprobs=tuple(prompt_logprobs))
+    wire = tokens_to_proto(progress).SerializeToString()
+    assert tokens_from_proto(pb.Tokens.FromString(wire), VOCAB) == progress
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"token": VOCAB}, "logprobs"),
+        ({"token": 1, "logprob": 0.5}, "above 0"),
+        ({"token": 1, "logprob": math.nan}, "not a number"),
+        ({"token": 1, "top_tokens": [1]}, "top_logprobs"),
+        ({"token": 1, "top_tokens": [1] * 21, "top_logprobs": [-1.0] * 21}, "top_tokens"),
+        ({"token": 1, "top_tokens": [VOCAB], "top_logprobs": [-1.0]}, "logprobs"),
+    ],
+)
+def test_logprobs_that_make_no_sense_are_refused(fields, why):
+    message = pb.Tokens(request_id="r", tokens=[1], sources=b"\0", logprobs=[pb.TokenLogprobs(**fields)])
+    with pytest.raises(ProtocolError, match=why):
+        tokens_from_proto(message, VOCAB)
+
+
+def test_logprobs_must_be_one_for_each_token():
+    message = pb.Tokens(request_id="r", tokens=[1, 2], sources=b"\0\0", logprobs=[pb.TokenLogprobs(token=1)])
+    with pytest.raises(ProtocolError, match="logprobs"):
+        tokens_from_proto(message, VOCAB)
+
+
 def good_submit(**fields) -> pb.Submit:
     message = submit_to_proto(GenerationRequest("r", [1], SamplingParams(), Stopping(4)))
     message.MergeFrom(pb.Submit(**fields))
@@ -78,6 +134,19 @@ def good_submit(**fields) -> pb.Submit:
         ({"stop_token_ids": [1] * 5000}, "stop_token_ids"),
         ({"salt": "s" * 300}, "salt"),
         ({"max_draft_tokens": 17}, "max_draft_tokens"),
+        ({"processors": {"logit_bias": {VOCAB: 1.0}, "repetition_penalty": 1.0}}, "logit_bias"),
+        ({"processors": {"logit_bias": {1: math.inf}, "repetition_penalty": 1.0}}, "logit_bias"),
+        ({"processors": {"logit_bias": {1: 101.0}, "repetition_penalty": 1.0}}, "logit_bias"),
+        ({"processors": {"allowed_token_ids": [VOCAB], "repetition_penalty": 1.0}}, "allowed_token_ids"),
+        ({"processors": {"allowed_token_ids": [1] * 9, "repetition_penalty": math.nan}}, "repetition_penalty"),
+        ({"processors": {"min_tokens": 3}}, "repetition_penalty"),
+        ({"processors": {"repetition_penalty": 1.0, "presence_penalty": 2.1}}, "presence_penalty"),
+        ({"processors": {"repetition_penalty": 1.0, "frequency_penalty": -3}}, "frequency_penalty"),
+        ({"grammar": {"kind": 0, "source": "{}"}}, "response_format"),
+        ({"grammar": {"kind": 1, "source": "x" * 70_000}}, "response_format"),
+        ({"num_logprobs": 21}, "num_logprobs"),
+        ({"draft_from": 9}, "draft_from"),
+        ({"num_prompt_logprobs": 21}, "num_prompt_logprobs"),
         ({"tenant": "t" * 300}, "tenant"),
         ({"priority": MAX_PRIORITY + 1}, "priority"),
         ({"priority": -(2**31)}, "priority"),

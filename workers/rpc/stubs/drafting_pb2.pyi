@@ -109,6 +109,7 @@ class Hello(_message.Message):
     TOKENIZER_FINGERPRINT_FIELD_NUMBER: _builtins.int
     MAX_MODEL_LEN_FIELD_NUMBER: _builtins.int
     NUMERICS_CLASS_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     incarnation: _builtins.int
     """Random per start of the process: tells a restarted peer from the one before."""
@@ -118,6 +119,10 @@ class Hello(_message.Message):
     """Hash of the vocabulary, token by id; empty for a drafter that works with any."""
     max_model_len: _builtins.int
     numerics_class: _builtins.str
+    @_builtins.property
+    def features(self) -> Global___FeatureSpec:
+        """Only in a Welcome: what the drafter wants to see of the target's hidden states; absent: nothing."""
+
     def __init__(
         self,
         *,
@@ -128,14 +133,47 @@ class Hello(_message.Message):
         tokenizer_fingerprint: _builtins.str = ...,
         max_model_len: _builtins.int = ...,
         numerics_class: _builtins.str = ...,
+        features: Global___FeatureSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["incarnation", b"incarnation", "max_model_len", b"max_model_len", "model", b"model", "numerics_class", b"numerics_class", "protocol_version", b"protocol_version", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocab_size", b"vocab_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "incarnation", b"incarnation", "max_model_len", b"max_model_len", "model", b"model", "numerics_class", b"numerics_class", "protocol_version", b"protocol_version", "tokenizer_fingerprint", b"tokenizer_fingerprint", "vocab_size", b"vocab_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Hello: _TypeAlias = Hello  # noqa: Y015
+
+@_typing.final
+class FeatureSpec(_message.Message):
+    """Hidden states of the target, for drafters that condition on them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LAYERS_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    size: _builtins.int
+    """Values per layer: the target's hidden size."""
+    window: _builtins.int
+    """How many of the latest positions are of use."""
+    @_builtins.property
+    def layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """n stands for the output of decoder layer n - 1, before any final norm; ascending."""
+
+    def __init__(
+        self,
+        *,
+        layers: _abc.Iterable[_builtins.int] | None = ...,
+        size: _builtins.int = ...,
+        window: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["layers", b"layers", "size", b"size", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureSpec: _TypeAlias = FeatureSpec  # noqa: Y015
 
 @_typing.final
 class SamplingParams(_message.Message):
@@ -178,10 +216,15 @@ class OpenSequence(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
     SALT_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     AHEAD_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
     draft_length: _builtins.int
     salt: _builtins.str
+    features: _builtins.bytes
+    """For each of the last tokens, as far back as they are known, the states at the position before it, from which
+    the target chose it: len(layers) * size values of bfloat16, little-endian, the last token's row last.
+    """
     ahead: _builtins.int
     """Run-ahead budget: once the block is sent, prepare for so many verdicts about it, and push what comes of it."""
     @_builtins.property
@@ -196,11 +239,12 @@ class OpenSequence(_message.Message):
         sampling: Global___SamplingParams | None = ...,
         draft_length: _builtins.int = ...,
         salt: _builtins.str = ...,
+        features: _builtins.bytes = ...,
         ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "draft_length", b"draft_length", "salt", b"salt", "sampling", b"sampling", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "draft_length", b"draft_length", "features", b"features", "salt", b"salt", "sampling", b"sampling", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -216,10 +260,13 @@ class CommitTokens(_message.Message):
     BASE_LEN_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     DRAFT_LENGTH_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
     AHEAD_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
     base_len: _builtins.int
     draft_length: _builtins.int
+    features: _builtins.bytes
+    """As in OpenSequence, of these tokens."""
     ahead: _builtins.int
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
@@ -230,11 +277,12 @@ class CommitTokens(_message.Message):
         base_len: _builtins.int = ...,
         tokens: _abc.Iterable[_builtins.int] | None = ...,
         draft_length: _builtins.int = ...,
+        features: _builtins.bytes = ...,
         ahead: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base_len", b"base_len", "draft_length", b"draft_length", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "base_len", b"base_len", "draft_length", b"draft_length", "features", b"features", "seq_id", b"seq_id", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

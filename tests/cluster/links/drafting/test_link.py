@@ -1,6 +1,7 @@
 """One link against drafters that are there, absent, incompatible or lying."""
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -10,6 +11,8 @@ from cluster.links.drafting import stream as stream_module
 from cluster.links.drafting.link import DrafterLink
 from cluster.links.drafting.stream import Cause
 from workers.contract.draft import CommitDraft, DraftBlock, OpenDraft, Outcome
+from workers.contract.errors import ProtocolError
+from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
@@ -85,9 +88,9 @@ async def serve():
 async def link_to():
     links = []
 
-    def make(address):
+    def make(address, features=None):
         events = Events()
-        links.append(DrafterLink(address, TARGET, 77, events))
+        links.append(DrafterLink(address, TARGET, 77, events, features=features))
         links[-1].start()
         return links[-1], events
 
@@ -254,3 +257,65 @@ async def test_a_listener_that_raises_costs_the_stream_not_the_link(serve, link_
     await events.next("up")
     assert await events.next("down") == Cause.LOST
     await events.next("up")
+
+
+SPEC = FeatureSpec((1, 2), 3, window=8)
+CONDITIONED = ModelIdentity("conditioned", 100, "fingerprint", features=SPEC)
+
+
+class Features:
+    """States that say which token of which sequence they belong to."""
+
+    def __init__(self):
+        self.users = 0
+
+    def acquire(self, spec):
+        if spec != SPEC:
+            raise ProtocolError("hello.features: others want other states")
+        self.users += 1
+
+    def release(self):
+        self.users -= 1
+
+    def of_tokens(self, seq_id, start, end):
+        return b"".join(bytes([seq_id, position] * 6) for position in range(max(start, 1), end))
+
+
+async def test_a_drafter_that_wants_states_gets_them_with_its_tokens(serve, link_to):
+    service, features = ScriptedService(welcome(identity=CONDITIONED)), Features()
+    link, events = link_to(await serve(service), features)
+    await events.next("up")
+    assert features.users == 1
+    link.send(OPEN)
+    first = await asyncio.wait_for(service.received.get(), 10)
+    assert first.opens[0].features == features.of_tokens(1, 1, 4)
+    link.send(CommitDraft(1, 4, (3,), 3))
+    link.send(CommitDraft(1, 5, (4, 5), 3))
+    tokens, rows = [], b""
+    while len(tokens) < 3:
+        commit = (await asyncio.wait_for(service.received.get(), 10)).commits[0]
+        tokens += commit.tokens
+        rows += commit.features
+    assert (tokens, rows) == ([3, 4, 5], features.of_tokens(1, 4, 7))
+    await link.stop()
+    assert features.users == 0
+
+
+async def test_a_message_holds_no_more_states_than_it_may(serve, link_to, monkeypatch):
+    monkeypatch.setattr(stream_module, "MAX_FEATURE_BYTES", 2 * SPEC.row_bytes)
+    service, features = ScriptedService(welcome(identity=CONDITIONED)), Features()
+    link, events = link_to(await serve(service), features)
+    await events.next("up")
+    link.send(OPEN)
+    link.send(OpenDraft(2, (1, 2), SamplingParams(), 3))
+    first = await asyncio.wait_for(service.received.get(), 10)
+    assert [(o.seq_id, len(o.tokens), o.features) for o in first.opens] == [(1, 4, features.of_tokens(1, 2, 4))]
+    second = await asyncio.wait_for(service.received.get(), 10)
+    assert [(o.seq_id, o.features) for o in second.opens] == [(2, features.of_tokens(2, 0, 2))]
+
+
+@pytest.mark.parametrize("features", [None, Features()])
+async def test_a_drafter_whose_wish_cannot_be_met_is_refused(serve, link_to, features):
+    identity = replace(CONDITIONED, features=replace(SPEC, size=4))
+    _, events = link_to(await serve(ScriptedService(welcome(identity=identity))), features)
+    assert await events.next("down") == Cause.INCOMPATIBLE

@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from cluster.links.generation.server import SERVICE, GenerationServer
 from tests.support.scripted_engine import ScriptedEngine
 from workers.contract.identity import ModelIdentity
+from workers.contract.processing import Grammar, GrammarKind
 from workers.contract.request import GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.channel import open_channel
@@ -18,6 +19,7 @@ from workers.rpc.hello import hello_message
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
+GRAMMAR = Grammar(GrammarKind.REGEX, "a+")
 HELLO = pb.GenerateRequest(hello=hello_message(ModelIdentity("", 0, ""), 5))
 
 
@@ -93,6 +95,42 @@ async def test_one_message_carries_a_step_of_all_requests(engine):
         while not (message := await call.read()).tokens:
             pass
         assert {item.request_id for item in message.tokens} == {f"r{i}" for i in range(10)}
+
+
+async def test_a_grammar_is_compiled_beside_the_stream(engine):
+    engine.compile_s = 0.3
+    async with serving(engine) as (_, channel), stream(channel) as call:
+        await call.write(submit(request("slow", grammar=GRAMMAR), request("quick")))
+        accepted = []
+        while len(accepted) < 2:
+            accepted += [item.request_id for item in (await call.read()).accepted]
+        assert accepted == ["quick", "slow"]
+        assert engine.submitted[-1].grammar == GRAMMAR
+
+
+async def test_a_grammar_that_cannot_be_compiled_is_rejected_as_invalid(engine):
+    async with serving(engine) as (server, channel), stream(channel) as call:
+        await call.write(submit(request("bad", grammar=Grammar(GrammarKind.LARK, "uncompilable"))))
+        while not (message := await call.read()).rejected:
+            pass
+        assert message.rejected[0].reason == pb.Rejected.REASON_INVALID
+        assert message.rejected[0].param == "response_format"
+        assert server.in_flight == 0
+        await call.write(submit(request("good")))
+        await tokens_until_finish(call)
+
+
+async def test_a_request_cancelled_while_its_grammar_is_compiled_never_reaches_the_engine(engine):
+    engine.compile_s = 0.2
+    async with serving(engine) as (server, channel), stream(channel) as call:
+        await call.write(submit(request("slow", grammar=GRAMMAR)))
+        await eventually(lambda: server.in_flight == 1)
+        await call.write(pb.GenerateRequest(cancels=["slow"]))
+        await eventually(lambda: server.in_flight == 0)
+        await eventually(lambda: engine.prepared)
+        await call.write(submit(request("next")))
+        await tokens_until_finish(call)
+        assert [item.request_id.split(":")[-1] for item in engine.submitted] == ["next"]
 
 
 async def test_rejections_do_not_end_the_stream(engine):

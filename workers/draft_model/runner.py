@@ -1,0 +1,102 @@
+"""Runs a draft model over ragged steps, with paged keys and values."""
+
+import torch
+from torch import Tensor
+
+from workers.attention.backend import AttentionBackend, LayerSpec
+from workers.attention.gather import GatherAttention
+from workers.contract.features import FeatureSpec
+from workers.contract.identity import ModelIdentity
+from workers.contract.step import StepPlan
+from workers.draft_model.model import DraftModel
+from workers.input_batch import InputBatch, pack
+from workers.kv.cache import PagedKVCache
+from workers.kv.sizing import count_blocks
+from workers.packed_linears import pack_linears
+from workers.sampling.batch import SamplingBatch
+from workers.sampling.coupled import rank_tokens
+from workers.settings import RunnerSettings
+
+
+class DraftModelRunner:
+    """A loaded draft model with its KV cache; one thread at a time may use it.
+
+    As it is it runs models without features, as `workers.drafting.model_drafter` wants them run.
+    """
+
+    def __init__(self, model: DraftModel, name: str, settings: RunnerSettings) -> None:
+        """Take over a model in evaluation mode on its device.
+
+        Raises:
+            ConfigurationError: there is no memory for a single KV block.
+        """
+        config = model.config
+        self._model = model
+        self._device = model.draft_ids.device
+        self._layers = tuple(
+            LayerSpec(
+                index,
+                config.num_heads,
+                config.num_kv_heads,
+                config.head_dim,
+                config.head_dim,
+                config.head_dim**-0.5,
+                window=config.window if config.feature_layers else None,
+            )
+            for index in range(config.num_layers)
+        )
+        dtype = model.head.weight.dtype
+        pack_linears(model)
+        self.block_size = settings.block_size
+        self.max_model_len = config.max_position_embeddings
+        self.num_blocks = count_blocks(settings, self._layers, self.max_model_len, dtype, self._device)
+        self._cache = PagedKVCache(self._layers, self.num_blocks, self.block_size, dtype, self._device)
+        self._attention: AttentionBackend = GatherAttention(self._cache, self.max_model_len)
+        features = FeatureSpec(config.feature_layers, config.feature_size, config.window)
+        self.identity = ModelIdentity(
+            name=name,
+            vocab_size=config.vocab_size,
+            tokenizer_fingerprint=config.tokenizer_fingerprint,
+            max_model_len=self.max_model_len,
+            features=features if config.feature_layers else None,
+        )
+
+    def copy_block(self, source: int, destination: int) -> None:
+        """Copy one block of keys and values."""
+        self._cache.copy_block(source, destination)
+
+    @torch.inference_mode()
+    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
+        """Run one step; return per row and sampled position the model's choice and its next best, ``count`` in all."""
+        batch = self._pack(plan)
+        own = self._forward(batch, None)
+        ranked = iter(self._ranked(own, batch.sampling_batch(self._device), count))
+        return [[next(ranked) for _ in range(row.num_samples)] for row in plan.rows]
+
+    def _pack(self, plan: StepPlan) -> InputBatch:
+        return pack(plan, self.block_size, self._cache.trash_block)
+
+    def _forward(self, batch: InputBatch, states: Tensor | None) -> Tensor:
+        """Return the model's own states after the sampled positions, ``[N, hidden]``."""
+        self._attention.plan(batch)
+        inputs = batch.tensors(self._device)
+        before = None if states is None else states[None]
+        out: Tensor = self._model(inputs.input_ids, before, inputs.positions, self._attend)
+        return out[0, inputs.logits_indices]
+
+    def _ranked(self, own: Tensor, sampling: SamplingBatch, count: int) -> list[list[int]]:
+        """Rank by the target's ids: those that the model cannot propose are never chosen."""
+        if not len(own):
+            return []
+        logits = self._model.head(self._model.norm(own))
+        ids = self._model.draft_ids
+        if bool(sampling.greedy.all()):
+            best: list[list[int]] = ids[logits.topk(min(count, logits.shape[1]), dim=-1).indices].tolist()
+            return best
+        whole = logits.new_full((len(logits), self._model.config.vocab_size), -torch.inf)
+        whole[:, ids] = logits
+        return rank_tokens(whole, sampling, count)
+
+    def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+        return self._attention.forward(self._layers[layer], q, k, v, None)

@@ -1,0 +1,83 @@
+"""Compiles grammars for one tokenizer, with llguidance, and remembers the ones that are used again."""
+
+import json
+import threading
+from collections import OrderedDict
+
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from workers.contract.errors import InvalidParameterError
+from workers.contract.processing import Grammar, GrammarKind
+from workers.grammar.matcher import LlguidanceMatcher
+from workers.tokenizer import Tokenizer
+
+REMEMBERED = 128
+"""Compiled grammars that are kept; a copy for a further request costs microseconds."""
+LIMITS = LLParserLimits(
+    initial_lexer_fuel=500_000,
+    step_lexer_fuel=100_000,
+    max_lexer_states=50_000,
+    max_grammar_size=100_000,
+    verbose_errors=False,
+)
+"""A half to a fifth of llguidance's own limits: grammars come from clients, and masks are made in the step loop."""
+_MAX_MESSAGE = 500
+
+
+class GrammarCompiler:
+    """Makes matchers. Callable from any thread; compiling takes from under a millisecond to tens of them."""
+
+    def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
+        """Compile for the ids of a tokenizer, of which the model's head has ``vocab_size``."""
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._lock = threading.Lock()
+        self._read: LLTokenizer | None = None
+        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+
+    def compile(self, grammar: Grammar) -> LlguidanceMatcher:
+        """Return a matcher at the grammar's beginning.
+
+        Raises:
+            InvalidParameterError: the grammar cannot be compiled, or the tokenizer cannot be constrained.
+        """
+        with self._lock:
+            pristine = self._compiled.get(grammar)
+            if pristine is None:
+                pristine = self._compile(grammar)
+                self._compiled[grammar] = pristine
+                if len(self._compiled) > REMEMBERED:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(grammar)
+            return LlguidanceMatcher(pristine.deep_copy(), self._tokenizer.eos_token_ids)
+
+    def _compile(self, grammar: Grammar) -> LLMatcher:
+        if self._read is None:
+            self._read = LLTokenizer(
+                self._tokenizer.definition(), self._vocab_size, sorted(self._tokenizer.eos_token_ids)
+            )
+        try:
+            matcher = LLMatcher(self._read, _source(grammar), log_level=0, limits=LIMITS)
+        except (ValueError, RecursionError) as error:
+            raise _refused(grammar, str(error)) from error
+        if matcher.is_error():
+            raise _refused(grammar, matcher.get_error())
+        return matcher
+
+
+def _source(grammar: Grammar) -> str:
+    if grammar.kind is GrammarKind.JSON_SCHEMA:
+        json.loads(grammar.source)  # llguidance would say less about what is wrong
+        # One way to space, that of Python's json.dumps: a model that may indent without end often does.
+        return LLMatcher.grammar_from_json_schema(
+            grammar.source, defaults={"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+        )
+    if grammar.kind is GrammarKind.REGEX:
+        return LLMatcher.grammar_from_regex(grammar.source)
+    return LLMatcher.grammar_from_lark(grammar.source)
+
+
+def _refused(grammar: Grammar, reason: str) -> InvalidParameterError:
+    return InvalidParameterError(
+        "response_format", f"the {grammar.kind.value} cannot be compiled: {reason.strip()[:_MAX_MESSAGE]}"
+    )
