@@ -13,16 +13,26 @@ MAX_PROMPT_LOGPROBS = 2**20
 class Admission:
     """Counts the requests inside and checks those that want in; callable from any thread."""
 
-    def __init__(self, max_requests: int, max_model_len: int, vocab_size: int, per_tenant: int | None = None) -> None:
+    def __init__(
+        self,
+        max_requests: int,
+        max_model_len: int,
+        vocab_size: int,
+        per_tenant: int | None = None,
+        max_prompt_tokens: int | None = None,
+    ) -> None:
         """Admit at most ``max_requests`` at once, each of at most ``max_model_len`` tokens, answer included.
 
-        ``per_tenant`` bounds those of each tenant, so that others find room beside one that floods.
+        ``per_tenant`` bounds those of each tenant, so that others find room beside one that floods, and
+        ``max_prompt_tokens`` the prompts of all that are inside; one that is alone is always let in.
         """
         self._max_requests = max_requests
         self._max_model_len = max_model_len
         self._vocab_size = vocab_size
         self._per_tenant = max_requests if per_tenant is None else per_tenant
-        self._inside: dict[str, str] = {}  # request id to tenant
+        self._max_prompt_tokens = max_prompt_tokens
+        self._inside: dict[str, tuple[str, int]] = {}  # request id to tenant and length of the prompt
+        self._prompt_tokens = 0
         self._tenants: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -36,15 +46,22 @@ class Admission:
                 raise OverloadedError(f"{len(self._inside)} requests are in progress, the most this target takes")
             if self._tenants[request.tenant] >= self._per_tenant:
                 raise OverloadedError(f"the tenant has {self._per_tenant} requests in progress, the most it may have")
-            self._inside[request.request_id] = request.tenant
+            prompt = len(request.prompt)
+            most = self._max_prompt_tokens
+            if most is not None and self._inside and self._prompt_tokens + prompt > most:
+                raise OverloadedError(f"prompts of {self._prompt_tokens} tokens are in progress, of {most} at most")
+            self._inside[request.request_id] = (request.tenant, prompt)
+            self._prompt_tokens += prompt
             self._tenants[request.tenant] += 1
 
     def leave(self, request_id: str) -> None:
         """Make room: a request has ended."""
         with self._lock:
-            tenant = self._inside.pop(request_id, None)
-            if tenant is None:
+            left = self._inside.pop(request_id, None)
+            if left is None:
                 return
+            tenant, prompt = left
+            self._prompt_tokens -= prompt
             self._tenants[tenant] -= 1
             if not self._tenants[tenant]:
                 del self._tenants[tenant]  # names come from clients and must not pile up

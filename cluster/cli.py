@@ -16,6 +16,7 @@ import typer
 from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
 from cluster.commands.distill import distill
+from cluster.commands.keys import keys
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.plan import plan
 from cluster.commands.terminal import console, errors_as_sentences
@@ -26,6 +27,7 @@ from cluster.serving import deployed, ray_for, reachable_host, require_free_port
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True)
 app.add_typer(models, name="models", help="Prepare models.")
+app.add_typer(keys, name="keys")
 app.command()(bench)
 app.command()(plan)
 app.command()(distill)
@@ -120,12 +122,15 @@ def _tracing_here(config: ClusterConfig) -> ClusterConfig:
 def _print_usage(config: ClusterConfig) -> None:
     """Print the URL and a command that can be pasted into a shell."""
     url = f"http://{reachable_host(config.http)}:{config.http.port}/v1"
+    closed = config.http.api.api_keys_file is not None
     body = {
-        "model": served_model(config.http),
+        "model": (*config.http.api.served_model_names, config.target.model)[0] if closed else served_model(config.http),
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
         "max_tokens": 64,
     }
-    command = ["curl", f"{url}/chat/completions", "-H", "content-type: application/json", "-d", json.dumps(body)]
+    key = ["-H", "authorization: Bearer YOUR_KEY"] if closed else []
+    header = ["-H", "content-type: application/json"]
+    command = ["curl", f"{url}/chat/completions", *key, *header, "-d", json.dumps(body)]
     console.print(f"\nServing at {url}; Ctrl-C stops. Try:\n\n  {shlex.join(command)}\n", markup=False)
 
 

@@ -36,6 +36,8 @@ ProgressSink = Callable[[list[Progress]], None]
 
 IDLE_BEAT_S = 1.0
 """How often an idle engine shows that it lives."""
+PROMPTS_PER_CACHE = 8
+"""Prompt tokens that may be inside at once, waiting ones included, per position of the KV cache."""
 MAX_FAILED_STEPS = 3
 """Failed steps in a row after which the engine gives up: the model, not a request, is broken."""
 
@@ -81,7 +83,8 @@ class Engine:
         self._compile_grammar = compile_grammar
         self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), limit)
         most, per_tenant = settings.max_running + settings.max_waiting, settings.max_requests_per_tenant
-        self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant)
+        prompts = settings.max_prompt_tokens or PROMPTS_PER_CACHE * runner.num_blocks * runner.block_size
+        self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant, prompts)
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._sinks: dict[str, ProgressSink] = {}
         self._load = self._planner.load()

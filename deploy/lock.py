@@ -10,7 +10,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TORCH = "2.13.0"
-PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_28"
+# llguidance has wheels for glibc 2.31 and newer only.
+PYTHON, PLATFORM = "3.11", "x86_64-manylinux_2_31"
 WITH_TORCH = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
 HEADER = "# Made by deploy/lock.py; {what}\n"
 

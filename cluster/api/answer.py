@@ -21,10 +21,10 @@ from cluster.api.generation import (
 )
 from cluster.api.metrics import metered
 from cluster.api.models import GenerationBody, StreamOptions
-from cluster.api.responses import ChoiceRecord, Reply, ReplyShape, Usage
+from cluster.api.responses import ChoiceRecord, Head, Usage
 from cluster.api.speculation_report import RequestMetrics
 from cluster.api.stop_strings import StopStrings
-from cluster.api.streaming import EventStream, answer_events, unless_gone
+from cluster.api.streaming import AnswerWriter, EventStream, unless_gone
 from cluster.api.text import TextWriter, write_text
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 from workers.contract.processing import Grammar
@@ -47,7 +47,7 @@ class Question:
     limit: MaxTokens
     default_max_tokens: int | None
     """Where the client sets no limit; None: all that fit into the context."""
-    shape: ReplyShape
+    writer: AnswerWriter
     headers: dict[str, str]
     scores: Scores = field(default_factory=Scores)
     grammar: Grammar | None = None
@@ -67,28 +67,30 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     identity = context.model(body.model)
     check_limits(body, context, len(question.prompts))
     seed = resolve_seed(body.seed)
-    requests = _requests(context, question, seed, identity.max_model_len)
+    tenant = getattr(http.state, "tenant", "")
+    requests = _requests(context, question, seed, identity.max_model_len, tenant)
     streams = _streams(context, question, requests, arrived)
     if await unless_gone(http.receive, _accepted(context, streams, question.grammar_param)) is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     per_prompt = body.n or 1
     first_choices = frozenset(range(0, len(requests), per_prompt))
     usage = Usage(sum(map(len, question.prompts)), first_choices, question.answers)
-    shape = question.shape
-    reply = Reply(shape.id_prefix + new_id(), body.model, system_fingerprint(identity), shape)
+    head = Head(new_id(), body.model, system_fingerprint(identity))
     metrics = RequestMetrics(arrived) if len(requests) == 1 and context.settings.report_metrics else None
     headers = {SEED_HEADER: str(seed), **question.headers}
     if body.stream:
         options = body.stream_options or StreamOptions()
-        events = answer_events(reply, streams, usage, options, context.settings.sse_keepalive_s, metrics)
+        events = question.writer.events(head, streams, usage, options, context.settings.sse_keepalive_s, metrics)
         return EventStream(events, headers)
-    whole = await unless_gone(http.receive, _whole(reply, streams, usage, metrics))
+    whole = await unless_gone(http.receive, _whole(head, question.writer, streams, usage, metrics))
     if whole is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     return Response(whole, media_type="application/json", headers=headers)
 
 
-def _requests(context: ApiContext, question: Question, seed: int, max_model_len: int) -> list[GenerationRequest]:
+def _requests(
+    context: ApiContext, question: Question, seed: int, max_model_len: int, tenant: str
+) -> list[GenerationRequest]:
     params = sampling_params(question.body, seed)
     requests: list[GenerationRequest] = []
     for prompt in question.prompts:
@@ -96,7 +98,7 @@ def _requests(context: ApiContext, question: Question, seed: int, max_model_len:
             question.limit, question.default_max_tokens, prompt, question.prompt_param, max_model_len
         )
         requests += choice_requests(
-            question.body, context, prompt, params, max_tokens, question.grammar, question.scores
+            question.body, context, prompt, params, max_tokens, question.grammar, question.scores, tenant
         )
     return requests
 
@@ -115,7 +117,7 @@ def _streams(
             show_stop=body.include_stop_str_in_output or False,
         )
         deltas = write_text(context.router.generate(request), writer)
-        streams.append(metered(deltas, context.metrics, arrived))
+        streams.append(metered(deltas, context.metrics, arrived, len(request.prompt)))
     return ChoiceStreams(streams)
 
 
@@ -133,7 +135,9 @@ async def _accepted(context: ApiContext, streams: ChoiceStreams, grammar_param: 
 _REASONS: dict[type[Exception], str] = {InvalidParameterError: "invalid", OverloadedError: "overloaded"}
 
 
-async def _whole(reply: Reply, streams: ChoiceStreams, usage: Usage, metrics: RequestMetrics | None) -> bytes:
+async def _whole(
+    head: Head, writer: AnswerWriter, streams: ChoiceStreams, usage: Usage, metrics: RequestMetrics | None
+) -> bytes:
     records = [ChoiceRecord(index) for index in range(len(streams))]
     async for delta in streams.deltas():
         if delta is None:
@@ -142,5 +146,4 @@ async def _whole(reply: Reply, streams: ChoiceStreams, usage: Usage, metrics: Re
         records[delta.index].add(delta)
         if metrics is not None:
             metrics.see(delta)
-    body = reply.whole([reply.shape.whole(record) for record in records], usage)
-    return to_json(body if metrics is None else {**body, "metrics": metrics.body()})
+    return to_json(writer.whole(head, records, usage, metrics))

@@ -5,15 +5,21 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from cluster.api.anthropic.routes import messages_routes
+from cluster.api.authentication import OPEN_PATHS, Authentication
 from cluster.api.body_limit import BodyLimit
 from cluster.api.chat import chat_routes
 from cluster.api.completions import completion_routes
 from cluster.api.context import ApiContext, served_names
 from cluster.api.errors import install_error_handlers
+from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
+from cluster.api.open_responses.routes import responses_routes
+from cluster.api.openapi import describe
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
+from cluster.api.tokenization import tokenization_routes
 from cluster.links.generation.router import Router
 from cluster.metrics.discovery import ScrapeTarget
 from workers.tokenizer import Tokenizer
@@ -34,6 +40,7 @@ def build_app(
     """Return the application; whoever made the router starts and stops it, in the event loop that serves.
 
     ``metrics`` is for who shows them elsewhere too; ``scrape_targets`` returns whom Prometheus may scrape.
+    Raises ConfigurationError where the file with the API keys cannot be read.
     """
     metrics = metrics or make_metrics(gateway, settings)
     context = ApiContext(gateway, tokenizer, settings, metrics, scrape_targets)
@@ -41,7 +48,18 @@ def build_app(
     app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
     install_error_handlers(app, settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    if settings.api_keys_file is not None:
+        open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics", "/metrics/targets"}
+        app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
-    for routes in (chat_routes(context), completion_routes(context), probe_routes(context)):
-        app.include_router(routes)
+    for routes in (
+        chat_routes,
+        completion_routes,
+        responses_routes,
+        messages_routes,
+        tokenization_routes,
+        probe_routes,
+    ):
+        app.include_router(routes(context))
+    describe(app)
     return app

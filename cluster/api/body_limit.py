@@ -1,6 +1,7 @@
 """The door for request bodies: read once, in bounded memory and time, and known to be UTF-8 JSON text."""
 
 import asyncio
+import contextlib
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -66,6 +67,20 @@ class BodyLimit:
                 code="body_too_large",
             )
         return b"".join(parts)
+
+
+async def discard_body(receive: Receive, most: int, within_s: float) -> None:
+    """Read a body that nobody wants and throw it away, within bounds.
+
+    A client that is still sending when the connection closes never sees its answer.
+    """
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            while most > 0:
+                message = await receive()
+                most -= len(message.get("body", b""))
+                if not message.get("more_body", False):
+                    return
 
 
 def _check(headers: Headers, body: bytes) -> None:

@@ -1,7 +1,11 @@
 """POST /v1/chat/completions."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import ValidationError
 
 from cluster.api.answer import Question, answer
 from cluster.api.chat_models import ChatCompletionBody
@@ -10,6 +14,7 @@ from cluster.api.choice_shapes import ChatShape, Wanted
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import MaxTokens, Scores, kept_prompt
+from cluster.api.streaming import ChoicesWriter
 from cluster.api.structured import grammar_of
 from cluster.api.token_logprobs import TokenNames
 from cluster.api.tools.use import tool_use
@@ -26,6 +31,14 @@ def chat_routes(context: ApiContext) -> APIRouter:
         return await answer(context, http, await chat_question(context, body))
 
     return routes
+
+
+def parse_chat(body: dict[str, Any]) -> ChatCompletionBody:
+    """Return a body that another endpoint has translated; a 400 names what chat does not take."""
+    try:
+        return ChatCompletionBody.model_validate(body)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors()) from error
 
 
 async def chat_question(context: ApiContext, body: ChatCompletionBody) -> Question:
@@ -48,14 +61,14 @@ async def chat_question(context: ApiContext, body: ChatCompletionBody) -> Questi
         if grammar is not None:
             raise invalid("tool_choice", f"tool_choice asks for a call and {grammar_param} for something else")
         grammar, grammar_param = tools.grammar, "tools"
-    prompt = kept_prompt(body, await render(context, body, tools.offered))
+    prompt = kept_prompt(body, await render(context, body.messages, body, tools.offered))
     return Question(
         body=body,
         prompts=[prompt],
         prompt_param="messages",
         limit=_limit(body),
         default_max_tokens=None,
-        shape=ChatShape(_wanted(context, body), prompt, tools.names),
+        writer=ChoicesWriter(ChatShape(_wanted(context, body), prompt, tools.names)),
         headers=ignored_header(ignored),
         scores=Scores(_num_logprobs(body), body.prompt_logprobs),
         grammar=grammar,

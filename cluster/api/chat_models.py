@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from cluster.api.base_model import ApiModel
+from cluster.api.base_model import ApiModel, Integer
 from cluster.api.models import MAX_INT, MAX_LIST, GenerationBody
 from cluster.api.tools.models import MAX_TOOLS, Tool, ToolCall, ToolChoice
 from workers.contract.logprobs import MAX_LOGPROBS
+from workers.settings import Settings
 
 
 class TextPart(ApiModel):
@@ -24,40 +25,86 @@ def _as_parts(value: Any) -> Any:
 Content = Annotated[
     list[TextPart],
     Field(min_length=1, max_length=1024),
-    BeforeValidator(_as_parts, json_schema_input_type=str | list[TextPart]),
+    BeforeValidator(_as_parts, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)]),
 ]
 """Text, or parts of it."""
 
 
-class ChatMessage(ApiModel):
-    """One turn of a conversation."""
+def _joined(content: list[TextPart] | None) -> str:
+    """Return content as one string; parts are put on lines of their own."""
+    return "\n".join(part.text for part in content or [])
 
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Content | None = None
-    """Must be there, unless the message consists of calls."""
-    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
-    """What the assistant called in this turn."""
-    tool_call_id: str | None = Field(default=None, max_length=256)
-    """Which call a tool's message answers."""
+
+class _Message(ApiModel):
+    content: Content
 
     @property
     def text(self) -> str:
-        """The content as one string; parts are put on lines of their own."""
-        return "\n".join(part.text for part in self.content or [])
+        """The content as one string."""
+        return _joined(self.content)
 
 
-TemplateValue = bool | int | float | Annotated[str, Field(max_length=1024)] | None
-"""What a chat template may be told; never a template or a list."""
+class SystemMessage(_Message):
+    """What holds for the whole conversation."""
+
+    role: Literal["system", "developer"]
 
 
-class ChatCompletionBody(GenerationBody):
-    """POST /v1/chat/completions."""
+class UserMessage(_Message):
+    """A turn of the user."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_LIST)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
-    """The newer name of max_tokens."""
-    logprobs: bool | None = None
-    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    role: Literal["user"]
+
+
+class AssistantMessage(ApiModel):
+    """A turn of the assistant: text, calls, or both."""
+
+    role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
+
+    @property
+    def text(self) -> str:
+        """The content as one string."""
+        return _joined(self.content)
+
+
+class ToolMessage(_Message):
+    """What a call has brought."""
+
+    role: Literal["tool"]
+    tool_call_id: str = Field(max_length=256)
+    """Which call it was."""
+
+
+def _role(value: Any) -> str:
+    role = value.get("role") if isinstance(value, dict) else getattr(value, "role", None)
+    return {"system": "<system>", "developer": "<system>", "assistant": "<assistant>", "tool": "<tool>"}.get(
+        role if isinstance(role, str) else "", "<user>"
+    )
+
+
+ChatMessage = Annotated[
+    Annotated[SystemMessage, Tag("<system>")]
+    | Annotated[UserMessage, Tag("<user>")]
+    | Annotated[AssistantMessage, Tag("<assistant>")]
+    | Annotated[ToolMessage, Tag("<tool>")],
+    Discriminator(_role),
+]
+"""One turn of a conversation."""
+
+
+class TemplateKwargs(Settings):
+    """What a chat template may be told; what it does not know has no effect, and is reported."""
+
+    enable_thinking: bool | None = Field(default=None, strict=True)
+    thinking: bool | None = Field(default=None, strict=True)
+    reasoning_effort: str | None = Field(default=None, max_length=64, strict=True)
+
+
+class PromptOptions(ApiModel):
+    """What besides the messages shapes a conversation's prompt."""
+
     tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
@@ -66,6 +113,16 @@ class ChatCompletionBody(GenerationBody):
     """Whether the prompt ends where the assistant begins to speak; true where it is not given."""
     continue_final_message: bool | None = None
     """Go on with the last message instead of answering it."""
-    chat_template_kwargs: dict[str, TemplateValue] | None = Field(default=None, max_length=16)
+    chat_template_kwargs: TemplateKwargs | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     """For chat templates that know it."""
+
+
+class ChatCompletionBody(PromptOptions, GenerationBody):
+    """POST /v1/chat/completions."""
+
+    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_LIST)
+    max_completion_tokens: Integer | None = Field(default=None, ge=1, le=MAX_INT)
+    """The newer name of max_tokens."""
+    logprobs: bool | None = None
+    top_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_LOGPROBS)

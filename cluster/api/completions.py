@@ -9,6 +9,7 @@ from cluster.api.completion_models import CompletionBody, Prompt
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import MaxTokens, Scores, check_vocabulary, kept_prompt
+from cluster.api.streaming import ChoicesWriter
 from cluster.api.structured import grammar_of
 from cluster.api.token_logprobs import TokenNames
 from cluster.api.unsupported import ignored_fields, ignored_header, refuse_unsupported
@@ -54,7 +55,9 @@ async def _question(context: ApiContext, body: CompletionBody) -> Question:
         # The target has nothing to say about no token: one is made, and not shown.
         limit=MaxTokens(1 if body.max_tokens == 0 else body.max_tokens),
         default_max_tokens=DEFAULT_MAX_TOKENS,
-        shape=CompletionShape(wanted, prompts, body.n or 1, echo if body.echo else None, answers=body.max_tokens != 0),
+        writer=ChoicesWriter(
+            CompletionShape(wanted, prompts, body.n or 1, echo if body.echo else None, answers=body.max_tokens != 0)
+        ),
         headers=ignored_header(ignored_fields(extra)),
         scores=Scores(body.logprobs, _num_prompt_logprobs(body)),
         grammar=grammar,

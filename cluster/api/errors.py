@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from cluster.api.base_model import TAG
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -97,7 +98,7 @@ def install_error_handlers(app: FastAPI, retry_after_s: float) -> None:
 def _from_validation(error: RequestValidationError) -> ApiError:
     """Blame the first thing that is wrong; clients mend one at a time."""
     first = error.errors()[0]
-    path = [part for part in first["loc"] if part != "body"]
+    path = [part for part in first["loc"] if part != "body" and not str(part).startswith(TAG)]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "malformed")
         return ApiError(400, f"the body is not valid JSON: {reason}", param="body", code="invalid_json")

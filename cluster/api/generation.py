@@ -1,5 +1,6 @@
 """From the body of a request to what the target is asked: seeds, limits, one request per choice."""
 
+import hashlib
 import secrets
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -118,10 +119,11 @@ def choice_requests(
     max_tokens: int,
     grammar: Grammar | None,
     scores: Scores,
+    tenant: str = "",
 ) -> list[GenerationRequest]:
     """Return the target's requests for all choices of one prompt.
 
-    As long as there are no API keys, the cache salt tells one tenant from another.
+    ``tenant`` is the holder of the request's API key; without keys the cache salt tells one tenant from another.
     """
     vocab_size = context.tokenizer.vocab_size
     stop_ids = frozenset(body.stop_token_ids or [])
@@ -142,10 +144,10 @@ def choice_requests(
         prompt=prompt,
         params=params,
         stopping=Stopping(max_tokens, stop_ids),
-        salt=body.cache_salt or "",
+        salt=cache_salt(tenant, body.cache_salt or ""),
         max_draft_tokens=None if body.speculation is None else body.speculation.limit,
         draft_from=None if body.speculation is None else body.speculation.source,
-        tenant=body.cache_salt or "",
+        tenant=tenant or body.cache_salt or "",
         priority=body.priority or 0,
         processors=processors,
         grammar=grammar,
@@ -158,15 +160,20 @@ def choice_requests(
     ]
 
 
+def cache_salt(tenant: str, salt: str) -> str:
+    """Return the salt of the prefix cache: no holder of a key can find what another one's prompts have left there."""
+    return hashlib.blake2b(f"{tenant}\n{salt}".encode(), digest_size=16).hexdigest() if tenant else salt
+
+
 def kept_prompt(body: GenerationBody, prompt: list[int]) -> list[int]:
     """Return what truncate_prompt_tokens leaves of a prompt: its end."""
     return prompt if body.truncate_prompt_tokens is None else prompt[-body.truncate_prompt_tokens :]
 
 
-def check_vocabulary(prompt: Seq[int], vocab_size: int) -> None:
-    """Raise a 400 where a prompt of token ids has one that the model does not know."""
-    if max(prompt) >= vocab_size:
-        raise invalid("prompt", _outside("prompt", max(prompt), vocab_size))
+def check_vocabulary(tokens: Seq[int], vocab_size: int, param: str = "prompt") -> None:
+    """Raise a 400 where token ids that a client sent have one that the model does not know."""
+    if max(tokens) >= vocab_size:
+        raise invalid(param, _outside(param, max(tokens), vocab_size))
 
 
 def _outside(param: str, token: int, vocab_size: int) -> str:

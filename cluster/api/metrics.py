@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from cluster.api.text import TextDelta
+from cluster.api.vllm_metrics import VllmMetrics
 from cluster.links.generation.router import Router
 from cluster.metrics.cluster_view import ClusterView, RouterMetrics
 from workers.contract.request import FinishReason
@@ -33,10 +34,13 @@ class ApiMetrics(Collector):
         self._ended: Counter[str] = Counter({str(reason): 0 for reason in FinishReason})
         self._rejected: Counter[str] = Counter(dict.fromkeys(REJECTIONS, 0))
         self._ttft, self._itl, self._e2e = catalog.TTFT.counts(), catalog.ITL.counts(), catalog.E2E.counts()
+        self._prompts, self._answers = catalog.PROMPT_TOKENS_EACH.counts(), catalog.GENERATED_TOKENS_EACH.counts()
         self.own = process_registry([self, RouterMetrics(router, model)])
         """What this process alone knows: for the port where each process is scraped."""
         self._cluster = CollectorRegistry()
         self._cluster.register(ClusterView(router, model))
+        self._vllm = CollectorRegistry()
+        self._vllm.register(VllmMetrics((self.own, self._cluster)))
 
     def collect(self) -> Iterator[Metric]:
         """Yield this process's own metrics of this moment."""
@@ -46,10 +50,16 @@ class ApiMetrics(Collector):
         yield histogram_family(catalog.TTFT, [((model,), self._ttft)])
         yield histogram_family(catalog.ITL, [((model,), self._itl)])
         yield histogram_family(catalog.E2E, [((model,), self._e2e)])
+        yield histogram_family(catalog.PROMPT_TOKENS_EACH, [((model,), self._prompts)])
+        yield histogram_family(catalog.GENERATED_TOKENS_EACH, [((model,), self._answers)])
 
-    def exposition(self) -> bytes:
-        """Return this process's metrics and the sums over all targets, in Prometheus's text format."""
-        return generate_latest(self.own) + generate_latest(self._cluster)
+    def exposition(self, *, vllm_names: bool = False) -> bytes:
+        """Return this process's metrics and the sums over all targets, in Prometheus's text format.
+
+        With ``vllm_names`` what vLLM has a name for is told under that name as well.
+        """
+        text = generate_latest(self.own) + generate_latest(self._cluster)
+        return text + (generate_latest(self._vllm) if vllm_names else b"")
 
     def reject(self, reason: str) -> None:
         """Count a request that was refused before it began."""
@@ -67,18 +77,23 @@ class ApiMetrics(Collector):
         """Note ``count`` tokens that came together ``seconds`` after those before them."""
         self._itl.observe(seconds / count, count)
 
-    def complete(self, seconds: float) -> None:
-        """Note how long a whole choice took."""
+    def complete(self, seconds: float, prompt_tokens: int, tokens: int) -> None:
+        """Note how long a whole choice took, and how long it became."""
         self._e2e.observe(seconds)
+        self._prompts.observe(prompt_tokens)
+        self._answers.observe(tokens)
 
 
-async def metered(deltas: AsyncGenerator[TextDelta], metrics: ApiMetrics, arrived: float) -> AsyncGenerator[TextDelta]:
+async def metered(
+    deltas: AsyncGenerator[TextDelta], metrics: ApiMetrics, arrived: float, prompt_tokens: int
+) -> AsyncGenerator[TextDelta]:
     """Pass a choice's deltas on and time them from ``arrived``, a reading of ``time.monotonic``.
 
     A choice that was accepted is counted once, however it ends; one that was refused is not a choice.
     """
     last: float | None = None
     outcome = ""
+    tokens = 0
     try:
         async with contextlib.aclosing(deltas):
             async for delta in deltas:
@@ -88,6 +103,7 @@ async def metered(deltas: AsyncGenerator[TextDelta], metrics: ApiMetrics, arrive
                 elif delta.num_tokens and last is not None:
                     metrics.later_tokens(now - last, delta.num_tokens)
                 last = now if delta.num_tokens else last
+                tokens += delta.num_tokens
                 outcome = "cancelled" if delta.finish_reason is None else delta.finish_reason.value
                 yield delta
     except Exception:
@@ -96,4 +112,4 @@ async def metered(deltas: AsyncGenerator[TextDelta], metrics: ApiMetrics, arrive
     finally:
         if outcome:
             metrics.end(outcome)
-            metrics.complete(time.monotonic() - arrived)
+            metrics.complete(time.monotonic() - arrived, prompt_tokens, tokens)

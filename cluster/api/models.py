@@ -6,18 +6,24 @@ Ranges of sampling parameters are checked by ``SamplingParams`` and ``ProcessorP
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
-from cluster.api.base_model import ApiModel
+from cluster.api.base_model import ApiModel, Integer, between
 from cluster.api.structured import ResponseFormat, StructuredOutputs
 from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
 from workers.contract.logprobs import MAX_LOGPROBS
-from workers.contract.processing import MAX_ALLOWED_TOKENS, MAX_BIASED_TOKENS
+from workers.contract.processing import (
+    MAX_ALLOWED_TOKENS,
+    MAX_BIAS,
+    MAX_BIASED_TOKENS,
+    MAX_PENALTY,
+    MAX_REPETITION_PENALTY,
+)
 from workers.contract.request import MAX_PRIORITY
 from workers.settings import Settings
 
 MAX_INT = 2**31 - 1
-TokenId = Annotated[int, Field(ge=0, le=MAX_INT)]
+TokenId = Annotated[Integer, Field(ge=0, le=MAX_INT)]
 MAX_LIST = 2**20
 """Bound of every list; settings and the model's context bound most of them further."""
 
@@ -35,7 +41,7 @@ class Speculation(Settings):
     """Extension: how far drafts may run ahead for this request. The text is the same in any case."""
 
     enabled: bool = Field(default=True, strict=True)
-    max_draft_tokens: int | None = Field(default=None, ge=0, le=MAX_DRAFT_LENGTH, strict=True)
+    max_draft_tokens: Integer | None = Field(default=None, ge=0, le=MAX_DRAFT_LENGTH, strict=True)
     drafter: Literal["any", "drafter", "lookup"] = "any"
     """Whose drafts are used: the drafters', the target's own n-gram look-ups, or what is at hand."""
     report_sources: bool = Field(default=False, strict=True)
@@ -56,12 +62,24 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-TokenIdKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
-"""A token id as a key of a JSON object."""
+LogitBias = Annotated[
+    dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")], float],
+    Field(max_length=MAX_BIASED_TOKENS),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[0-9]{1,10}$"},
+            "additionalProperties": {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS},
+            "maxProperties": MAX_BIASED_TOKENS,
+        }
+    ),
+]
+"""By token id, as a key of a JSON object."""
+StopString = Annotated[str, Field(min_length=1)]
 StopList = Annotated[
-    list[Annotated[str, Field(min_length=1)]],
+    list[StopString],
     Field(max_length=1024),
-    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    BeforeValidator(_as_list, json_schema_input_type=StopString | list[StopString]),
 ]
 """One stop string or several; always a list here, because a union's errors name no element."""
 
@@ -79,40 +97,40 @@ class GenerationBody(ApiModel):
     """What both endpoints share."""
 
     model: str = Field(max_length=1024)
-    max_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = Field(default=None, ge=-1, le=MAX_INT)
+    max_tokens: Integer | None = Field(default=None, ge=1, le=MAX_INT)
+    temperature: float | None = Field(default=None, json_schema_extra=between(0, 2))
+    top_p: float | None = Field(default=None, json_schema_extra=between(0.001, 1))
+    top_k: Integer | None = Field(default=None, ge=-1, le=MAX_INT)
     """0 or -1: off."""
-    min_p: float | None = None
-    seed: int | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
-    n: int | None = Field(default=None, ge=1, le=1024)
+    min_p: float | None = Field(default=None, json_schema_extra=between(0, 1))
+    seed: Integer | None = Field(default=None, ge=-(2**63), le=2**64 - 1)
+    n: Integer | None = Field(default=None, ge=1, le=128)
     stop: StopList | None = None
     include_stop_str_in_output: bool | None = None
     stop_token_ids: list[TokenId] | None = Field(default=None, max_length=4096)
     ignore_eos: bool | None = None
-    min_tokens: int | None = Field(default=None, ge=0, le=MAX_INT)
+    min_tokens: Integer | None = Field(default=None, ge=0, le=MAX_INT)
     """Neither a token nor a string ends the answer before it has so many tokens."""
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    repetition_penalty: float | None = None
-    logit_bias: dict[TokenIdKey, float] | None = Field(default=None, max_length=MAX_BIASED_TOKENS)
+    frequency_penalty: float | None = Field(default=None, json_schema_extra=between(-MAX_PENALTY, MAX_PENALTY))
+    presence_penalty: float | None = Field(default=None, json_schema_extra=between(-MAX_PENALTY, MAX_PENALTY))
+    repetition_penalty: float | None = Field(default=None, json_schema_extra=between(0.01, MAX_REPETITION_PENALTY))
+    logit_bias: LogitBias | None = None
     allowed_token_ids: list[TokenId] | None = Field(default=None, min_length=1, max_length=MAX_ALLOWED_TOKENS)
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     """The same with vLLM's choice of grammars."""
-    prompt_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
+    prompt_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
     """Write tokens in log-probabilities as ``token_id:7``, which is unique where their text is not."""
     skip_special_tokens: bool | None = None
     """Whether special tokens have no text; true where it is not given."""
-    truncate_prompt_tokens: int | None = Field(default=None, ge=1, le=MAX_INT)
+    truncate_prompt_tokens: Integer | None = Field(default=None, ge=1, le=MAX_INT)
     """Keep only the last tokens of a longer prompt."""
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     cache_salt: Annotated[str, AfterValidator(_unicode)] | None = Field(default=None, min_length=1, max_length=256)
     """Requests with different salts share no cached prefixes, and are served as those of different tenants."""
-    priority: int | None = Field(default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    priority: Integer | None = Field(default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     """Lower is earlier among the requests with the same salt; 0 where it is not given."""
     speculation: Speculation | None = None

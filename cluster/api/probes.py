@@ -47,7 +47,8 @@ def probe_routes(context: ApiContext) -> APIRouter:
     @routes.get("/metrics")
     async def metrics() -> Response:
         """Return this ingress's own metrics and the sums over all targets."""
-        return Response(context.metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+        text = context.metrics.exposition(vllm_names=context.settings.vllm_metrics)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     @routes.get("/metrics/targets")
     async def metrics_targets() -> list[dict[str, Any]]:

@@ -91,14 +91,23 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """What an answer is known by."""
+
+    id: str
+    """Made here, without the endpoint's prefix."""
+    model: str
+    system_fingerprint: str
+    created: int = field(default_factory=lambda: int(time.time()))
+    """In seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What all bodies of one HTTP request have in common."""
 
-    id: str
-    model: str
-    system_fingerprint: str
+    head: Head
     shape: ReplyShape
-    created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, choices: Seq[Json], usage: Usage) -> Json:
         """Return the body of an answer that is not streamed."""
@@ -112,9 +121,9 @@ class Reply:
 
     def _head(self, kind: str) -> Json:
         return {
-            "id": self.id,
+            "id": self.shape.id_prefix + self.head.id,
             "object": kind,
-            "created": self.created,
-            "model": self.model,
-            "system_fingerprint": self.system_fingerprint,
+            "created": self.head.created,
+            "model": self.head.model,
+            "system_fingerprint": self.head.system_fingerprint,
         }

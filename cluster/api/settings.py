@@ -1,5 +1,7 @@
 """What an operator may set about the OpenAI-compatible API: its names and its limits."""
 
+from pathlib import Path
+
 from pydantic import Field
 
 from workers.settings import Settings
@@ -10,6 +12,11 @@ class ApiSettings(Settings):
 
     served_model_names: tuple[str, ...] = ()
     """Names that clients may put into ``model``; the first is reported back. Empty: the target's own name."""
+    api_keys_file: Path | None = None
+    """File with the digests of API keys, on every node that runs an ingress (a mounted secret, say); see
+    ``cluster.api.key_ring``. It is read again when it changes. None: everybody may ask, as one tenant per salt."""
+    metrics_need_key: bool = True
+    """Whether ``/metrics`` is closed like everything else where there are API keys."""
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)
     """Largest request body; larger ones are answered with 413."""
     body_timeout_s: float = Field(default=60.0, gt=0)
@@ -25,6 +32,8 @@ class ApiSettings(Settings):
     max_stop_chars: int = Field(default=256, ge=1)
     """Longest stop string: so much text may be held back while streaming."""
     max_stop_token_ids: int = Field(default=128, ge=0)
+    vllm_metrics: bool = True
+    """Whether ``/metrics`` tells what vLLM has a name for under that name as well."""
     report_metrics: bool = True
     """Whether answers with one choice tell their times and what speculation did, as vLLM's ``metrics``."""
     sse_keepalive_s: float = Field(default=15.0, gt=0)

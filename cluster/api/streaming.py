@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable
-from typing import TypeVar
+from collections.abc import Sequence as Seq
+from typing import Protocol, TypeVar
 
 from pydantic_core import to_json
 from starlette.responses import Response
@@ -12,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from cluster.api.choices import ChoiceStreams
 from cluster.api.errors import api_error
 from cluster.api.models import StreamOptions
-from cluster.api.responses import Json, Reply, Usage
+from cluster.api.responses import ChoiceRecord, Head, Json, Reply, ReplyShape, Usage
 from cluster.api.speculation_report import RequestMetrics
 
 T = TypeVar("T")
@@ -21,48 +22,77 @@ KEEP_ALIVE = b": keep-alive\n\n"
 DONE = b"data: [DONE]\n\n"
 
 
-def event(data: Json) -> bytes:
-    """Return one server-sent event."""
-    return b"data: " + to_json(data) + b"\n\n"
+def event(data: Json, name: str = "") -> bytes:
+    """Return one server-sent event, with a name where it needs one."""
+    return (f"event: {name}\n".encode() if name else b"") + b"data: " + to_json(data) + b"\n\n"
 
 
-async def answer_events(
-    reply: Reply,
-    streams: ChoiceStreams,
-    usage: Usage,
-    options: StreamOptions,
-    keepalive_s: float,
-    metrics: RequestMetrics | None = None,
-) -> AsyncGenerator[bytes]:
-    """Yield the events of one answer; an error in mid-stream is an event of its own before the end.
+class AnswerWriter(Protocol):
+    """How one endpoint writes its answers; made for one request."""
 
-    The chunk with the usage has the request's ``metrics`` as well, where there are any.
-    """
-    async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
-        begun = False
-        try:
-            for index in range(len(streams)):
-                first = reply.shape.first(index)
-                if first is not None:
-                    yield event(_with_usage(reply.chunk([first], root=not begun), usage, options))
-                    begun = True
-            async for delta in deltas:
-                if delta is None:
-                    yield KEEP_ALIVE
-                    continue
-                usage.see(delta)
-                if metrics is not None:
-                    metrics.see(delta)
-                choice = reply.shape.chunk(delta)
-                if choice is not None:
-                    yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
-                    begun = True
-            if options.include_usage:
-                told = {"usage": usage.body()} | ({"metrics": metrics.body()} if metrics is not None else {})
-                yield event(reply.chunk([]) | told)
-        except Exception as error:
-            yield event(api_error(error, retry_after_s=1.0).body())
-    yield DONE
+    def whole(self, head: Head, records: Seq[ChoiceRecord], usage: Usage, metrics: RequestMetrics | None) -> Json:
+        """Return the body of an answer that is not streamed."""
+
+    def events(
+        self,
+        head: Head,
+        streams: ChoiceStreams,
+        usage: Usage,
+        options: StreamOptions,
+        keepalive_s: float,
+        metrics: RequestMetrics | None,
+    ) -> AsyncGenerator[bytes]:
+        """Yield the events of a streamed one; an error in mid-stream is an event of its own before the end."""
+
+
+class ChoicesWriter:
+    """Writes answers that consist of choices: those of OpenAI's chat and completions."""
+
+    def __init__(self, shape: ReplyShape) -> None:
+        """Write each choice in a shape."""
+        self._shape = shape
+
+    def whole(self, head: Head, records: Seq[ChoiceRecord], usage: Usage, metrics: RequestMetrics | None) -> Json:
+        """See AnswerWriter."""
+        body = Reply(head, self._shape).whole([self._shape.whole(record) for record in records], usage)
+        return body if metrics is None else {**body, "metrics": metrics.body()}
+
+    async def events(
+        self,
+        head: Head,
+        streams: ChoiceStreams,
+        usage: Usage,
+        options: StreamOptions,
+        keepalive_s: float,
+        metrics: RequestMetrics | None,
+    ) -> AsyncGenerator[bytes]:
+        """See AnswerWriter. The chunk with the usage has the request's ``metrics`` as well, where there are any."""
+        reply = Reply(head, self._shape)
+        async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
+            begun = False
+            try:
+                for index in range(len(streams)):
+                    first = self._shape.first(index)
+                    if first is not None:
+                        yield event(_with_usage(reply.chunk([first], root=not begun), usage, options))
+                        begun = True
+                async for delta in deltas:
+                    if delta is None:
+                        yield KEEP_ALIVE
+                        continue
+                    usage.see(delta)
+                    if metrics is not None:
+                        metrics.see(delta)
+                    choice = self._shape.chunk(delta)
+                    if choice is not None:
+                        yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
+                        begun = True
+                if options.include_usage:
+                    told = {"usage": usage.body()} | ({"metrics": metrics.body()} if metrics is not None else {})
+                    yield event(reply.chunk([]) | told)
+            except Exception as error:
+                yield event(api_error(error, retry_after_s=1.0).body())
+        yield DONE
 
 
 def _with_usage(chunk: Json, usage: Usage, options: StreamOptions) -> Json:

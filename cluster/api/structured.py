@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from cluster.api.base_model import ApiModel
 from cluster.api.errors import invalid
@@ -25,11 +25,27 @@ class JsonSchema(ApiModel):
     """Schemas are always followed strictly."""
 
 
-class ResponseFormat(ApiModel):
-    """What the answer must be."""
+class PlainFormat(ApiModel):
+    """Text, or any JSON object."""
 
-    type: Literal["text", "json_object", "json_schema"]
-    json_schema: JsonSchema | None = None
+    type: Literal["text", "json_object"]
+
+
+class JsonSchemaFormat(ApiModel):
+    """JSON that fits a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+def _kind(value: Any) -> str:
+    return "<schema>" if isinstance(value, dict) and value.get("type") == "json_schema" else "<plain>"
+
+
+ResponseFormat = Annotated[
+    Annotated[PlainFormat, Tag("<plain>")] | Annotated[JsonSchemaFormat, Tag("<schema>")], Discriminator(_kind)
+]
+"""What the answer must be."""
 
 
 class StructuredOutputs(ApiModel):
@@ -44,7 +60,7 @@ class StructuredOutputs(ApiModel):
 
 
 def grammar_of(
-    response_format: ResponseFormat | None, structured_outputs: StructuredOutputs | None
+    response_format: PlainFormat | JsonSchemaFormat | None, structured_outputs: StructuredOutputs | None
 ) -> tuple[Grammar | None, str]:
     """Return the grammar that is asked for, and the name of the field that asks; a 400 where two do."""
     formatted = _of_format(response_format) if response_format is not None else None
@@ -59,13 +75,9 @@ def json_grammar(schema: Schema) -> Grammar:
     return Grammar(GrammarKind.JSON_SCHEMA, json.dumps(schema))
 
 
-def _of_format(wanted: ResponseFormat) -> Grammar | None:
-    if wanted.type == "text":
-        return None
-    if wanted.type == "json_object":
-        return json_grammar(ANY_OBJECT)
-    if wanted.json_schema is None:
-        raise invalid("response_format.json_schema", "response_format.json_schema is missing")
+def _of_format(wanted: PlainFormat | JsonSchemaFormat) -> Grammar | None:
+    if isinstance(wanted, PlainFormat):
+        return json_grammar(ANY_OBJECT) if wanted.type == "json_object" else None
     schema = wanted.json_schema.schema_
     return json_grammar(ANY_OBJECT if schema is None else schema)
 

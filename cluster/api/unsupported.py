@@ -10,6 +10,7 @@ MAX_REPORTED = 20
 _NOTHING: tuple[Any, ...] = (None, False, [], {}, "")
 
 UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
+    "tool_calls": _NOTHING,
     "functions": _NOTHING,
     "function_call": (None, "none", "auto"),
     "guided_decoding_backend": (None,),

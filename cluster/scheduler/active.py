@@ -72,6 +72,8 @@ class ActiveRequest:
     """Prompt tokens found in the prefix cache; None before the first admission."""
     processing: Processing | None = None
     """What reshapes its logits, its place in the grammar included; None: nothing."""
+    plain: bool = True
+    """Whether nothing is wanted of its logits but a choice: true of most, which then cost nothing more."""
 
     _drafted: tuple[int, ...] = ()
     _drafted_at: tuple[int, int] = (-1, 0)
@@ -99,6 +101,7 @@ class ActiveRequest:
         if grammar is not None or not request.processors.neutral:
             stops = request.stopping.stop_token_ids
             active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)
+        active.plain = active.processing is None and active.num_logprobs is None
         active.append(request.emitted)
         active.judged_len = len(sequence)
         return active

@@ -290,6 +290,7 @@ def _row_of(active: ActiveRequest, tokens: Seq[int], draft: Draft, num_samples: 
     """Return the row that feeds ``tokens`` from the first position that is not computed, the draft's included."""
     sequence, start = active.sequence, active.sequence.computed
     row = Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)
-    row.processing, row.num_logprobs = active.processing, active.num_logprobs
-    row.scored = active.scoring.tokens(start, start + len(tokens))
+    if not active.plain:
+        row.processing, row.num_logprobs = active.processing, active.num_logprobs
+        row.scored = active.scoring.tokens(start, start + len(tokens))
     return row

@@ -61,6 +61,9 @@ class SchedulerSettings(Settings):
     """Sequences that take part in steps at once."""
     max_waiting: int = Field(default=256, ge=0)
     """Requests that may queue for a place; more are answered with 429 at the door."""
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of all prompts inside at once, waiting or running; more are answered with 429. None: as many as the KV
+    cache holds, eight times over."""
     max_requests_per_tenant: int | None = Field(default=None, ge=1)
     """Requests of one tenant inside at once, waiting or running, so that a flood leaves others a place at the door;
     more are answered with 429. None: no limit of its own."""

@@ -80,6 +80,8 @@ OVERVIEW = Board(
                     _quantiles(c.ITL),
                 ),
                 Panel("Time of a whole answer", "From a request's arrival to its last token.", "s", _quantiles(c.E2E)),
+                Panel("Length of prompts", "Tokens of a choice's prompt.", "none", _quantiles(c.PROMPT_TOKENS_EACH)),
+                Panel("Length of answers", "Tokens of a choice.", "none", _quantiles(c.GENERATED_TOKENS_EACH)),
             ),
         ),
         Row(

@@ -204,3 +204,18 @@ def test_an_engine_whose_steps_keep_failing_gives_up_and_says_so(serve):
     assert engine.seconds_since_beat() == float("inf")
     with pytest.raises(UnavailableError):
         engine.submit(request("late"), inbox)
+
+
+def test_prompts_are_bounded_together_and_one_alone_is_let_in():
+    admission = Admission(8, 1000, 50, max_prompt_tokens=100)
+    admission.admit(request("long", [1] * 300))
+    with pytest.raises(OverloadedError, match="300 tokens"):
+        admission.admit(request("more", [1]))
+    admission.leave("long")
+    admission.admit(request("a", [1] * 60))
+    admission.admit(request("b", [1] * 40))
+    with pytest.raises(OverloadedError):
+        admission.admit(request("c", [1]))
+    admission.leave("a")
+    admission.leave("a")
+    admission.admit(request("c", [1] * 60))

@@ -13,6 +13,7 @@ _PER_TOKEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0
 _STEP = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 _FLIGHT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
 _COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0)
+_TOKENS = tuple(2.0**n for n in range(18))
 _PER_SEQUENCE = tuple(float(k) for k in range(17))
 
 # One ingress: requests as clients see them.
@@ -21,6 +22,8 @@ REJECTIONS = CounterSpec("admission_rejections", "Requests refused at the door."
 TTFT = HistogramSpec("ttft_seconds", "From a request's arrival to its first token.", unit="seconds", buckets=_LATENCY)
 ITL = HistogramSpec("itl_seconds", "Time per token after the first.", unit="seconds", buckets=_PER_TOKEN)
 E2E = HistogramSpec("e2e_seconds", "From a request's arrival to its last token.", unit="seconds", buckets=_LATENCY)
+PROMPT_TOKENS_EACH = HistogramSpec("request_prompt_tokens", "Tokens of a choice's prompt.", buckets=_TOKENS)
+GENERATED_TOKENS_EACH = HistogramSpec("request_generation_tokens", "Tokens of a choice.", buckets=_TOKENS)
 TARGETS_CONNECTED = GaugeSpec("targets_connected", "Targets that an ingress can reach and that take requests.")
 MIGRATIONS = CounterSpec("migrations", "Requests that went on at a target after theirs was lost.")
 MIGRATIONS_OTHER_NUMERICS = CounterSpec("migrations_other_numerics", "Those that went on in another numerics class.")

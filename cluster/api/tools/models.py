@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from cluster.api.base_model import ApiModel
+from cluster.api.base_model import ApiModel, named_or_mode
 
 MAX_TOOLS = 128
 MAX_ARGUMENTS_CHARS = 2**20
@@ -42,7 +42,8 @@ class NamedTool(ApiModel):
     function: NamedFunction
 
 
-ToolChoice = Literal["none", "auto", "required"] | NamedTool
+ToolMode = Annotated[Literal["none", "auto", "required"], Tag("<mode>")]
+ToolChoice = Annotated[ToolMode | Annotated[NamedTool, Tag("<named>")], Discriminator(named_or_mode)]
 
 
 class CalledFunction(ApiModel):

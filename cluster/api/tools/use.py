@@ -3,7 +3,7 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
-from cluster.api.chat_models import ChatCompletionBody
+from cluster.api.chat_models import PromptOptions
 from cluster.api.errors import invalid
 from cluster.api.tools.format import as_lists, in_template
 from cluster.api.tools.grammar import calls_grammar
@@ -26,9 +26,9 @@ class ToolUse:
         return frozenset(tool.function.name for tool in self.offered)
 
 
-def tool_use(body: ChatCompletionBody, tokenizer: Tokenizer) -> ToolUse:
+def tool_use(wanted: PromptOptions, tokenizer: Tokenizer) -> ToolUse:
     """Return what a request wants; a 400 where it contradicts itself or the model cannot do it."""
-    tools, choice = body.tools or [], body.tool_choice or "auto"
+    tools, choice = wanted.tools or [], wanted.tool_choice or "auto"
     names = [tool.function.name for tool in tools]
     if len(set(names)) < len(names):
         raise invalid("tools", "tools has two functions with the same name")
@@ -44,5 +44,5 @@ def tool_use(body: ChatCompletionBody, tokenizer: Tokenizer) -> ToolUse:
         forced = [tool for tool in tools if tool.function.name == choice.function.name]
         if not forced:
             raise invalid("tool_choice", f"tool_choice names {choice.function.name!r}, which is none of the tools")
-    parallel = body.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
+    parallel = wanted.parallel_tool_calls is not False and not isinstance(choice, NamedTool)
     return ToolUse(tools, calls_grammar(forced, as_list=as_lists(tokenizer), parallel=parallel))

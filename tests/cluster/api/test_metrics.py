@@ -94,8 +94,39 @@ async def test_prometheus_is_told_where_to_scrape(tokenizer):
         assert (await api.http.get("/metrics/targets")).json() == http_sd(found)
 
 
-async def test_promtool_finds_nothing_to_complain_about(api):
-    await api.openai.completions.create(model="tiny", prompt="x", max_tokens=3)
-    text = (await api.http.get("/metrics")).content
+async def test_promtool_finds_nothing_to_complain_about(tokenizer):
+    async with running_api(tokenizer, ApiSettings(vllm_metrics=False)) as api:
+        await api.openai.completions.create(model="tiny", prompt="x", max_tokens=3)
+        text = (await api.http.get("/metrics")).content
     check = subprocess.run([tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False)
     assert check.returncode == 0, check.stderr.decode() + check.stdout.decode()
+
+
+async def test_vllms_names_tell_the_same(api):
+    api.engine.burst = 2
+    api.script("ask", "abc")
+    await api.openai.completions.create(model="tiny", prompt="ask")
+    await asyncio.sleep(0.7)
+    seen = await scrape(api)
+    engine = "engine=0"
+    model = "model_name=tiny"
+    assert seen["vllm:request_success_total", engine, "finished_reason=stop", model] == 1
+    assert seen["vllm:spec_decode_num_drafts_total", engine, model] == seen["outrider_spec_rounds_total",] > 0
+    assert seen["vllm:spec_decode_num_draft_tokens_total", engine, model] == seen["outrider_spec_draft_tokens_total",]
+    assert seen["vllm:spec_decode_num_accepted_tokens_total", engine, model] == 3 * seen["outrider_spec_rounds_total",]
+    assert seen["vllm:spec_decode_num_accepted_tokens_per_pos_total", engine, model, "position=1"] > 0
+    assert seen["vllm:kv_cache_usage_perc", engine, model] == 0.25
+    assert seen["vllm:num_requests_running", engine, model] == 0
+    assert seen["vllm:time_to_first_token_seconds_count", engine, model] == 1
+    assert seen["vllm:request_prompt_tokens_sum", engine, model] == 3
+    assert seen["vllm:request_generation_tokens_sum", engine, model] == 4
+    assert ("vllm:prefix_cache_queries_total", engine, model) in seen
+    text = (await api.http.get("/metrics")).text
+    families = [line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")]
+    assert len(families) == len(set(families))
+    assert "vllm:time_to_first_token_seconds_bucket" in text
+
+
+async def test_vllms_names_can_be_left_out(tokenizer):
+    async with running_api(tokenizer, ApiSettings(vllm_metrics=False)) as api:
+        assert "vllm:" not in (await api.http.get("/metrics")).text

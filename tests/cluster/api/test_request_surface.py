@@ -5,6 +5,7 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from tests.cluster.api.conformance import strict
+from workers.contract.draft import DraftSource
 from workers.contract.processing import Grammar, GrammarKind, ProcessorParams
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -250,3 +251,25 @@ async def test_speculation_is_reported_in_vllms_shape(api):
     assert chunks[-1].model_extra["metrics"]["speculative_decoding"] == metrics["speculative_decoding"]
     assert not any("metrics" in (chunk.model_extra or {}) for chunk in chunks[:-1])
     assert "metrics" not in (await complete(api, n=2)).model_extra
+
+
+@pytest.mark.parametrize(
+    ("wanted", "source"),
+    [(None, None), ("any", None), ("drafter", DraftSource.DRAFTER), ("lookup", DraftSource.LOOKUP)],
+)
+async def test_whose_drafts_are_used_can_be_chosen(api, wanted, source):
+    speculation = {"max_draft_tokens": 3} | ({"drafter": wanted} if wanted else {})
+    await complete(api, max_tokens=1, extra={"speculation": speculation})
+    request = api.engine.submitted[-1]
+    assert (request.draft_from, request.max_draft_tokens) == (source, 3)
+
+
+async def test_whole_numbers_may_have_a_point_and_nothing_else_is_an_integer(api):
+    body = {"model": "tiny", "prompt": [[1.0, 2]], "max_tokens": 3.0, "seed": 7.0}
+    response = await api.http.post("/v1/completions", json=body)
+    assert response.status_code == 200
+    request = api.engine.submitted[-1]
+    assert (list(request.prompt), request.stopping.max_tokens, request.params.seed) == ([1, 2], 3, 7)
+    for value in (3.5, "3", True):
+        response = await api.http.post("/v1/completions", json=body | {"max_tokens": value})
+        assert (response.status_code, response.json()["error"]["param"]) == (400, "max_tokens")

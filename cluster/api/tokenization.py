@@ -1,0 +1,77 @@
+"""POST /tokenize and /detokenize, as vLLM has them: what the model reads of a text, and what it writes."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import ConfigDict, Field
+
+from cluster.api.base_model import ApiModel
+from cluster.api.chat_models import ChatMessage, PromptOptions
+from cluster.api.chat_prompt import render
+from cluster.api.context import INLINE_CHARS, ApiContext
+from cluster.api.errors import invalid
+from cluster.api.generation import check_vocabulary
+from cluster.api.models import MAX_LIST, TokenId
+from cluster.api.tools.use import tool_use
+
+
+class TokenizeBody(PromptOptions):
+    """A text, or a conversation with everything that shapes its prompt."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["prompt"]}, {"required": ["messages"]}]})
+
+    model: str | None = Field(default=None, max_length=1024)
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=MAX_LIST)
+    add_special_tokens: bool | None = None
+    """Whether a text gets the tokens that the model wants in front; true where it is not given."""
+    return_token_strs: bool | None = None
+
+
+class DetokenizeBody(ApiModel):
+    """Token ids."""
+
+    model: str | None = Field(default=None, max_length=1024)
+    tokens: list[TokenId] = Field(max_length=MAX_LIST)
+
+
+def tokenization_routes(context: ApiContext) -> APIRouter:
+    """Return the routes."""
+    routes = APIRouter()
+
+    @routes.post("/tokenize", summary="The token ids of a text or a conversation")
+    async def tokenize(body: TokenizeBody) -> dict[str, Any]:
+        """Tell what the model would read."""
+        identity = context.model(body.model) if body.model is not None else context.router.identity
+        tokens = await _tokens(context, body)
+        names = [context.tokenizer.token_bytes(token).decode(errors="replace") for token in tokens]
+        return {
+            "count": len(tokens),
+            "max_model_len": identity.max_model_len if identity is not None else None,
+            "tokens": tokens,
+            "token_strs": names if body.return_token_strs else None,
+        }
+
+    @routes.post("/detokenize", summary="The text of token ids")
+    async def detokenize(body: DetokenizeBody) -> dict[str, str]:
+        """Tell what the model would have written, special tokens included."""
+        if body.model is not None:
+            context.model(body.model)
+        if body.tokens:
+            check_vocabulary(body.tokens, context.tokenizer.vocab_size, "tokens")
+        text = await asyncio.to_thread(context.tokenizer.decode, body.tokens, skip_special_tokens=False)
+        return {"prompt": text}
+
+    return routes
+
+
+async def _tokens(context: ApiContext, body: TokenizeBody) -> list[int]:
+    if (body.prompt is None) == (body.messages is None):
+        raise invalid("prompt", "send either prompt or messages")
+    if body.prompt is not None:
+        special = body.add_special_tokens is not False
+        if len(body.prompt) <= INLINE_CHARS:
+            return context.tokenizer.encode(body.prompt, add_special_tokens=special)
+        return await asyncio.to_thread(context.tokenizer.encode, body.prompt, add_special_tokens=special)
+    return await render(context, body.messages or [], body, tool_use(body, context.tokenizer).offered)
