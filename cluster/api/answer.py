@@ -115,6 +115,7 @@ def _streams(
             StopStrings(body.stop or []),
             min_tokens=body.min_tokens or 0,
             show_stop=body.include_stop_str_in_output or False,
+            pieces=body.speculation is not None and body.speculation.report_sources,
         )
         deltas = write_text(context.router.generate(request), writer)
         streams.append(metered(deltas, context.metrics, arrived, len(request.prompt)))

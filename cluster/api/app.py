@@ -9,6 +9,7 @@ from cluster.api.anthropic.routes import messages_routes
 from cluster.api.authentication import OPEN_PATHS, Authentication
 from cluster.api.body_limit import BodyLimit
 from cluster.api.chat import chat_routes
+from cluster.api.cluster_picture import cluster_routes
 from cluster.api.completions import completion_routes
 from cluster.api.context import ApiContext, served_names
 from cluster.api.errors import install_error_handlers
@@ -16,6 +17,7 @@ from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
 from cluster.api.open_responses.routes import responses_routes
 from cluster.api.openapi import describe
+from cluster.api.page.routes import page_assets, page_routes
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
@@ -50,6 +52,8 @@ def build_app(
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     if settings.api_keys_file is not None:
         open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics", "/metrics/targets"}
+        if settings.page:
+            open_paths |= page_assets().keys()
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
     for routes in (
@@ -58,8 +62,11 @@ def build_app(
         responses_routes,
         messages_routes,
         tokenization_routes,
+        cluster_routes,
         probe_routes,
     ):
         app.include_router(routes(context))
+    if settings.page:
+        app.include_router(page_routes())
     describe(app)
     return app

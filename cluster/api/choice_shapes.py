@@ -28,13 +28,17 @@ class Wanted:
         """Whether a chunk has something to tell of tokens that have no text."""
         return self.logprobs or self.token_ids or self.sources
 
-    def additions(self, tokens: Seq[int], sources: Seq[DraftSource]) -> Json:
+    def additions(self, gained: ChoiceRecord | TextDelta) -> Json:
         """Return the additions to a choice that gained some tokens."""
         added: Json = {}
         if self.token_ids:
-            added["token_ids"] = list(tokens)
+            added["token_ids"] = list(gained.tokens)
         if self.sources:
-            added["token_sources"] = [_SOURCES[source] for source in sources]
+            added["token_sources"] = [_SOURCES[source] for source in gained.sources]
+            added["token_texts"] = [
+                {"index": piece.index, "source": _SOURCES[piece.source], "text": piece.text} for piece in gained.pieces
+            ]
+            added["num_draft_tokens"] = gained.num_draft_tokens
         return added
 
 
@@ -69,7 +73,7 @@ class ChatShape:
             "message": message,
             "logprobs": self._logprobs(record),
             "finish_reason": self._reason(record.index, record.finish_reason),
-            **self._wanted.additions(record.tokens, record.sources),
+            **self._wanted.additions(record),
         }
 
     def first(self, index: int) -> Json | None:
@@ -92,7 +96,7 @@ class ChatShape:
             "delta": gained,
             "logprobs": self._logprobs(delta),
             "finish_reason": reason,
-            **self._wanted.additions(delta.tokens, delta.sources),
+            **self._wanted.additions(delta),
         }
 
     def _find(self, index: int, text: str, *, finished: bool) -> Found:
@@ -164,8 +168,8 @@ class CompletionShape:
             choice["prompt_token_ids"] = list(self._prompts[prompt])
         if first and self._wanted.prompt_logprobs:
             choice["prompt_logprobs"] = prompt_logprobs(self._wanted.names, gained.prompt_logprobs)
-        tokens, sources = (gained.tokens, gained.sources) if self._answers else ((), ())
-        return {**choice, **self._wanted.additions(tokens, sources)}
+        shown = gained if self._answers else ChoiceRecord(gained.index)
+        return {**choice, **self._wanted.additions(shown)}
 
     def _logprobs(self, writer: CompletionLogprobs, gained: ChoiceRecord | TextDelta, *, echoed: bool) -> Json | None:
         if not self._wanted.logprobs:

@@ -45,7 +45,15 @@ class Speculation(Settings):
     drafter: Literal["any", "drafter", "lookup"] = "any"
     """Whose drafts are used: the drafters', the target's own n-gram look-ups, or what is at hand."""
     report_sources: bool = Field(default=False, strict=True)
-    """Tell of each token whether the target alone chose it or who had guessed it, as ``token_sources``."""
+    """Tell of each token whether the target alone chose it or who had guessed it. Choices, and in streams their
+    chunks, one for each verification, then have
+
+    - ``token_sources``: ``target``, ``drafter`` or ``lookup`` for each new token, those without text included;
+    - ``token_texts``: the new text in pieces, each with the ``index`` of its token in the answer and that token's
+      ``source``. They join to the text as the model wrote it, and so may belong to tokens of earlier chunks, whose
+      text was held back; calls of tools have not been taken out;
+    - ``num_draft_tokens``: how many draft tokens were verified, accepted or not.
+    """
 
     @property
     def limit(self) -> int | None:

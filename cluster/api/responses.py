@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from cluster.api.text import TextDelta
+from cluster.api.token_texts import TokenText
 from workers.contract.draft import DraftSource
 from workers.contract.logprobs import TokenLogprobs
 
@@ -20,6 +21,8 @@ class ChoiceRecord:
     text: str = ""
     tokens: list[int] = field(default_factory=list)
     sources: list[DraftSource] = field(default_factory=list)
+    pieces: list[TokenText] = field(default_factory=list)
+    num_draft_tokens: int = 0
     logprobs: list[TokenLogprobs] = field(default_factory=list)
     prompt_logprobs: Seq[TokenLogprobs] = ()
     finish_reason: str = ""
@@ -31,6 +34,8 @@ class ChoiceRecord:
         self.text += delta.text
         self.tokens += delta.tokens
         self.sources += delta.sources
+        self.pieces += delta.pieces
+        self.num_draft_tokens += delta.num_draft_tokens
         self.logprobs += delta.logprobs
         self.prompt_logprobs = delta.prompt_logprobs or self.prompt_logprobs
         if delta.finish_reason is not None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 from cluster.api.stop_strings import StopStrings
+from cluster.api.token_texts import TokenText, TokenTexts
 from workers.contract.draft import DraftSource
 from workers.contract.errors import OutriderError
 from workers.contract.logprobs import TokenLogprobs
@@ -23,6 +24,8 @@ class TextDelta:
     """The tokens behind it, of which some may still be held back as text, or have none."""
     sources: Seq[DraftSource] = ()
     """Where each of them came from."""
+    pieces: Seq[TokenText] = ()
+    """The text by the tokens that it comes from, of which some may have come earlier; where it is wanted."""
     logprobs: Seq[TokenLogprobs] = ()
     """Theirs, where the request wants them."""
     prompt_logprobs: Seq[TokenLogprobs] = ()
@@ -53,17 +56,19 @@ class TextWriter:
         *,
         min_tokens: int = 0,
         show_stop: bool = False,
+        pieces: bool = False,
     ) -> None:
         """Write choice ``index`` with a detokenizer and a stop string watcher of its own.
 
         No stop string ends the text within its first ``min_tokens`` tokens. With ``show_stop`` what ends the
-        text, string or token, is a part of it.
+        text, string or token, is a part of it. With ``pieces`` it is told which token each piece comes from.
         """
         self._index = index
         self._detokenizer = detokenizer
         self._stops = stops
         self._left_alone = min_tokens
         self._show_stop = show_stop
+        self._texts = TokenTexts() if pieces else None
 
     def take(self, progress: Progress) -> TextDelta:
         """Return the text that one step added.
@@ -76,12 +81,18 @@ class TextWriter:
         visible = progress.tokens[:-1] if hidden else progress.tokens
         text = ""
         for count, token in enumerate(visible, start=1):
-            text += self._feed(self._detokenizer.add([token]))
+            certain = self._detokenizer.add([token])
+            if self._texts is not None:
+                self._texts.token(progress.sources[count - 1], certain)
+            text += self._feed(certain)
             self._left_alone -= 1
             if self._stops.hit is not None:
                 return self._delta(text + self._shown_stop(), count, FinishReason.STOP, progress)
         if finish is not None:
-            text += self._feed(self._detokenizer.finish())
+            rest = self._detokenizer.finish()
+            if self._texts is not None:
+                self._texts.rest(rest)
+            text += self._feed(rest)
             if self._stops.hit is not None:
                 finish = FinishReason.STOP
                 text += self._shown_stop()
@@ -100,6 +111,7 @@ class TextWriter:
             text,
             progress.tokens[:num_tokens],
             progress.sources[:num_tokens],
+            self._texts.shown(text) if self._texts is not None else (),
             progress.logprobs[:num_tokens],
             progress.prompt_logprobs,
             finish,

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Callable
 
 from cluster.scheduler.load import EngineLoad
 from workers.contract.draft import DraftSource
@@ -33,8 +34,9 @@ def scripted_logprobs(token: int, count: int) -> TokenLogprobs:
 class ScriptedEngine:
     """Steps all its requests in a thread of its own; each step emits ``burst`` tokens per request.
 
-    ``script`` maps a prompt to the tokens that answer it; other prompts get pseudo-random ones below
-    ``token_range``.
+    All but the last of them count as accepted from ``source(k)`` in a request's k-th step, out of a draft that has
+    ``rejected`` tokens more; a request without speculation gets one token per step. ``script`` maps a prompt to the
+    tokens that answer it; other prompts get pseudo-random ones below ``token_range``.
     """
 
     def __init__(
@@ -46,6 +48,8 @@ class ScriptedEngine:
         fingerprint: str = "",
         step_s: float = 0.002,
         burst: int = 1,
+        rejected: int = 0,
+        source: Callable[[int], DraftSource] = lambda step: DraftSource.DRAFTER,
         max_requests: int = 64,
         script: dict[tuple[int, ...], list[int]] | None = None,
     ) -> None:
@@ -54,6 +58,8 @@ class ScriptedEngine:
         self.token_range = token_range
         self.step_s = step_s
         self.burst = burst
+        self.rejected = rejected
+        self.source = source
         self.max_requests = max_requests
         self.script = script or {}
         self.requests: dict[str, GenerationRequest] = {}
@@ -146,7 +152,8 @@ class ScriptedEngine:
         if self.fail_next:
             self.fail_next = False
             return Progress(request.request_id, offset, (), (), FinishReason.ERROR, "/srv/secret.py exploded")
-        while len(tokens) < self.burst and finish is None:
+        burst = 1 if request.max_draft_tokens == 0 else self.burst
+        while len(tokens) < burst and finish is None:
             token = self._token(request, offset + len(tokens))
             tokens.append(token)
             if token in request.stopping.stop_token_ids:
@@ -155,10 +162,11 @@ class ScriptedEngine:
                 finish = FinishReason.LENGTH
         self._done[request.request_id] = offset + len(tokens)
         self._generated += len(tokens)
-        sources = [DraftSource.DRAFTER] * (len(tokens) - 1) + [DraftSource.NONE]
+        sources = [self.source(offset // burst)] * (len(tokens) - 1) + [DraftSource.NONE]
         progress = Progress(request.request_id, offset, tokens, sources, finish)
         progress.cached_prompt_tokens = len(request.prompt) // 2
-        progress.num_drafts, progress.num_draft_tokens = int(self.burst > 1), self.burst - 1
+        if burst > 1:
+            progress.num_drafts, progress.num_draft_tokens = 1, burst - 1 + self.rejected
         if request.num_logprobs is not None:
             progress.logprobs = [scripted_logprobs(token, request.num_logprobs) for token in tokens]
         if request.num_prompt_logprobs is not None and offset == 0:

@@ -1,5 +1,6 @@
 """Tiny random checkpoints with a byte-level tokenizer: whole folders, so that tests load them as users do."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,16 @@ BASE: dict[str, Any] = {
 }
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer whose tokens are single bytes, plus three special ones: vocabulary of 259."""
+def byte_tokenizer(words: Iterable[str] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer whose tokens are single bytes, plus three special ones: vocabulary of 259.
+
+    Each of ``words``, letters after an optional space, is a token of its own as well, and so are its beginnings.
+    """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    spelled = [word.replace(" ", "\u0120") for word in words]
+    merges = list(dict.fromkeys((word[:end], word[end]) for word in spelled for end in range(1, len(word))))
+    vocabulary = [*alphabet, *("".join(pair) for pair in merges)]
+    tokenizer = Tokenizer(models.BPE(vocab={piece: i for i, piece in enumerate(vocabulary)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(

@@ -10,6 +10,7 @@ from cluster.links.generation.affinity import cost
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.load_messages import sum_loads
 from cluster.links.generation.resumption import REFUSED_PAUSE_S, Resumption
+from cluster.links.generation.status import TargetStatus
 from cluster.links.generation.target import TargetLink, ingress_peer
 from cluster.links.prefix_memory import PrefixMemory
 from cluster.scheduler.load import EngineLoad
@@ -113,6 +114,15 @@ class Router:
         live = [load for incarnation, load in self._loads.items() if incarnation in present]
         gone = [load for incarnation, load in self._loads.items() if incarnation not in present]
         return sum_loads(live, gone)
+
+    def targets(self) -> list[TargetStatus]:
+        """Return the targets that there is a stream to, those that finish what they have included."""
+        return [status for link in self._links.values() if (status := link.status()) is not None]
+
+    @property
+    def targets_missing(self) -> int:
+        """Targets that there should be and that cannot be reached."""
+        return sum(self._links[address].peer is None for address in self._wanted)
 
     async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
         """Serve a request; the first item has no tokens and says that a target has accepted it.

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import time
 from collections.abc import AsyncGenerator, Callable
 
 import grpc
@@ -11,6 +12,7 @@ import grpc
 from cluster.links.generation.calls import LinkLostError, TargetCalls
 from cluster.links.generation.load_messages import load_from_proto
 from cluster.links.generation.outbox import Outbox, coalesce
+from cluster.links.generation.status import TargetStatus
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity
@@ -57,6 +59,7 @@ class TargetLink:
         self._calls = TargetCalls()
         self._outbox: Outbox[pb.GenerateRequest] = Outbox(OUTBOX_LIMIT)
         self._load = EngineLoad()
+        self._load_at = 0.0
         self._own_at_load = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -79,6 +82,12 @@ class TargetLink:
     def queue_length(self) -> int:
         """Requests at the target now: those it last reported, and what this ingress has added since."""
         return self._load.running + self._load.waiting + self.in_flight - self._own_at_load
+
+    def status(self) -> TargetStatus | None:
+        """Return what the target last said of itself; None while the link does not stand or it has said nothing."""
+        if self.peer is None or not self._load_at:
+            return None
+        return TargetStatus(self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at)
 
     def start(self) -> None:
         """Connect, and connect again whenever the stream breaks."""
@@ -176,6 +185,7 @@ class TargetLink:
         self._calls.take(message)
         if message.HasField("load"):
             self._load = load_from_proto(message.load)
+            self._load_at = time.time()
             self._own_at_load = self.in_flight
             self._on_load(peer.incarnation, self._load)
         self.draining = self.draining or message.draining
@@ -183,6 +193,7 @@ class TargetLink:
     def _lose(self) -> None:
         self.peer = None
         self.draining = False
+        self._load_at = 0.0
         self._outbox.close()
         self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost"))
 

@@ -154,11 +154,19 @@ async def test_token_ids_and_sources_come_back_where_they_are_wanted(api):
     end = sorted(api.tokenizer.eos_token_ids)[0]
     ids = [*api.tokenizer.encode("abcd"), end]
     extra = {"return_token_ids": True, "speculation": {"report_sources": True}}
-    answer = strict(Completion, await complete(api, extra=extra), "token_ids", "prompt_token_ids", "token_sources")
+    told = ("token_ids", "prompt_token_ids", "token_sources", "token_texts", "num_draft_tokens")
+    answer = strict(Completion, await complete(api, extra=extra), *told)
     choice = answer.choices[0].model_extra
     assert choice["token_ids"] == ids
     assert choice["prompt_token_ids"] == api.tokenizer.encode("ask")
     assert choice["token_sources"] == ["drafter", "drafter", "target", "drafter", "target"]
+    assert [(piece["index"], piece["source"], piece["text"]) for piece in choice["token_texts"]] == [
+        (0, "drafter", "a"),
+        (1, "drafter", "b"),
+        (2, "target", "c"),
+        (3, "drafter", "d"),
+    ]
+    assert choice["num_draft_tokens"] == 4
     chunks = await streamed(api, extra=extra)
     assert [t for chunk in chunks for t in chunk.choices[0].model_extra["token_ids"]] == ids
     assert [t for chunk in chunks for t in chunk.choices[0].model_extra.get("prompt_token_ids", [])] == choice[
@@ -174,6 +182,47 @@ async def test_token_ids_and_sources_come_back_where_they_are_wanted(api):
     chunks = [chunk async for chunk in await api.openai.chat.completions.create(**ask, stream=True)]
     first = chunks[0]
     assert first.model_extra["prompt_token_ids"] == prompt
+
+
+@pytest.mark.parametrize("chat", [False, True])
+async def test_streamed_token_texts_line_up_with_the_text_that_is_shown(api, chat):
+    """A rocket takes four tokens of one byte each, and "st" may begin the stop string."""
+    api.engine.burst, api.engine.rejected = 3, 2
+    text = "a🚀 state."
+    api.script("ask", text)
+    api.engine.script[tuple(api.tokenizer.apply_chat_template(HELLO))] = api.engine.script[
+        tuple(api.tokenizer.encode("ask"))
+    ]
+    ask = {"model": "tiny", "max_tokens": 50, "stop": "stop", "stream": True}
+    ask["extra_body"] = {"speculation": {"report_sources": True}}
+    if chat:
+        stream = await api.openai.chat.completions.create(**ask, messages=HELLO)
+        model = ChatCompletionChunk
+    else:
+        stream, model = await api.openai.completions.create(**ask, prompt="ask"), Completion
+    told = ("token_sources", "token_texts", "num_draft_tokens")
+    choices = [strict(model, chunk, *told).choices[0] for chunk in [chunk async for chunk in stream]]
+    pieces, sources, shown = [], [], ""
+    for choice in choices:
+        extra = choice.model_extra or {}
+        gained = (choice.delta.content or "") if chat else choice.text
+        shown += gained
+        assert "".join(piece["text"] for piece in extra.get("token_texts", [])) == gained
+        pieces += extra.get("token_texts", [])
+        sources += extra.get("token_sources", [])
+    assert shown == text
+    assert len(sources) == len(api.tokenizer.encode(text)) + 1, "the end token is told of, and has no text"
+    assert all(piece["source"] == sources[piece["index"]] for piece in pieces)
+    assert [(piece["index"], piece["text"]) for piece in pieces[:3]] == [(0, "a"), (4, "🚀"), (5, " ")]
+    steps = [choice.model_extra for choice in choices if (choice.model_extra or {}).get("token_sources")]
+    assert [len(step["token_sources"]) for step in steps] == [3, 3, 3, 3, 1]
+    assert [step["num_draft_tokens"] for step in steps] == [4] * 5
+    assert [choice.finish_reason for choice in choices][-1] == "stop"
+
+
+async def test_sources_are_told_only_where_they_are_wanted(api):
+    answer = await complete(api, max_tokens=2, extra={"speculation": {"enabled": True}})
+    assert not answer.choices[0].model_extra
 
 
 async def test_tokens_as_ids_can_be_told_apart(api):

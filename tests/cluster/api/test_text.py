@@ -77,3 +77,42 @@ def test_an_unfinished_character_is_shown_at_the_end(tokenizer):
     text, count, _ = write(tokenizer, tokens, [], [], FinishReason.LENGTH)
     assert (text.rstrip("\ufffd"), count) == ("a", 3)
     assert text != "a"
+
+
+@PROPERTY
+@given(
+    st.lists(st.tuples(st.integers(0, 258), st.sampled_from(DraftSource)), min_size=1, max_size=60),
+    st.lists(st.integers(1, 60), max_size=20),
+    st.lists(TEXTS.filter(bool), max_size=3),
+    st.booleans(),
+    st.integers(0, 20),
+)
+def test_pieces_join_to_the_text_and_know_their_tokens(tokenizer, drawn, cuts, stops, show_stop, min_tokens):
+    tokens, sources = [token for token, _ in drawn], [source for _, source in drawn]
+    writer = TextWriter(
+        0, tokenizer.incremental(), StopStrings(stops), min_tokens=min_tokens, show_stop=show_stop, pieces=True
+    )
+    plain = TextWriter(0, tokenizer.incremental(), StopStrings(stops), min_tokens=min_tokens, show_stop=show_stop)
+    indexes = []
+    for progress in steps(tokens, cuts, FinishReason.LENGTH):
+        progress.sources = sources[progress.offset : progress.offset + len(progress.tokens)]
+        delta, same = writer.take(progress), plain.take(progress)
+        assert "".join(piece.text for piece in delta.pieces) == delta.text == same.text
+        assert same.pieces == ()
+        assert all(piece.text and piece.source is sources[piece.index] for piece in delta.pieces)
+        indexes += [piece.index for piece in delta.pieces]
+        if delta.finish_reason is not None:
+            break
+    assert indexes == sorted(indexes)
+
+
+def test_a_piece_belongs_to_the_token_that_completed_its_characters(tokenizer):
+    writer = TextWriter(0, tokenizer.incremental(), StopStrings(["bX"]), pieces=True)
+    tokens = tokenizer.encode("aébc")
+    own, drafted, looked_up = DraftSource.NONE, DraftSource.DRAFTER, DraftSource.LOOKUP
+    first = writer.take(Progress("r", 0, tokens[:2], [own, drafted]))
+    assert [(p.index, p.source, p.text) for p in first.pieces] == [(0, own, "a")]
+    second = writer.take(Progress("r", 2, tokens[2:4], [looked_up, drafted]))
+    assert [(p.index, p.source, p.text) for p in second.pieces] == [(2, looked_up, "é")], "b may begin a stop string"
+    third = writer.take(Progress("r", 4, tokens[4:], [own], FinishReason.LENGTH))
+    assert [(p.index, p.source, p.text) for p in third.pieces] == [(3, drafted, "b"), (4, own, "c")]
