@@ -17,7 +17,7 @@ from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
 from cluster.api.open_responses.routes import responses_routes
 from cluster.api.openapi import describe
-from cluster.api.page.routes import page_assets, page_routes
+from cluster.api.page.routes import page_paths, page_routes
 from cluster.api.probes import probe_routes
 from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
@@ -53,7 +53,7 @@ def build_app(
     if settings.api_keys_file is not None:
         open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics", "/metrics/targets"}
         if settings.page:
-            open_paths |= page_assets().keys()
+            open_paths |= page_paths()
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
     app.add_middleware(RequestIdHeader)
     for routes in (
