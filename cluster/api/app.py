@@ -51,10 +51,7 @@ def build_app(
     install_error_handlers(app, settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     if settings.api_keys_file is not None:
-        open_paths = OPEN_PATHS if settings.metrics_need_key else OPEN_PATHS | {"/metrics", "/metrics/targets"}
-        if settings.page:
-            open_paths |= page_paths()
-        app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=open_paths)
+        app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=_open_paths(settings))
     app.add_middleware(RequestIdHeader)
     for routes in (
         chat_routes,
@@ -70,3 +67,9 @@ def build_app(
         app.include_router(page_routes())
     describe(app)
     return app
+
+
+def _open_paths(settings: ApiSettings) -> frozenset[str]:
+    """Return what needs no key: the probes, the files of the page, and the metrics where the operator says so."""
+    metrics = frozenset[str]() if settings.metrics_need_key else frozenset({"/metrics", "/metrics/targets"})
+    return OPEN_PATHS | metrics | (page_paths() if settings.page else frozenset())

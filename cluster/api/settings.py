@@ -32,11 +32,11 @@ class ApiSettings(Settings):
     max_stop_chars: int = Field(default=256, ge=1)
     """Longest stop string: so much text may be held back while streaming."""
     max_stop_token_ids: int = Field(default=128, ge=0)
-    vllm_metrics: bool = True
-    """Whether ``/metrics`` tells what vLLM has a name for under that name as well."""
     page: bool = True
     """Whether ``/`` is a page for people: a playground and a picture of the cluster. Nobody needs a key for the page
     itself; what it asks for needs one."""
+    vllm_metrics: bool = True
+    """Whether ``/metrics`` tells what vLLM has a name for under that name as well."""
     report_metrics: bool = True
     """Whether answers with one choice tell their times and what speculation did, as vLLM's ``metrics``."""
     sse_keepalive_s: float = Field(default=15.0, gt=0)

@@ -72,12 +72,16 @@ class Browser:
         shot = self.driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
         file.write_bytes(b64decode(shot["data"]))
 
+    def sent(self) -> list[dict]:
+        """Return the requests since the last time."""
+        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        found = [message for message in messages if message["method"] == "Network.requestWillBeSent"]
+        self.requests += [message["params"]["request"]["url"] for message in found]
+        return found
+
     def look_back(self) -> None:
         """Take in what was asked for and what was complained about since the last time."""
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                self.requests.append(message["params"]["request"]["url"])
+        self.sent()
         self.complaints += [
             entry["message"] for entry in self.driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")
         ]

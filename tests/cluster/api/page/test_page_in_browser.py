@@ -4,7 +4,6 @@ Screenshots go to the folder that OUTRIDER_SCREENSHOTS names, for people to look
 """
 
 import asyncio
-import json
 import os
 import re
 from dataclasses import replace
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.api.key_ring import key_line
 from cluster.api.settings import ApiSettings
 from tests.cluster.api.conftest import running_api
 from tests.cluster.api.page.browser import Browser, chromium, driver_options
@@ -233,29 +233,43 @@ async def test_stopping_settings_and_errors(page_api, tmp_path):
     assert list(submitted[-1].prompt) == page_api.tokenizer.encode("Go on and on")
 
 
-async def test_a_key_stays_in_the_tab_and_goes_into_the_header(page_api, tmp_path):
+async def test_a_key_stays_in_the_tab_and_goes_into_the_header(words_tokenizer, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text(key_line("ann", "sk-secret"))
+
     def visit(browser: Browser) -> None:
-        ready(browser)
-        browser.find("#access summary").click()
+        browser.until(lambda: browser.text("#model") == "needs an API key", "the key is asked for")
+        assert browser.find("#key").is_displayed()
+        assert not browser.find("#send").is_enabled()
+        browser.look_back()
+        assert browser.complaints
+        assert all("401" in complaint for complaint in browser.complaints), "the browser's own notes, and no others"
+        browser.complaints.clear()
         browser.type("#key", "sk-secret")
         browser.find("#key-form button").click()
+        ready(browser)
         assert browser.run("return [sessionStorage.length, localStorage.length, document.cookie]") == [1, 0, ""]
         browser.look_back()
         send(browser)
         ended(browser)
-        headers = [
-            json.loads(entry["message"])["message"]["params"]["request"]["headers"]
-            for entry in browser.driver.get_log("performance")
-            if '"Network.requestWillBeSent"' in entry["message"]
-        ]
-        found = [{name.lower(): value for name, value in sent.items()} for sent in headers]
-        assert found
-        assert all(sent["authorization"] == "Bearer sk-secret" for sent in found)
+        assert len(shown_sources(browser)) > 0
+        sent = [message["params"]["request"] for message in browser.sent()]
+        headers = [{name.lower(): value for name, value in one["headers"].items()} for one in sent]
+        assert any(one["url"].endswith("/v1/chat/completions") for one in sent)
+        assert all(one["authorization"] == "Bearer sk-secret" for one in headers)
+        assert not any("sk-secret" in one["url"] for one in sent)
         browser.find("#access summary").click()
         browser.find("#forget").click()
         assert browser.run("return sessionStorage.length") == 0
+        browser.until(lambda: browser.text("#model") == "needs an API key", "the key is forgotten")
+        browser.look_back()
+        assert all("401" in complaint for complaint in browser.complaints)
+        browser.complaints.clear()
 
-    await in_browser(page_api, tmp_path, visit)
+    driver_options()
+    async with running_api(words_tokenizer, ApiSettings(api_keys_file=keys)) as api:
+        await in_browser(api, tmp_path / "profile", visit)
+    assert [request.tenant for request in api.engine.submitted] == ["ann"]
 
 
 async def test_a_phone(page_api, tmp_path):

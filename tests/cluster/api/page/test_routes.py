@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from cluster.api.key_ring import key_line
 from cluster.api.page.routes import ASSETS, page_assets, page_paths
 from cluster.api.settings import ApiSettings
 from tests.cluster.api.conftest import running_api
@@ -42,6 +43,19 @@ async def test_the_page_can_be_turned_off(tokenizer):
         for path in page_paths():
             assert (await api.http.get(path)).status_code == 404
         assert (await api.http.get("/v1/cluster")).status_code == 200
+
+
+async def test_the_files_need_no_key_and_what_they_ask_for_does(tokenizer, tmp_path):
+    keys = tmp_path / "keys"
+    keys.write_text(key_line("ann", "a-key"))
+    async with running_api(tokenizer, ApiSettings(api_keys_file=keys)) as api:
+        for path in page_paths():
+            assert (await api.http.get(path)).status_code == 200
+        assert (await api.http.get("/v1/cluster")).status_code == 401
+        known = {"authorization": "Bearer a-key"}
+        assert (await api.http.get("/v1/cluster", headers=known)).status_code == 200
+    async with running_api(tokenizer, ApiSettings(api_keys_file=keys, page=False)) as api:
+        assert {(await api.http.get(path)).status_code for path in page_paths()} == {401}
 
 
 async def test_nothing_else_is_served(api):
