@@ -143,6 +143,28 @@ def test_certificates_are_mounted_where_the_settings_look_for_them():
     assert made["dnsNames"] == ["outrider"], "the name that peers ask for"
 
 
+def test_api_keys_are_mounted_at_the_front_alone():
+    values = {"front": {"apiKeys": {"name": "mine"}}, "test": {"apiKey": {"name": "one"}}}
+    objects = any_helm().objects(values)
+    path = settings_of(objects)["http"]["api"]["api_keys_file"]
+    for name, group in groups(objects).items():
+        pod = group["template"]["spec"]
+        volumes = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "api-keys"]
+        mounts = [m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if m["name"] == "api-keys"]
+        if name == "front":
+            assert [f"{mount}/{item['path']}" for mount in mounts for item in volumes[0]["items"]] == [path]
+            assert volumes[0]["secretName"] == "mine"
+        else:
+            assert (volumes, mounts) == ([], [])
+    (env,) = [
+        e
+        for e in of_kind(objects, "Pod", "out-outrider-test")["spec"]["containers"][0]["env"]
+        if e["name"] == "API_KEY"
+    ]
+    assert env["valueFrom"]["secretKeyRef"] == {"name": "one", "key": "key"}
+    assert "api_keys_file" not in settings_of(any_helm().objects())["http"]["api"]
+
+
 @pytest.mark.parametrize(
     ("kind", "endpoints"), [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")]
 )
