@@ -5,6 +5,7 @@ step is done many times over, on the very objects, and timed. That leaves out no
 """
 
 import argparse
+import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -138,6 +139,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = SchedulerSettings(max_running=arguments.sequences, max_tokens_per_step=4096)
     step = capture(arguments.sequences, settings)
+    gc.freeze()  # as the engine does
     costs = {name: cpu_us(work) for name, work in parts(step, settings).items()}
     registry = CollectorRegistry()
     registry.register(_AsScraped(step.planner))

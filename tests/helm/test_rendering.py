@@ -1,8 +1,11 @@
 """Every example renders without a warning in every helm here, the same in all, and every object is a valid one."""
 
+import re
+
 import pytest
 import yaml
 
+from cluster.actors.roster_state import Role
 from tests.helm.chart import CHART, EXAMPLES, Helm, any_helm, binaries, groups, needs_helm, of_kind, settings_of
 from tests.helm.schemas import crd_folder, faults
 
@@ -138,6 +141,52 @@ def test_certificates_are_mounted_where_the_settings_look_for_them():
         assert next(v for v in pod["volumes"] if v["name"] == "tls")["secret"]["secretName"] == "mine"
     made = of_kind(any_helm().objects({"tls": {"enabled": True}}), "Certificate", "out-outrider")["spec"]
     assert made["dnsNames"] == ["outrider"], "the name that peers ask for"
+
+
+def test_api_keys_are_mounted_at_the_front_alone():
+    values = {"front": {"apiKeys": {"name": "mine"}}, "test": {"apiKey": {"name": "one"}}}
+    objects = any_helm().objects(values)
+    path = settings_of(objects)["http"]["api"]["api_keys_file"]
+    for name, group in groups(objects).items():
+        pod = group["template"]["spec"]
+        volumes = [volume["secret"] for volume in pod["volumes"] if volume["name"] == "api-keys"]
+        mounts = [m["mountPath"] for m in pod["containers"][0]["volumeMounts"] if m["name"] == "api-keys"]
+        if name == "front":
+            assert [f"{mount}/{item['path']}" for mount in mounts for item in volumes[0]["items"]] == [path]
+            assert volumes[0]["secretName"] == "mine"
+        else:
+            assert (volumes, mounts) == ([], [])
+    (env,) = [
+        e
+        for e in of_kind(objects, "Pod", "out-outrider-test")["spec"]["containers"][0]["env"]
+        if e["name"] == "API_KEY"
+    ]
+    assert env["valueFrom"]["secretKeyRef"] == {"name": "one", "key": "key"}
+    assert "api_keys_file" not in settings_of(any_helm().objects())["http"]["api"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "endpoints"), [("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints")]
+)
+def test_scraped_processes_get_the_role_that_alerts_ask_for(kind, endpoints):
+    objects = any_helm().objects({"metrics": {kind[0].lower() + kind[1:]: {"enabled": True}}})
+    (endpoint,) = of_kind(objects, kind)["spec"][endpoints]
+    found = set()
+    for group in groups(objects).values():
+        pod = group["template"]
+        assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
+        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        found.add(relabelled({"__meta_kubernetes_pod_label_app_kubernetes_io_component": component}, endpoint)["role"])
+    assert found == {str(role) for role in Role}
+
+
+def relabelled(labels, endpoint):
+    """What Prometheus makes of labels by the rules of an endpoint."""
+    for rule in endpoint["relabelings"]:
+        value = ";".join(labels.get(name, "") for name in rule["sourceLabels"])
+        if matched := re.fullmatch(rule.get("regex", "(.*)"), value):
+            labels = {**labels, rule["targetLabel"]: rule.get("replacement", matched[0])}
+    return labels
 
 
 def test_models_are_fetched_as_far_as_they_must_be():

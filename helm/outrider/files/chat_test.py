@@ -5,12 +5,14 @@ import os
 import urllib.request
 
 BASE = os.environ["BASE_URL"]
+KEY = os.environ.get("API_KEY", "")
 
 
 def call(path: str, body: object = None) -> dict:
     """Return the answer to a GET, or to a POST of ``body``."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(BASE + path, data, {"content-type": "application/json"})
+    headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {KEY}"} if KEY else {})
+    request = urllib.request.Request(BASE + path, data, headers)
     with urllib.request.urlopen(request, timeout=300) as answer:
         return json.load(answer)
 

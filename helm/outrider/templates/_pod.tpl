@@ -71,10 +71,10 @@ spec:
         {{- $extra := .limits | default dict }}
         {{- toYaml (mergeOverwrite (deepCopy .pod.resources) (dict "requests" $extra "limits" $extra)) | nindent 8 }}
       volumeMounts:
-        {{- include "outrider.mounts" (dict "root" $root "bare" .bare) | nindent 8 }}
+        {{- include "outrider.mounts" (dict "root" $root "bare" .bare "role" .role) | nindent 8 }}
         - {name: shm, mountPath: /dev/shm}
   volumes:
-    {{- include "outrider.volumes" (dict "root" $root "bare" .bare) | nindent 4 }}
+    {{- include "outrider.volumes" (dict "root" $root "bare" .bare "role" .role) | nindent 4 }}
     - name: shm
       emptyDir: {medium: Memory, sizeLimit: {{ .pod.sharedMemory | quote }}}
 {{- end -}}
@@ -106,6 +106,9 @@ spec:
 {{- if .root.Values.tls.enabled }}
 - {name: tls, mountPath: /etc/outrider/tls, readOnly: true}
 {{- end }}
+{{- if and (eq .role "front") .root.Values.front.apiKeys.name }}
+- {name: api-keys, mountPath: /etc/outrider/api-keys, readOnly: true}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -122,6 +125,12 @@ spec:
 {{- if .root.Values.tls.enabled }}
 - name: tls
   secret: {secretName: {{ include "outrider.tlsSecret" .root | quote }}, defaultMode: 0440}
+{{- end }}
+{{- with .root.Values.front.apiKeys }}
+{{- if and (eq $.role "front") .name }}
+- name: api-keys
+  secret: {secretName: {{ .name | quote }}, defaultMode: 0440, items: [{key: {{ .key | quote }}, path: keys}]}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

@@ -35,7 +35,10 @@ applications:
   "replicas" $v.front.replicas
   "resources" (dict "outrider_ingress" 1)
   "metrics_port" $v.metrics.port
-  "api" $v.front.api -}}
+  "api" (deepCopy $v.front.api) -}}
+{{- if $v.front.apiKeys.name -}}
+{{- $_ := set $front.api "api_keys_file" "/etc/outrider/api-keys/keys" -}}
+{{- end -}}
 {{- $settings := dict "name" "outrider" "target" $target "http" $front "scheduler" $v.scheduler -}}
 {{- if include "outrider.drafts" . -}}
 {{- $drafters := deepCopy $v.drafters.settings -}}
