@@ -20,16 +20,19 @@ def save_plot(journal: Path, path: Path) -> None:
     figure = Figure(figsize=SIZE, layout="constrained")
     left, right = figure.subplots(1, 2)
     xs = [entry["step"] for entry in steps]
-    left.plot(xs, _smooth([entry["loss"] for entry in steps]), color="#4c566a")
+    left.plot(xs, _smooth([entry["loss"] / len(entry["agreement"]) for entry in steps]), color="#4c566a")
     left.set_yscale("log")
     left.set_xlabel("step")
-    left.set_ylabel("loss (divergence from the target, nats)")
+    left.set_ylabel("loss per token of a block (nats)")
     shares = left.twinx()
-    for s, colour in zip(range(len(steps[-1]["agreement"]) if steps else 0), COLOURS, strict=False):
-        shares.plot(xs, _smooth([entry["agreement"][s] for entry in steps]), color=colour, label=f"token {s + 1}")
+    for s, colour in enumerate(COLOURS):
+        trained = [entry for entry in steps if len(entry["agreement"]) > s]
+        if trained:
+            values = _smooth([entry["agreement"][s] for entry in trained])
+            shares.plot([entry["step"] for entry in trained], values, color=colour, label=f"token {s + 1}")
     shares.set_ylim(0, 1)
     shares.set_ylabel("same favourite as the target")
-    shares.legend(frameon=False, fontsize=8, loc="center right")
+    shares.legend(frameon=False, fontsize=8, loc="lower right")
     for i, colour in zip(range(len(estimates[-1]["acceptance"]) if estimates else 0), COLOURS, strict=False):
         right.plot(
             [entry["step"] for entry in estimates],
