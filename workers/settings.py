@@ -31,7 +31,7 @@ class RunnerSettings(Settings):
     kv_cache_bytes: int | None = Field(default=None, gt=0)
     """Memory for keys and values; None: measured from what the device has free (1 GiB at most on a CPU)."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of torch; None: torch's own choice."""
+    """CPU threads of torch; None: torch's own choice for a target alone, half of the CPUs for a drafter."""
 
 
 class DrafterSettings(Settings):

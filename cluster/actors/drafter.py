@@ -9,7 +9,6 @@ from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
 from workers.metrics.server import MetricsServer
 from workers.rpc.tls import TlsSettings, server_credentials
-from workers.threads import usable_cpus
 
 DRAIN_S = 5.0
 """What targets get to leave; the news reaches them within a fraction of a second."""
@@ -21,9 +20,7 @@ class Drafter:
     async def __init__(self, config: DraftersConfig, tls: TlsSettings | None) -> None:  # type: ignore[misc]
         """Load the drafter and serve it; Serve awaits this constructor."""
         settings = config.drafter_settings()
-        threads = settings.runner.threads or max(1, usable_cpus() // 2)
-        runner = settings.runner.model_copy(update={"threads": threads})
-        self._server = DrafterServer(settings.model_copy(update={"runner": runner}), server_credentials(tls))
+        self._server = DrafterServer(settings, server_credentials(tls))
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)

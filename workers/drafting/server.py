@@ -22,7 +22,7 @@ from workers.metrics.server import MetricsServer, process_registry
 from workers.rpc.channel import RpcServer
 from workers.rpc.stubs import drafting_pb2_grpc
 from workers.settings import DrafterSettings
-from workers.threads import claim_threads
+from workers.threads import claim_threads, usable_cpus
 
 SERVICE = "outrider.v1.DraftingService"
 NGRAM = "ngram"
@@ -36,8 +36,9 @@ def make_drafter(settings: DrafterSettings) -> Drafter:
     """
     if settings.model == NGRAM:
         return NgramDrafter(settings.ngram_max, settings.ngram_min)
-    if settings.runner.threads is not None:
-        claim_threads(settings.runner.threads)
+    threads = settings.runner.threads or max(1, usable_cpus() // 2)  # it may share its machine with a target
+    claim_threads(threads)
+    settings = settings.model_copy(update={"runner": settings.runner.model_copy(update={"threads": threads})})
     # Only here: a drafter without a model starts without torch, in a fifth of a second instead of several.
     from workers.drafting.load import load_drafter
 
