@@ -2,7 +2,7 @@
 
 import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -15,8 +15,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from workers.distill import training
-from workers.distill.estimate import Acceptance
+if TYPE_CHECKING:  # torch, which the other commands start without
+    from workers.distill import training
+    from workers.distill.estimate import Acceptance
 
 LINE_EVERY_S = 60.0
 """How often a line about training stays on the screen, or in a log."""
@@ -61,7 +62,7 @@ class DistillProgress:
         if self._task is not None:
             self._bar.advance(self._task, count)
 
-    def trained(self, progress: training.Progress) -> None:
+    def trained(self, progress: "training.Progress") -> None:
         """Move the bar, and leave a line now and then."""
         self.advance()
         if time.monotonic() - self._line_at >= LINE_EVERY_S:
@@ -73,7 +74,7 @@ class DistillProgress:
                 markup=False,
             )
 
-    def estimated(self, acceptance: Acceptance) -> None:
+    def estimated(self, acceptance: "Acceptance") -> None:
         """Leave a line."""
         shares = " ".join(f"{share:.2f}" for share in acceptance.by_position)
         self._console.print(

@@ -61,7 +61,8 @@ def test_no_drafter_deployment_where_none_is_wanted(cluster):
     [
         ({}, 0, (0, 0)),
         ({}, 1, (1, 0)),
-        ({"target": {"tp": 2}}, 1, (0, 0)),
+        ({"target": {"tp": 2}, "drafters": {"model": "ngram"}}, 1, (0, 0)),
+        ({"target": {"tp": 2}}, 1, (0, 1)),
         ({"drafters": {"model": "m"}}, 1, (1, 0)),
         ({"drafters": {"model": "m"}}, 2, (1, 1)),
         ({"drafters": {"model": "m", "replicas": 2}}, 2, (1, 0)),

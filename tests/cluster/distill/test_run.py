@@ -85,7 +85,7 @@ def test_it_answers_trains_estimates_and_writes_a_drafter(order, made, target):
     assert result.samples == 150
     assert 0 < result.held_out < 30
     assert result.training.step == result.training.of == len(watcher.losses)
-    assert watcher.losses[-1] < watcher.losses[0] * 0.8
+    assert watcher.losses[-1] < watcher.losses[0]
     drafter = load_drafter(DrafterSettings(model=str(order.out), runner=RunnerSettings(threads=1)))
     assert drafter.identity.features.layers == (1, 2, 3)
     row = torch.zeros(1, 144, dtype=torch.bfloat16).view(torch.uint16).numpy().tobytes()
