@@ -4,7 +4,8 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from cluster.commands.terminal import vanishing_bar
 
 
 class SweepProgress:
@@ -12,15 +13,7 @@ class SweepProgress:
 
     def __init__(self, console: Console, requests: int) -> None:
         """Expect ``requests`` in all."""
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bar = vanishing_bar(console)
         self._task = self._bar.add_task("", total=requests)
 
     def __enter__(self) -> Self:

@@ -5,15 +5,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TaskID
+
+from cluster.commands.terminal import vanishing_bar
 
 if TYPE_CHECKING:  # torch, which the other commands start without
     from workers.distill import training
@@ -29,15 +23,7 @@ class DistillProgress:
     def __init__(self, console: Console) -> None:
         """Draw on ``console``."""
         self._console = console
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        self._bar = vanishing_bar(console)
         self._task: TaskID | None = None
         self._line_at = time.monotonic()
 

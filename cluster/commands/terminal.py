@@ -6,6 +6,7 @@ from typing import Never
 
 import typer
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError
@@ -35,6 +36,19 @@ def errors_as_sentences() -> Iterator[None]:
         _fail(error, EXIT_FAILED)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def vanishing_bar(console: Console) -> Progress:
+    """Return a bar that counts, with times gone and to come, and leaves nothing behind."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
 
 
 def show(parts: Iterable[RenderableType], width: int) -> None:

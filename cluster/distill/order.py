@@ -35,8 +35,5 @@ class Order:
 
 def digest_of(path: Path) -> str:
     """Return a hash of a file's content."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -94,9 +94,7 @@ def _hits(
             if temperature == 0:
                 guess = ids[logits.argmax(-1)]
             else:
-                whole = logits.new_full((len(logits), len(target.head)), -torch.inf)
-                whole[:, ids] = logits
-                guess = choose_tokens(whole, sampling)
+                guess = choose_tokens(model.over_target_ids(logits), sampling)
             hits[s, part] = guess == said
     result = []
     for s in range(len(outputs)):

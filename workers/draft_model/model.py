@@ -99,6 +99,12 @@ class DraftModel(nn.Module):
         fused: Tensor = self.fuse(F.rms_norm(parts, parts.shape[-1:]).flatten(-2).to(self.fuse.weight.dtype))
         return fused
 
+    def over_target_ids(self, logits: Tensor) -> Tensor:
+        """Return the head's logits ``[N, draft_vocab_size]`` as ``[N, vocab_size]``: what it cannot propose is -inf."""
+        whole = logits.new_full((len(logits), self.config.vocab_size), -torch.inf)
+        whole[:, self.draft_ids] = logits
+        return whole
+
     def forward(self, tokens: Tensor, states: Tensor | None, positions: Tensor, attend: Attend) -> Tensor:
         """Return states ``[B, T, hidden]`` for tokens and their absolute positions ``[B, T]``.
 

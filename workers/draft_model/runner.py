@@ -93,9 +93,7 @@ class DraftModelRunner:
         if bool(sampling.greedy.all()):
             best: list[list[int]] = ids[logits.topk(min(count, logits.shape[1]), dim=-1).indices].tolist()
             return best
-        whole = logits.new_full((len(logits), self._model.config.vocab_size), -torch.inf)
-        whole[:, ids] = logits
-        return rank_tokens(whole, sampling, count)
+        return rank_tokens(self._model.over_target_ids(logits), sampling, count)
 
     def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (query, key, value))
