@@ -66,7 +66,7 @@ class TargetServer:
             channel_credentials(tls),
             features,
         )
-        self._generation = GenerationServer(self.engine, server_credentials(tls))
+        self._generation = GenerationServer(self.engine, server_credentials(tls), drafters=self._pool.names)
 
     @property
     def identity(self) -> ModelIdentity:

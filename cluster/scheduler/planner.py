@@ -137,7 +137,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             if outcome.continuation:
-                active.outcomes.add(outcome)
+                active.outcomes.add(outcome, block.drafter)
         if block.ahead_of:
             return
         self._speculation.note_block(active, block, at)
@@ -204,7 +204,9 @@ class Planner:
             draft = Draft()
             if not self._make_room(active):
                 return None
-        if draft.source is not DraftSource.DRAFTER and end - start == 1 and draft_limit(self._settings, active):
+        drafted = draft.source is DraftSource.DRAFTER
+        active.verified_drafter = active.outcomes.drafter if drafted else ""
+        if not drafted and end - start == 1 and draft_limit(self._settings, active):
             self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
         return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 
@@ -267,6 +269,7 @@ class Planner:
             num_drafts=1 if draft else 0,
             num_draft_tokens=len(draft),
             cached_prompt_tokens=active.cached_prompt_tokens or 0,
+            drafter=active.verified_drafter if draft else "",
         )
         if logprobs is not None and active.request.num_logprobs is not None:
             progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], active.request.num_logprobs)

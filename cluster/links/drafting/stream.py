@@ -68,6 +68,7 @@ class DraftStream:
         self._target = target
         self._features = features
         self._wanted: FeatureSpec | None = None
+        self._name = ""
         self._limits = Limits.of(target)
         self._hello = pb.DraftRequest(hello=hello_message(target, incarnation))
         self._call = drafting_pb2_grpc.DraftingServiceStub(channel).Draft()
@@ -96,6 +97,7 @@ class DraftStream:
                 raise ProtocolError("welcome: the first message of a stream must carry it")
             peer = read_hello(first.welcome)
             check_drafter_fits(peer.identity, self._target)
+            self._name = peer.identity.name
             if (wanted := peer.identity.features) is not None:
                 self._features.acquire(wanted)
                 self._wanted = wanted
@@ -132,7 +134,7 @@ class DraftStream:
                     message = await self._call.read()
                 if not isinstance(message, pb.DraftResponse):
                     raise StreamLostError(Cause.LOST, "the drafter ended the stream")
-                replies = read_response(message, self._limits)
+                replies = read_response(message, self._limits, self._name)
                 if message.HasField("load"):
                     self.load = message.load
                 if replies:
