@@ -42,7 +42,10 @@ class AnswerWriter(Protocol):
         keepalive_s: float,
         metrics: RequestMetrics | None,
     ) -> AsyncGenerator[bytes]:
-        """Yield the events of a streamed one; an error in mid-stream is an event of its own before the end."""
+        """Yield the events of a streamed one; an error in mid-stream is an event of its own before the end.
+
+        ``usage`` and ``metrics`` count what ``streams`` yields, as it does.
+        """
 
 
 class ChoicesWriter:
@@ -80,9 +83,6 @@ class ChoicesWriter:
                     if delta is None:
                         yield KEEP_ALIVE
                         continue
-                    usage.see(delta)
-                    if metrics is not None:
-                        metrics.see(delta)
                     choice = self._shape.chunk(delta)
                     if choice is not None:
                         yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
