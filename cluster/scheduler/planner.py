@@ -120,6 +120,7 @@ class Planner:
             value=self._speculation.value,
             run_ahead=self._speculation.run_ahead,
             round_trip_s=self._speculation.costs.round_trip_s if self._speculation.costs else 0.0,
+            draft_length=self._settings.draft_length,
         )
 
     def _arrive(self, event: Arrived) -> None:
