@@ -68,6 +68,10 @@ class ActiveRequest:
     """The latest of all asks, answered or not."""
     last_step: int = 0
     """Number of the latest step that it took part in."""
+    arrived_at: float | None = None
+    """When it came to this target, where that is known."""
+    queued_s: float = 0.0
+    """How long it waited for its first place, until that is told."""
     cached_prompt_tokens: int | None = None
     """Prompt tokens found in the prefix cache; None before the first admission."""
     processing: Processing | None = None

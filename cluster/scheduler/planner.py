@@ -126,6 +126,7 @@ class Planner:
     def _arrive(self, event: Arrived) -> None:
         wasted = self.counters.wasted_draft_tokens
         active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted)
+        active.arrived_at = event.at
         self._next_seq_id += 1
         self._by_request[event.request.request_id] = active
         self._by_sequence[active.sequence.seq_id] = active
@@ -165,6 +166,7 @@ class Planner:
             self._waiting.admit(active, len(sequence) - cached)
             self._running.append(active)
             if active.cached_prompt_tokens is None:
+                active.queued_s = 0.0 if active.arrived_at is None else max(0.0, now - active.arrived_at)
                 active.cached_prompt_tokens = min(cached, sequence.prompt_len)
                 self.counters.prompt_tokens += sequence.prompt_len
                 self.counters.cached_prompt_tokens += active.cached_prompt_tokens
@@ -271,7 +273,9 @@ class Planner:
             num_draft_tokens=len(draft),
             cached_prompt_tokens=active.cached_prompt_tokens or 0,
             drafter=active.verified_drafter if draft else "",
+            queued_s=active.queued_s,
         )
+        active.queued_s = 0.0
         if logprobs is not None and active.request.num_logprobs is not None:
             progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], active.request.num_logprobs)
         if active.scoring.wanted:
