@@ -18,6 +18,7 @@ from workers.feature_store import FeatureStore
 from workers.grammar.compiler import GrammarCompiler
 from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
+from workers.rpc.roles import PeerRole
 from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
 
 STEP_DEADLINE_S = 120.0
@@ -63,10 +64,10 @@ class TargetServer:
             self.engine.incarnation,
             self.engine.deliver,
             self.engine.drafters_connected,
-            channel_credentials(tls),
+            channel_credentials(tls, PeerRole.TARGET),
             features,
         )
-        self._generation = GenerationServer(self.engine, server_credentials(tls))
+        self._generation = GenerationServer(self.engine, server_credentials(tls, PeerRole.TARGET))
 
     @property
     def identity(self) -> ModelIdentity:

@@ -14,6 +14,7 @@ from workers.contract.features import FeatureSource, NoFeatures
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.hello import Peer
+from workers.rpc.roles import PeerRole
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +104,7 @@ class DrafterLink:
 
     async def _session(self) -> Cause:
         """Hold one stream for as long as it lasts; return why it ended."""
-        async with open_channel(self.address, self._credentials) as channel:
+        async with open_channel(self.address, PeerRole.DRAFTER, self._credentials) as channel:
             stream = self._stream = DraftStream(channel, self._target, self._incarnation, self._features)
             try:
                 self.peer = await stream.greet()

@@ -130,8 +130,10 @@ class DraftStream:
             while True:
                 async with asyncio.timeout(SILENCE_TIMEOUT_S):
                     message = await self._call.read()
-                if not isinstance(message, pb.DraftResponse):
+                if message is aio.EOF:
                     raise StreamLostError(Cause.LOST, "the drafter ended the stream")
+                if not isinstance(message, pb.DraftResponse):  # grpc gives None for bytes that are no message
+                    raise ProtocolError("bytes came that are no message of the protocol")
                 replies = read_response(message, self._limits)
                 if not self._budget.spend(1 + len(replies), self._loop.time()):
                     raise StreamLostError(Cause.FLOODING, "it sends far more than it was asked for")

@@ -20,6 +20,7 @@ from workers.contract.sampling_params import SamplingParams
 from workers.drafting.server import DrafterServer
 from workers.rpc.channel import RpcServer
 from workers.rpc.hello import hello_message
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import drafting_pb2 as pb
 from workers.rpc.stubs import drafting_pb2_grpc
 from workers.settings import DrafterSettings
@@ -75,7 +76,7 @@ async def serve():
     servers = []
 
     async def start(service):
-        rpc = RpcServer()
+        rpc = RpcServer(PeerRole.TARGET)
         drafting_pb2_grpc.add_DraftingServiceServicer_to_server(service, rpc.grpc)
         servers.append(rpc)
         return await rpc.start("127.0.0.1", 0)
