@@ -14,9 +14,10 @@ ChannelAuth = Callable[[], grpc.ChannelCredentials]
 
 MAX_MESSAGE_BYTES = 32 * 2**20
 """Senders split well below this; grpc's own 4 MiB would refuse the first message after a long reconnect."""
+MAX_DRAFTER_MESSAGE_BYTES = 4 * 2**20
+"""Most that a drafter may send at once: blocks for hundreds of sequences. It is not trusted with more of our memory."""
 
 _BOTH: list[tuple[str, int]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A stopped peer, or one behind a cut cable, sends no FIN: only an unanswered ping shows that it is gone.
     ("grpc.keepalive_time_ms", 10_000),
@@ -29,6 +30,7 @@ _BOTH: list[tuple[str, int]] = [
 
 SERVER_OPTIONS: list[tuple[str, int]] = [
     *_BOTH,
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Otherwise a server answers our keepalive with GOAWAY "too_many_pings" once a stream has been quiet.
     ("grpc.http2.max_ping_strikes", 0),
     # A second server on a port is an error to report, not a silent sharing of its connections.
@@ -55,9 +57,11 @@ def open_channel(address: str, to: PeerRole, credentials: ChannelAuth | None = N
 
     Raises ConfigurationError where ``credentials`` cannot be made.
     """
+    largest = MAX_DRAFTER_MESSAGE_BYTES if to is PeerRole.DRAFTER else MAX_MESSAGE_BYTES
+    bounded = [*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", largest)]
     if credentials is None:
-        return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", to.dns_name)]
+        return aio.insecure_channel(address, options=bounded)
+    options = [*bounded, ("grpc.ssl_target_name_override", to.dns_name)]
     return aio.secure_channel(address, credentials(), options=options)
 
 

@@ -52,6 +52,8 @@ class DrafterRecord:
     busy_until: float = 0.0
     suspected_at: float | None = None
     """Since when it owes an answer whose deadline has passed; None while it owes none."""
+    owing_since: float | None = None
+    """When it was asked first of what it has not answered, for whichever sequence; None while it owes nothing."""
     given_up_at: float = math.inf
     """When it will be given up if no answer comes; of a drafter that is suspected."""
     rate: AcceptedRate = field(default_factory=AcceptedRate)

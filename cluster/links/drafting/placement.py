@@ -151,14 +151,14 @@ class Placement:
     def tick(self) -> None:
         """Act on what time alone brings about: deadlines that have passed, pauses that are over."""
         now = self._clock()
+        owing: dict[DraftLink, float] = {}
         for mirror in list(self._mirrors.values()):
-            order = mirror.orders.oldest
-            if mirror.link is not None and order is not None:
-                self._look_at(mirror.link, mirror, order, now)
+            link, order = mirror.link, mirror.orders.oldest
+            if link is not None and order is not None:
+                owing[link] = min(order.at, owing.get(link, order.at))
+                self._look_at(link, mirror, order, now)
         for link, record in list(self._links.items()):
-            if record.suspected_at is not None and now > record.given_up_at:
-                record.given_up_at = math.inf
-                link.give_up(Cause.OVERDUE, "it owes answers for far longer than it usually takes")
+            self._give_up_where_stalled(link, record, owing.get(link), now)
         self._place_all()
 
     def _commit(self, op: CommitDraft) -> None:
@@ -222,6 +222,22 @@ class Placement:
             self._take_away(mirror)
             self._place(mirror)
 
+    def _give_up_where_stalled(self, link: DraftLink, record: DrafterRecord, owing: float | None, now: float) -> None:
+        """End a drafter from which no answer has come for several deadlines, to whatever it was asked.
+
+        That a sequence has ended meanwhile, or was taken elsewhere, is no excuse: others are asked for all the time.
+        """
+        if owing is None:
+            record.owing_since = None
+        elif record.owing_since is None:
+            record.owing_since = owing
+        stalled_s = STALLED_DEADLINES * link.standing.deadline.seconds()
+        long_owing = record.owing_since is not None and now - record.owing_since > stalled_s
+        if long_owing or (record.suspected_at is not None and now > record.given_up_at):
+            record.given_up_at, record.owing_since = math.inf, math.inf
+            record.suspected_at = now
+            link.give_up(Cause.OVERDUE, "it owes answers for far longer than it usually takes")
+
     def _answered(self, link: DraftLink, record: DrafterRecord, order: Order, block: DraftBlock) -> None:
         """Learn from an answer how long they take; it clears the drafter of suspicion."""
         took = self._clock() - order.at
@@ -230,7 +246,7 @@ class Placement:
         drafting_s = block.drafting_us / 1e6
         record.drafting.observe(drafting_s)
         record.flights.observe(max(took - drafting_s, 0.0))
-        record.suspected_at = None
+        record.suspected_at = record.owing_since = None
         if in_time:
             link.standing.breaker.answered()
 

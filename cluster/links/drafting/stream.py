@@ -134,9 +134,10 @@ class DraftStream:
                     raise StreamLostError(Cause.LOST, "the drafter ended the stream")
                 if not isinstance(message, pb.DraftResponse):  # grpc gives None for bytes that are no message
                     raise ProtocolError("bytes came that are no message of the protocol")
-                replies = read_response(message, self._limits)
-                if not self._budget.spend(1 + len(replies), self._loop.time()):
+                count = len(message.blocks) + len(message.unknown) + len(message.busy)
+                if not self._budget.spend(1 + count, self._loop.time()):  # first: reading them would take time
                     raise StreamLostError(Cause.FLOODING, "it sends far more than it was asked for")
+                replies = read_response(message, self._limits)
                 if message.HasField("load"):
                     self.load = message.load
                 if replies:

@@ -18,7 +18,7 @@ from workers.contract.identity import ModelIdentity
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 from workers.drafting.server import DrafterServer
-from workers.rpc.channel import RpcServer
+from workers.rpc.channel import MAX_DRAFTER_MESSAGE_BYTES, RpcServer
 from workers.rpc.hello import hello_message
 from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import drafting_pb2 as pb
@@ -342,3 +342,11 @@ async def test_a_drafter_whose_wish_cannot_be_met_is_refused(serve, link_to, fea
     identity = replace(CONDITIONED, features=replace(SPEC, size=4))
     _, events = link_to(await serve(ScriptedService(welcome(identity=identity))), features)
     assert await events.next("down") == Cause.INCOMPATIBLE
+
+
+async def test_a_flood_is_not_even_read(serve, link_to):
+    """Two million empty blocks fit into the largest message that a drafter may send."""
+    flood = pb.DraftResponse.FromString(bytes([2 << 3 | 2, 0]) * (MAX_DRAFTER_MESSAGE_BYTES // 2 - 8))
+    _, events = link_to(await serve(ScriptedService(welcome(), [flood])))
+    await events.next("up")
+    assert await events.next("down") == Cause.FLOODING

@@ -322,3 +322,32 @@ def test_an_answer_that_comes_too_late_does_not_earn_trust(placement, clock):
     clock.now += 2 * SHORTEST_S
     placement.receive(link, [answer(1, (1, 2))])
     assert link.standing.breaker.allowance == 1
+
+
+def test_a_drafter_that_answers_nobody_is_given_up_though_every_request_is_short(placement, clock):
+    link = learned(Link(), seconds=0.5)
+    placement.add_link(link)
+    seq_id = 0
+    while not link.given_up:
+        seq_id += 1
+        assert seq_id < 40, "nobody noticed"
+        placement.apply(opened(seq_id))
+        for _ in range(4):
+            clock.now += 0.1
+            placement.tick()
+        placement.apply(CloseDraft(seq_id))
+    assert link.given_up == [Cause.OVERDUE]
+    assert placement._stats.overdue == 0, "no single order was"
+
+
+def test_what_ended_long_ago_is_not_owed(placement, clock):
+    link = learned(Link())
+    placement.add_link(link)
+    for seq_id in range(20):
+        placement.apply(opened(seq_id))
+        clock.now += 0.1
+        placement.tick()
+        placement.apply(CloseDraft(seq_id))
+        placement.tick()
+        clock.now += 60
+    assert link.given_up == []
