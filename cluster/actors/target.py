@@ -48,7 +48,14 @@ class Target:
         self._watch = asyncio.create_task(self._end_with_ranks())
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
-        self._server = TargetServer(self._runner, scheduler, config.trace, tls=tls, served_name=served_name)
+        self._server = TargetServer(
+            self._runner,
+            scheduler,
+            config.trace,
+            tls=tls,
+            served_name=served_name,
+            external_drafters=config.external_drafters,
+        )
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)

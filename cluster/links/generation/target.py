@@ -20,6 +20,7 @@ from workers.contract.request import GenerationRequest, Progress
 from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.generation_messages import submit_to_proto
 from workers.rpc.hello import Peer, hello_message, read_hello
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -131,7 +132,7 @@ class TargetLink:
         retry = FIRST_RETRY_S
         while True:
             try:
-                async with open_channel(self.address, self._credentials) as channel:
+                async with open_channel(self.address, PeerRole.TARGET, self._credentials) as channel:
                     await self._converse(channel)
             except (grpc.aio.AioRpcError, ProtocolError, TimeoutError) as error:
                 log.log(logging.WARNING if self.peer else logging.DEBUG, "%s: %s", self.address, _reason(error))
