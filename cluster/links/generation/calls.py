@@ -48,13 +48,17 @@ class TargetCall:
             self._items.put_nowait(error)
 
     def take(self, progress: Progress) -> None:
-        """Queue tokens. Raises ProtocolError where they do not follow those before."""
-        if progress.offset != self._offset:
-            raise ProtocolError(f"tokens.offset: {progress.offset}, but {self._offset} tokens have arrived")
-        self._offset += len(progress.tokens)
+        """Queue tokens, or end where the target gives the request up.
+
+        Raises ProtocolError where tokens do not follow those before; without any, there is nothing to check.
+        """
         if progress.finish_reason is FinishReason.CANCELLED:
             self.end(LinkLostError("the target gave the request up"))
-        elif not self._ended:
+            return
+        if progress.tokens and progress.offset != self._offset:
+            raise ProtocolError(f"tokens.offset: {progress.offset}, but {self._offset} tokens have arrived")
+        self._offset += len(progress.tokens)
+        if not self._ended:
             self._ended = progress.finish_reason is not None
             self._items.put_nowait(progress)
 
