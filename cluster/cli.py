@@ -19,6 +19,7 @@ from cluster.commands.distill import distill
 from cluster.commands.keys import keys
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.plan import plan
+from cluster.commands.soak import soak
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
@@ -32,6 +33,7 @@ app.command()(bench)
 app.command()(plan)
 app.command()(distill)
 app.command()(acceptance)
+app.command()(soak)
 
 
 @app.callback()

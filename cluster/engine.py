@@ -38,6 +38,8 @@ IDLE_BEAT_S = 1.0
 """How often an idle engine shows that it lives."""
 PROMPTS_PER_CACHE = 8
 """Prompt tokens that may be inside at once, waiting ones included, per position of the KV cache."""
+STEP_DEADLINE_S = 30.0
+"""An engine that has not come round for this long counts as hung, unless told otherwise."""
 LONG_STEPS = 4.0
 """A step hangs when it takes so many times as long as the longest before it, however slow the model is."""
 

@@ -19,7 +19,9 @@ from cluster.autoscaling.settings import Scaling
 from cluster.config import ClusterConfig, Placement
 from cluster.config_loader import parse_config
 
-HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 60.0}
+HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
+"""Serve replaces a replica after three checks in a row that fail or are not answered: within 36 s where a process is
+stopped altogether."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 STOP_POLL_S = 0.2
 STOP_MARGIN_S = 10.0

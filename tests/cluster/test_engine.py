@@ -183,3 +183,14 @@ def test_prompts_are_bounded_together_and_one_alone_is_let_in():
     admission.leave("a")
     admission.leave("a")
     admission.admit(request("c", [1] * 60))
+
+
+def test_a_request_that_was_admitted_elsewhere_finds_room_in_any_case():
+    admission = Admission(1, 1000, 50, per_tenant=1, max_prompt_tokens=10)
+    admission.admit(request("a"))
+    with pytest.raises(OverloadedError):
+        admission.admit(request("b"))
+    admission.admit(replace(request("lost its target", [1] * 60), attempt=1))
+    admission.leave("a")
+    with pytest.raises(OverloadedError):
+        admission.admit(request("b"))

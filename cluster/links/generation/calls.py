@@ -14,6 +14,11 @@ log = logging.getLogger(__name__)
 class LinkLostError(UnavailableError):
     """The target, or the way to it, is gone; the request may go on elsewhere with the tokens it has."""
 
+    def __init__(self, message: str, *, leaving: bool = False) -> None:
+        """``leaving``: the target had said that it would go, so that nothing has gone wrong."""
+        super().__init__(message)
+        self.leaving = leaving
+
 
 class TargetCall:
     """One request at the target: a queue of at most max_tokens items, because each brings a token."""

@@ -100,7 +100,7 @@ class TargetLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def generate(self, request: GenerationRequest, attempt: int = 0) -> AsyncGenerator[Progress]:
+    async def generate(self, request: GenerationRequest) -> AsyncGenerator[Progress]:
         """Serve a request; the first item has no tokens and says that the target has accepted it.
 
         Raises InvalidParameterError, OverloadedError or UnavailableError before the first item where the
@@ -110,7 +110,7 @@ class TargetLink:
         if self.peer is None or not self.usable:
             raise UnavailableError(f"the target at {self.address} takes no requests now")
         call = self._calls.open(request, self.peer.identity.vocab_size)
-        submit = pb.GenerateRequest(submits=[submit_to_proto(request, attempt)])
+        submit = pb.GenerateRequest(submits=[submit_to_proto(request)])
         if not self._outbox.put(submit):
             self._calls.close(call)
             raise UnavailableError(f"the target at {self.address} does not read its requests")
@@ -191,11 +191,11 @@ class TargetLink:
         self.draining = self.draining or message.draining
 
     def _lose(self) -> None:
+        leaving, self.draining = self.draining, False
         self.peer = None
-        self.draining = False
         self._load_at = 0.0
         self._outbox.close()
-        self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost"))
+        self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost", leaving=leaving))
 
 
 def ingress_peer(tokenizer_fingerprint: str, incarnation: int) -> Peer:
