@@ -66,6 +66,9 @@ class TargetConfig(Placement):
     """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """How long a target that is told to stop may go on with the requests it has."""
+    rollout_surge: bool = False
+    """Whether a new replica is started before an old one is told to stop when settings change. That takes room for one
+    more; where there is none, the rollout waits for it. False: a single target's service has a gap."""
     step_deadline_s: float = Field(default=30.0, gt=0)
     """A step that takes longer is taken for hung, and its replica is replaced; one of a model whose steps were seen to
     take long may take four times as long as the longest."""

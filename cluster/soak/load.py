@@ -24,13 +24,14 @@ class Felt:
     kind: str
     at: float
     """A reading of ``time.monotonic``."""
-    gaps: list[float] = field(default_factory=list)
-    """For each stream that was under way: seconds until its next token."""
+    pauses: dict[object, float] = field(default_factory=dict)
+    """For each stream that was under way: its longest pause between two tokens from then on, in seconds. The first
+    token after a fault says nothing: it may have been on its way."""
 
     @property
     def recovery_s(self) -> float | None:
-        """Seconds until the last of the streams under way had its next token; None where there were none."""
-        return max(self.gaps, default=None)
+        """The longest pause of all streams that were under way; None where there were none."""
+        return max(self.pauses.values(), default=None)
 
 
 @dataclass(slots=True)
@@ -62,7 +63,9 @@ class Load:
         self._clients = clients
         self._expected: dict[str, Answer] = {}
         self._next = itertools.cycle(cases)
-        self._streaming: dict[object, list[Felt]] = {}
+        self._streaming: dict[object, float] = {}
+        """When each stream under way had its latest token."""
+        self._felt: list[Felt] = []
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -95,9 +98,19 @@ class Load:
         return len(self._streaming)
 
     def feel(self, felt: Felt) -> None:
-        """Let every stream under way note when its next token comes after a fault."""
-        for pending in self._streaming.values():
-            pending.append(felt)
+        """Watch the pauses of every stream under way, until ``recover``."""
+        felt.pauses = dict.fromkeys(self._streaming, 0.0)
+        self._felt.append(felt)
+
+    def recover(self, felt: Felt) -> None:
+        """Watch no more; a stream that is still silent has paused until now."""
+        for key in list(self._streaming):
+            self._note(felt, key, time.monotonic())
+        self._felt.remove(felt)
+
+    def _note(self, felt: Felt, key: object, now: float) -> None:
+        if key in felt.pauses:
+            felt.pauses[key] = max(felt.pauses[key], now - max(self._streaming[key], felt.at))
 
     async def _ask_on(self) -> None:
         async with aiohttp.ClientSession(timeout=CLIENT_TIMEOUT) as session:
@@ -109,10 +122,9 @@ class Load:
 
         def on_event() -> None:
             now = time.monotonic()
-            pending = self._streaming.setdefault(key, [])
-            for felt in pending:
-                felt.gaps.append(now - felt.at)
-            pending.clear()
+            for felt in self._felt:
+                self._note(felt, key, now)
+            self._streaming[key] = now
 
         try:
             answer = await ask(session, self._url, case, on_event)

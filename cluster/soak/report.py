@@ -79,7 +79,7 @@ class Report:
             "refused": {str(status): count for status, count in tally.refused.items()},
             "resumed": self.resumed,
             "faults": {
-                kind: [{"recovery_s": felt.recovery_s, "streams": len(felt.gaps)} for felt in all_]
+                kind: [{"recovery_s": felt.recovery_s, "streams": len(felt.pauses)} for felt in all_]
                 for kind, all_ in self.faults.items()
             },
             "left_over": dict(self.left_over),
@@ -91,11 +91,11 @@ class Report:
         }
 
     def _fault_table(self) -> Table:
-        columns = ("fault", "times", "streams under way", "next token of all, median s", "worst s")
+        columns = ("fault", "times", "streams under way", "longest pause, median s", "worst s")
         table = Table(*columns, title="Faults as streams felt them")
         for kind, all_ in self.faults.items():
             times = [felt.recovery_s for felt in all_ if felt.recovery_s is not None]
-            streams = sum(len(felt.gaps) for felt in all_)
+            streams = sum(len(felt.pauses) for felt in all_)
             figures = (f"{median(times):.2f}", f"{max(times):.2f}") if times else ("-", "-")
             table.add_row(kind, str(len(all_)), str(streams), *figures)
         return table

@@ -111,9 +111,10 @@ class Soak:
             await self._until_gone(fault, pid)
         whole = await self._deployment.wait_whole(self._plan.recovery_limit_s)
         took = time.monotonic() - felt.at
+        self._load.recover(felt)
         if not whole:
             self._slow_recoveries.append(f"{fault.name}: not whole again after {took:.0f} s")
-        streams = f"{felt.recovery_s:.1f} s to the next token of all" if felt.gaps else "no streams then"
+        streams = f"longest pause {felt.recovery_s:.1f} s" if felt.pauses else "no streams then"
         self._say(f"{fault.name} of process {pid}: {streams}, {took:.0f} s until whole again")
 
     async def _until_gone(self, fault: Fault, pid: int) -> None:
