@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from workers.contract.errors import OutriderError, ProtocolError, UnavailableError
 from workers.contract.request import FinishReason, GenerationRequest, Progress
@@ -20,11 +21,17 @@ class LinkLostError(UnavailableError):
         self.leaving = leaving
 
 
+Watch = Callable[[int, bool], None]
+"""Called with the number of tokens that have arrived, and whether the request has ended: at once, not when they are
+read."""
+
+
 class TargetCall:
     """One request at the target: a queue of at most max_tokens items, because each brings a token."""
 
-    def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
+    def __init__(self, request: GenerationRequest, vocab_size: int, watch: Watch = lambda tokens, ended: None) -> None:
         """Expect the first token after those that the request brought along."""
+        self._watch = watch
         self.request_id = request.request_id
         self.vocab_size = vocab_size
         self.finished = False
@@ -51,6 +58,7 @@ class TargetCall:
         if not self._ended:
             self._ended = True
             self._items.put_nowait(error)
+            self._watch(0, True)
 
     def take(self, progress: Progress) -> None:
         """Queue tokens, or end where the target gives the request up.
@@ -66,6 +74,7 @@ class TargetCall:
         if not self._ended:
             self._ended = progress.finish_reason is not None
             self._items.put_nowait(progress)
+            self._watch(len(progress.tokens), self._ended)
 
 
 class TargetCalls:
@@ -77,9 +86,11 @@ class TargetCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def open(self, request: GenerationRequest, vocab_size: int) -> TargetCall:
+    def open(
+        self, request: GenerationRequest, vocab_size: int, watch: Watch = lambda tokens, ended: None
+    ) -> TargetCall:
         """Start to listen for a request that is about to be sent."""
-        call = TargetCall(request, vocab_size)
+        call = TargetCall(request, vocab_size, watch)
         self._calls[call.request_id] = call
         return call
 

@@ -41,8 +41,8 @@ class Resumption:
     """Targets lost so far."""
     early_losses: int = 0
     """Those of them, in a row, that were lost before the request had got far."""
-    delivered_here: int = 0
-    """Tokens from the present target."""
+    arrived_here: int = 0
+    """Tokens from the present target, whether they have been read or not."""
     accepted: bool = False
     """True once a target has taken the request."""
     numerics_class: str | None = None
@@ -63,7 +63,6 @@ class Resumption:
     def accept(self, link: TargetLink) -> None:
         """Note that a target has taken the request."""
         self.accepted = True
-        self.delivered_here = 0
         if self.numerics_class is None:
             self.numerics_class = _numerics_class(link)
 
@@ -75,12 +74,11 @@ class Resumption:
         """Remember what is delivered."""
         self.emitted.extend(progress.tokens)
         self.prefix.extend(progress.tokens)
-        self.delivered_here += len(progress.tokens)
 
     @property
     def cleared(self) -> bool:
         """Whether the request has got so far at its present target that it is not what would end it."""
-        return self.delivered_here >= CLEARING_TOKENS
+        return self.arrived_here >= CLEARING_TOKENS
 
     @property
     def suspect(self) -> bool:
@@ -104,9 +102,9 @@ class Resumption:
             self.early_losses += 1
         if self.early_losses >= MAX_EARLY_LOSSES or self.attempt >= MAX_LOSSES:
             raise RequestGivenUpError(
-                f"given up after the loss of {self.attempt} targets, the last with {self.delivered_here} new tokens"
+                f"given up after the loss of {self.attempt} targets, the last with {self.arrived_here} new tokens"
             ) from error
-        self.delivered_here = 0
+        self.arrived_here = 0
         self.refused_by.clear()
         self.refusal = error
         self._deadline = time.monotonic() + self.wait_s

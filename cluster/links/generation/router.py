@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from cluster.links.generation.affinity import cost
 from cluster.links.generation.calls import LinkLostError
@@ -140,12 +141,12 @@ class Router:
                 await self._trials.begin(state)
                 link = await self._choose(state)
                 try:
-                    async with contextlib.aclosing(link.generate(state.request())) as items:
+                    call = link.generate(state.request(), partial(self._arrived, state))
+                    async with contextlib.aclosing(call) as items:
                         async for progress in items:
                             if not progress.tokens and progress.finish_reason is None and self._begin(state, link):
                                 continue
                             state.take(progress)
-                            self._trials.settle(state)
                             if progress.finish_reason is not None:
                                 self._memory.note(link.incarnation, state.prefix.hashes)
                             yield progress
@@ -184,6 +185,9 @@ class Router:
         state.accept(link)
         self._memory.note(link.incarnation, state.prefix.hashes)
         return resumed
+
+    def _arrived(self, state: Resumption, tokens: int, ended: bool) -> None:
+        self._trials.note(state, tokens, ended=ended)
 
     def _lose(self, state: Resumption, error: LinkLostError) -> None:
         try:

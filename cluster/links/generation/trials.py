@@ -19,17 +19,21 @@ class Trials:
 
     async def begin(self, request: Resumption) -> None:
         """Return when the request may go on: at once, unless it is suspect."""
-        if request.suspect:
+        if request.suspect and self._on_trial is not request:
             await self._turn.acquire()
             self._on_trial = request
 
-    def settle(self, request: Resumption) -> None:
-        """Let the next suspect go on where this request is cleared."""
-        if request.cleared:
+    def note(self, request: Resumption, tokens: int, *, ended: bool) -> None:
+        """Note what has arrived for a request, and let the next suspect go on where it is cleared or has ended.
+
+        It is the arrival that counts: who reads a choice may wait for another choice, which is held back here.
+        """
+        request.arrived_here += tokens
+        if ended or request.cleared:
             self.end(request)
 
     def end(self, request: Resumption) -> None:
-        """Let the next suspect go on: this request has ended, or has lost its target again."""
+        """Let the next suspect go on, where it was this one's turn."""
         if self._on_trial is request:
             self._on_trial = None
             self._turn.release()

@@ -100,6 +100,23 @@ async def test_a_target_that_leaves_is_held_against_nobody():
         assert text(await call) == f.engines[0].answer(request(), 300)
 
 
+async def test_choices_that_are_read_only_when_all_are_accepted_do_not_wait_for_each_other():
+    async with fleet(1) as f:
+        for session in f.servers[0]._sessions:
+            session._take = lambda submit: None  # nothing is ever said of it
+        calls = [f.router.generate(request(f"r{i}", 30)) for i in range(2)]
+        accepted = asyncio.gather(*(anext(call) for call in calls))
+        await eventually(lambda: next(iter(f.router._links.values())).in_flight == 2)
+        port = int(f.addresses[0].rpartition(":")[2])
+        await f.crash(0)
+        await f.add(port)
+        async with asyncio.timeout(10):
+            await accepted
+        for call in calls:
+            assert text(await collect(call)) == f.engines[1].answer(request(), 30)
+        assert [r.attempt for r in f.engines[1].submitted] == [0, 0], "no target had taken them"
+
+
 async def test_suspects_go_on_one_at_a_time_and_all_of_them_do():
     async with fleet(1) as f:
         f.engines[0].pause()
