@@ -12,8 +12,8 @@ SPARE_FILES = 16
 """More than a process may have beyond the most of its role before the load: pools and connections come and go."""
 SLOPE_LIMIT = 4 * 2**20
 """Bytes a minute that a process may grow once it is warm."""
-LEAST_MINUTES = 2.0
-"""A shorter life says nothing of a slope."""
+LEAST_MINUTES = 4.0
+"""A shorter time says nothing of a slope: allocators and caches fill for minutes."""
 WARM = 1 / 3
 """Part of a process's life that is left out: caches fill."""
 

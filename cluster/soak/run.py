@@ -34,7 +34,7 @@ class Plan:
     """Faults after which the soak ends even before its time; the kinds then strike in turn."""
     clients: int = 8
     seed: int = 0
-    recovery_limit_s: float = 180.0
+    recovery_limit_s: float = 300.0
     """How long it may take until everything that a fault ended is there again; then the next fault comes."""
 
     def strikes(self) -> Iterator[tuple[float, Fault]]:

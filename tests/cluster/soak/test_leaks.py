@@ -31,7 +31,7 @@ def test_what_is_left_over_is_named(after, gauges, expected):
 def test_memory_that_keeps_growing_is_told_from_caches_that_fill():
     mib = 2**20
     samples = []
-    for i in range(60):
+    for i in range(90):
         fills = held(Role.TARGET, 1, memory=min(i, 10) * 50 * mib)
         grows = held(Role.INGRESS, 2, memory=i * mib)
         short = [held(Role.DRAFTER, 3, memory=i * 100 * mib)] if i < 10 else []
