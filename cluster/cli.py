@@ -15,10 +15,12 @@ import typer
 
 from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
+from cluster.commands.certs import certs
 from cluster.commands.distill import distill
 from cluster.commands.keys import keys
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.plan import plan
+from cluster.commands.soak import soak
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
@@ -30,8 +32,10 @@ app.add_typer(models, name="models", help="Prepare models.")
 app.add_typer(keys, name="keys")
 app.command()(bench)
 app.command()(plan)
+app.command()(certs)
 app.command()(distill)
 app.command()(acceptance)
+app.command()(soak)
 
 
 @app.callback()

@@ -49,6 +49,8 @@ class ActiveRequest:
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     scoring: PromptScoring
+    longest: int
+    """Length of the sequence with all tokens that may be emitted."""
     draft_open: bool = False
     drafter_len: int = 0
     """Tokens that the drafter has been told of."""
@@ -93,6 +95,7 @@ class ActiveRequest:
         seq_id: int,
         grammar: GrammarMatcher | None = None,
         wasted: list[int] | None = None,
+        arrived_at: float | None = None,
     ) -> "ActiveRequest":
         """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt.
 
@@ -103,14 +106,21 @@ class ActiveRequest:
         # An attempt that has delivered tokens has delivered the prompt's log-probabilities with the first of them.
         scoring = PromptScoring(sequence, request.num_prompt_logprobs is not None and not request.emitted)
         outcomes = OutcomeCache(wasted=wasted)
-        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring)
+        longest = sequence.prompt_len + request.stopping.max_tokens
+        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring, longest)
         if grammar is not None or not request.processors.neutral:
             stops = request.stopping.stop_token_ids
             active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)
         active.plain = active.processing is None and active.num_logprobs is None
+        active.arrived_at = arrived_at
         active.append(request.emitted)
         active.judged_len = len(sequence)
         return active
+
+    def admit(self, now: float, cached: int) -> None:
+        """Note that it has got its first place, with so many tokens of its prompt in the prefix cache."""
+        self.queued_s = 0.0 if self.arrived_at is None else max(0.0, now - self.arrived_at)
+        self.cached_prompt_tokens = cached
 
     @property
     def num_emitted(self) -> int:
@@ -120,7 +130,7 @@ class ActiveRequest:
     @property
     def remaining(self) -> int:
         """Tokens that may still be emitted."""
-        return self.request.stopping.max_tokens - self.num_emitted
+        return self.longest - len(self.sequence.tokens)
 
     def drafted(self) -> tuple[int, ...]:
         """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""

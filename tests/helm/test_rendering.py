@@ -10,9 +10,21 @@ from cluster.api.app import build_app
 from cluster.api.page.routes import page_paths
 from cluster.api.settings import ApiSettings
 from cluster.links.generation.router import Router
-from tests.helm.chart import CHART, EXAMPLES, Helm, any_helm, binaries, groups, needs_helm, of_kind, settings_of
+from tests.helm.chart import (
+    CHART,
+    EXAMPLES,
+    ChartRefusedError,
+    Helm,
+    any_helm,
+    binaries,
+    groups,
+    needs_helm,
+    of_kind,
+    settings_of,
+)
 from tests.helm.schemas import crd_folder, faults
 from tests.support.tiny_models import byte_tokenizer
+from workers.rpc.roles import PeerRole
 from workers.tokenizer import Tokenizer
 
 pytestmark = needs_helm
@@ -171,17 +183,37 @@ def reaches(path, door, prefix):
     return path == door or (prefix and path.startswith(door.rstrip("/") + "/"))
 
 
-def test_certificates_are_mounted_where_the_settings_look_for_them():
-    objects = any_helm().objects({"tls": {"enabled": True, "existingSecret": "mine"}})
-    assert [o for o in objects if o["apiVersion"].startswith("cert-manager")] == []
+ROLES = {"front": PeerRole.INGRESS, "target": PeerRole.TARGET, "drafter": PeerRole.DRAFTER}
+
+
+def tls_secrets(objects):
+    """Return the Secret that each group's pods have mounted where the settings look for certificates."""
     tls = settings_of(objects)["tls"]
-    for group in groups(objects).values():
+    found = {}
+    for name, group in groups(objects).items():
         pod = group["template"]["spec"]
         (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "tls"]
         assert {path.rpartition("/")[0] for path in tls.values()} == {mount["mountPath"]}
-        assert next(v for v in pod["volumes"] if v["name"] == "tls")["secret"]["secretName"] == "mine"
-    made = of_kind(any_helm().objects({"tls": {"enabled": True}}), "Certificate", "out-outrider")["spec"]
-    assert made["dnsNames"] == ["outrider"], "the name that peers ask for"
+        (found[name],) = [v["secret"]["secretName"] for v in pod["volumes"] if v["name"] == "tls"]
+    return found
+
+
+def test_each_pod_has_the_certificate_of_its_role_and_no_other():
+    objects = any_helm().objects({"tls": {"enabled": True}})
+    made = {o["spec"]["secretName"]: o["spec"] for o in objects if o["kind"] == "Certificate"}
+    for group, secret in tls_secrets(objects).items():
+        assert made[secret]["dnsNames"] == [ROLES[group].dns_name]
+        assert made[secret]["usages"] == ["server auth", "client auth"], "it dials, or is dialled, or both"
+    assert len(set(tls_secrets(objects).values())) == len(ROLES)
+
+
+def test_certificates_of_ones_own_are_mounted_instead():
+    secrets = {"ingress": "a", "target": "b", "drafter": "c"}
+    objects = any_helm().objects({"tls": {"enabled": True, "existingSecrets": secrets}})
+    assert [o for o in objects if o["apiVersion"].startswith("cert-manager")] == []
+    assert tls_secrets(objects) == {"front": "a", "target": "b", "drafter": "c"}
+    with pytest.raises(ChartRefusedError, match="each of ingress, target and drafter"):
+        any_helm().objects({"tls": {"enabled": True, "existingSecrets": {"ingress": "a"}}})
 
 
 def test_api_keys_are_mounted_at_the_front_alone():

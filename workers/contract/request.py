@@ -48,6 +48,8 @@ class GenerationRequest:
     params: SamplingParams
     stopping: Stopping
     emitted: Seq[int] = ()
+    attempt: int = 0
+    """Targets that had taken the request and were lost."""
     salt: str = ""
     max_draft_tokens: int | None = None
     """Most draft tokens per verification for this request; 0 turns speculation off, None leaves it open."""

@@ -52,11 +52,11 @@ _DRAFT_FROM = {number: source for source, number in _DRAFT_FROM_TO_PROTO.items()
 _FINISH_FROM_PROTO = {number: reason for reason, number in _FINISH_TO_PROTO.items()}
 
 
-def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
-    """Return the message that asks a target to serve a request; ``attempt`` counts resubmissions."""
+def submit_to_proto(request: GenerationRequest) -> pb.Submit:
+    """Return the message that asks a target to serve a request."""
     return pb.Submit(
         request_id=request.request_id,
-        attempt=attempt,
+        attempt=request.attempt,
         prompt=request.prompt,
         emitted=request.emitted,
         sampling=sampling_message(request.params),
@@ -105,6 +105,7 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         params=_sampling(message),
         stopping=Stopping(message.max_tokens, frozenset(message.stop_token_ids)),
         emitted=list(message.emitted),
+        attempt=message.attempt,
         salt=message.salt,
         max_draft_tokens=_max_draft_tokens(message),
         tenant=message.tenant,

@@ -7,17 +7,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.choice import DrafterRecord
 from cluster.links.drafting.link import DrafterLink
-from cluster.links.drafting.placement import DraftingStats, Placement
-from cluster.links.drafting.stream import Cause
+from cluster.links.drafting.placement import Placement
+from cluster.links.drafting.standing import Standing
+from cluster.links.drafting.stats import DraftingStats
 from workers.contract.draft import DraftBlock, DraftOp, DraftReply
 from workers.contract.features import FeatureSource
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import ChannelAuth
 
-RETRY_INTERVAL_S = 0.25
-"""How often sequences without a drafter are looked at again."""
+TICK_S = 0.1
+"""How often deadlines are looked at, and sequences without a drafter."""
 MAX_NAMES = 64
 """Names of drafters that are remembered."""
 
@@ -73,10 +75,14 @@ class DrafterPool:
         present = Counter(link.name for link in self._placement.records())
         return {name: present[name] for name in self._names}
 
+    def standings(self) -> dict[str, Standing]:
+        """Return what is remembered of each drafter on the list, whether it can be asked now or not."""
+        return {address: link.standing for address, link in list(self._links.items())}
+
     async def start(self) -> None:
         """Begin to work on the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._ticker = self._loop.create_task(self._retry_now_and_then())
+        self._ticker = self._loop.create_task(self._tick_now_and_then())
         self._dial()
 
     async def stop(self) -> None:
@@ -144,7 +150,7 @@ class DrafterPool:
                 self._links[address] = link
                 link.start()
 
-    async def _retry_now_and_then(self) -> None:
+    async def _tick_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_INTERVAL_S)
-            self._placement.retry()
+            await asyncio.sleep(TICK_S)
+            self._placement.tick()

@@ -14,6 +14,7 @@ from cluster.links.generation.session import EnginePort, GenerationSession
 from workers.contract.errors import OutriderError, ProtocolError
 from workers.rpc.channel import RpcServer
 from workers.rpc.hello import hello_message, read_hello
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -57,7 +58,7 @@ class GenerationServer:
 
     async def start(self, host: str, port: int = 0) -> str:
         """Listen and return the bound ``host:port``; ConfigurationError where the address cannot be had."""
-        self._rpc = RpcServer(self._credentials)
+        self._rpc = RpcServer(PeerRole.INGRESS, self._credentials)
         pb_grpc.add_GenerationServiceServicer_to_server(_Servicer(self), self._rpc.grpc)
         address = await self._rpc.start(host, port, [SERVICE])
         self._beat = asyncio.create_task(self._report_load())

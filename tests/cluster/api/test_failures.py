@@ -145,3 +145,21 @@ async def test_a_stream_survives_the_loss_of_its_target(tokenizer):
         assert 'outrider_migrations_total{model="tiny"} 1.0' in metrics
         await spare.stop()
         spare_engine.stop()
+
+
+async def test_a_request_that_ends_its_targets_is_a_500_that_asks_not_to_be_sent_again(tokenizer):
+    async with running_api(tokenizer) as api:
+        api.engine.pause()
+        answer = asyncio.create_task(api.http.post("/v1/completions", json=LONG))
+        for attempt in range(2):
+            await api.eventually(lambda seen=attempt: len(api.engine.submitted) > seen)
+            for session in list(api.target._sessions):
+                session.end()  # as a crash does, without a word
+            api.engine.requests.clear()
+        response = await answer
+        assert response.status_code == 500
+        assert response.headers["x-should-retry"] == "false"
+        assert response.json()["error"]["code"] == "request_given_up"
+        api.engine.resume()
+        await api.eventually(lambda: api.router.ready)
+        assert (await api.http.post("/v1/completions", json=LONG | {"max_tokens": 5})).status_code == 200

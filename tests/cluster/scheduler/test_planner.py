@@ -16,7 +16,7 @@ from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, DraftSou
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
-from workers.contract.step import StepPlan
+from workers.contract.step import StepOutput, StepPlan
 from workers.kv.block_pool import BlockPool
 
 STEP_S = 1e-9
@@ -251,12 +251,12 @@ def test_when_blocks_run_out_the_youngest_yields_and_its_text_stays():
     assert rig.pool.num_free == 12
 
 
-def test_a_failed_step_ends_its_own_requests_only():
+def test_a_row_that_failed_ends_its_own_request_only():
     rig = Rig(max_running=1)
     rig.add(request("a", [1], 5), request("b", [2], 5))
     plan = rig.planner.plan(0.0)
     assert isinstance(plan, StepPlan)
-    [failed] = rig.planner.fail(plan, "broken")
+    [failed] = rig.planner.commit(plan, StepOutput([[]], errors={0: "broken"}), 0.0, 0.0)
     assert (failed.request_id, failed.finish_reason, failed.message) == ("a", FinishReason.ERROR, "broken")
     rig.run()
     assert rig.text["b"] == plain_text([2], SamplingParams(), 5)

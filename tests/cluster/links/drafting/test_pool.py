@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.pool import DrafterPool
-from cluster.links.drafting.stream import Cause
 from tests.support.drafter_process import DrafterProcess
 from workers.contract.draft import CloseDraft, CommitDraft, OpenDraft
 from workers.contract.identity import ModelIdentity
@@ -233,7 +233,6 @@ async def test_a_killed_drafters_sequences_move_to_another(target, processes):
 
 
 async def test_a_stopped_drafter_blocks_nobody_and_is_left(target, processes, monkeypatch):
-    monkeypatch.setattr("cluster.links.drafting.stream.SILENCE_TIMEOUT_S", 1.5)
     monkeypatch.setattr("cluster.links.drafting.stream.WELCOME_TIMEOUT_S", 1.5)
     target.pool.set_drafters([process.address for process in processes])
     await target.until(lambda: target.pool.connected == 2)
@@ -247,7 +246,8 @@ async def test_a_stopped_drafter_blocks_nobody_and_is_left(target, processes, mo
         await asyncio.sleep(0)
         assert time.monotonic() - started < 0.5
         await asyncio.gather(*(decoding.until_drafted() for decoding in decodings))
-        assert target.pool.stats.disconnects[Cause.SILENT] == 1
+        assert target.pool.stats.overdue >= 1
+        await target.until(lambda: target.pool.stats.disconnects[Cause.OVERDUE] == 1)
     finally:
         processes[0].signal(signal.SIGCONT)
     await target.until(lambda: target.pool.connected == 2)
