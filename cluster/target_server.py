@@ -70,7 +70,8 @@ class TargetServer:
             features,
         )
         self.set_drafters(())
-        self._generation = GenerationServer(self.engine, server_credentials(tls, PeerRole.TARGET))
+        credentials = server_credentials(tls, PeerRole.TARGET)
+        self._generation = GenerationServer(self.engine, credentials, drafters=self._pool.names)
 
     @property
     def identity(self) -> ModelIdentity:

@@ -74,6 +74,8 @@ class ActiveRequest:
     """Prompt tokens found in the prefix cache; None before the first admission."""
     processing: Processing | None = None
     """What reshapes its logits, its place in the grammar included; None: nothing."""
+    verified_drafter: str = ""
+    """Name of the drafter whose draft its latest row verifies; empty where that is none of a drafter."""
     plain: bool = True
     """Whether nothing is wanted of its logits but a choice: true of most, which then cost nothing more."""
 

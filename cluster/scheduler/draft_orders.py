@@ -24,7 +24,10 @@ class DraftOrders:
             first = not active.draft_open
             if first:
                 tokens, params, salt = tuple(sequence.tokens), sequence.params, sequence.salt
-                self._ops.append(OpenDraft(sequence.seq_id, tokens, params, order.length, salt, order.ahead))
+                drafter = active.request.drafter
+                self._ops.append(
+                    OpenDraft(sequence.seq_id, tokens, params, order.length, salt, order.ahead, drafter=drafter)
+                )
             else:
                 base = active.drafter_len
                 news = tuple(sequence.tokens[base:])

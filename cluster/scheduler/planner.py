@@ -129,6 +129,7 @@ class Planner:
             value=self._speculation.value,
             run_ahead=self._speculation.run_ahead,
             round_trip_s=self._speculation.costs.round_trip_s if self._speculation.costs else 0.0,
+            draft_length=self._settings.draft_length,
         )
 
     def _arrive(self, event: Arrived) -> None:
@@ -146,7 +147,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             if outcome.continuation:
-                active.outcomes.add(outcome)
+                active.outcomes.add(outcome, block.drafter)
         if block.ahead_of:
             return
         self._speculation.note_block(active, block, at)
@@ -220,7 +221,9 @@ class Planner:
             draft = Draft()
             if not self._make_room(active):
                 return None
-        if draft.source is not DraftSource.DRAFTER and end - start == 1 and draft_limit(self._settings, active):
+        drafted = draft.source is DraftSource.DRAFTER
+        active.verified_drafter = active.outcomes.drafter if drafted else ""
+        if not drafted and end - start == 1 and draft_limit(self._settings, active):
             self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
         return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 

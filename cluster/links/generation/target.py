@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 import grpc
 
 from cluster.links.generation.calls import LinkLostError, TargetCalls, Watch
-from cluster.links.generation.load_messages import load_from_proto
+from cluster.links.generation.load_messages import drafters_from_proto, load_from_proto
 from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.links.generation.status import TargetStatus
 from cluster.scheduler.load import EngineLoad
@@ -61,6 +61,7 @@ class TargetLink:
         self._outbox: Outbox[pb.GenerateRequest] = Outbox(OUTBOX_LIMIT)
         self._load = EngineLoad()
         self._load_at = 0.0
+        self._drafters: dict[str, int] = {}
         self._own_at_load = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -88,7 +89,9 @@ class TargetLink:
         """Return what the target last said of itself; None while the link does not stand or it has said nothing."""
         if self.peer is None or not self._load_at:
             return None
-        return TargetStatus(self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at)
+        return TargetStatus(
+            self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at, self._drafters
+        )
 
     def start(self) -> None:
         """Connect, and connect again whenever the stream breaks."""
@@ -189,6 +192,7 @@ class TargetLink:
         if message.HasField("load"):
             self._load = load_from_proto(message.load)
             self._load_at = time.time()
+            self._drafters = drafters_from_proto(message.drafters)
             self._own_at_load = self.in_flight
             self._on_load(peer.incarnation, self._load)
         self.draining = self.draining or message.draining
