@@ -109,8 +109,10 @@ def to_a_target_from_a_drafter(data: bytes) -> None:
 
 def hello(data: bytes) -> None:
     message = drafting_pb2.Hello.FromString(data)
-    message.protocol_version &= PROTOCOL_VERSION  # else hardly any would be looked at further
-    message.tokenizer_fingerprint = message.tokenizer_fingerprint[3:]
+    if message.protocol_version % 2 == 0:  # else hardly any would be looked at further
+        message.protocol_version = PROTOCOL_VERSION
+        message.tokenizer_fingerprint = ""
+        message.incarnation = message.incarnation or 1
     check_drafter_fits(read_hello(message).identity, TARGET)
 
 
