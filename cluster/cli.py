@@ -20,6 +20,7 @@ from cluster.commands.distill import distill
 from cluster.commands.keys import keys
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.plan import plan
+from cluster.commands.soak import soak
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
@@ -34,6 +35,7 @@ app.command()(plan)
 app.command()(certs)
 app.command()(distill)
 app.command()(acceptance)
+app.command()(soak)
 
 
 @app.callback()

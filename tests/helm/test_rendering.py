@@ -6,6 +6,10 @@ import pytest
 import yaml
 
 from cluster.actors.roster_state import Role
+from cluster.api.app import build_app
+from cluster.api.page.routes import page_paths
+from cluster.api.settings import ApiSettings
+from cluster.links.generation.router import Router
 from tests.helm.chart import (
     CHART,
     EXAMPLES,
@@ -19,7 +23,9 @@ from tests.helm.chart import (
     settings_of,
 )
 from tests.helm.schemas import crd_folder, faults
+from tests.support.tiny_models import byte_tokenizer
 from workers.rpc.roles import PeerRole
+from workers.tokenizer import Tokenizer
 
 pytestmark = needs_helm
 every_helm = pytest.mark.parametrize("helm", [Helm(path) for path in binaries()], ids=lambda helm: helm.path)
@@ -32,6 +38,7 @@ EVERYTHING = {
     "tls": {"enabled": True},
     "metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}, "dashboards": {"enabled": True}},
     "podDisruptionBudget": {"head": True},
+    "front": {"exposed": ["api", "page", "probes"]},
     "huggingFace": {"tokenSecret": {"name": "hf"}},
     "imagePullSecrets": [{"name": "registry"}],
     "ray": {"gcsFaultTolerance": {"redisAddress": "redis:6380", "passwordSecret": {"name": "redis"}}},
@@ -140,6 +147,40 @@ def test_http_reaches_the_front_and_nothing_else():
         assert (service["selector"].items() <= labels.items()) == (name == "front")
     ports = groups(objects)["front"]["template"]["spec"]["containers"][0]["ports"]
     assert service["ports"][0]["targetPort"] in {port["name"] for port in ports}
+
+
+@pytest.mark.parametrize("exposed", [None, ["api", "page"], ["probes", "api", "page"]], ids=str)
+def test_what_is_exposed_is_a_choice_and_metrics_never_are(exposed):
+    doors = {
+        "ingress": {"enabled": True, "hosts": ["a.example"]},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+    }
+    objects = any_helm().objects(doors | ({"front": {"exposed": exposed}} if exposed else {}))
+    (host,) = of_kind(objects, "Ingress")["spec"]["rules"]
+    by_ingress = {(path["path"], path["pathType"] == "Prefix") for path in host["http"]["paths"]}
+    rules = of_kind(objects, "HTTPRoute")["spec"]["rules"]
+    by_gateway = {
+        (match["path"]["value"], match["path"]["type"] == "PathPrefix") for r in rules for match in r["matches"]
+    }
+    assert by_ingress == by_gateway
+    assert all(len(rule["matches"]) <= 8 for rule in rules), "more are an error to older gateways"
+    reached = {path for path in served_paths() if any(reaches(path, door, prefix) for door, prefix in by_ingress)}
+    api = {path for path in served_paths() if path.startswith("/v1/")} | {"/tokenize", "/detokenize", "/openapi.json"}
+    page = page_paths() if exposed else set()
+    probes = {"/health", "/ready", "/version"} if exposed and "probes" in exposed else set()
+    assert reached == api | page | probes
+    assert served_paths() - reached >= {"/metrics", "/metrics/targets"}
+
+
+def served_paths():
+    """Every path of the API as a real application has it."""
+    app = build_app(Router(), Tokenizer(byte_tokenizer(), [258]), ApiSettings())
+    return {*app.openapi()["paths"], *page_paths(), "/openapi.json"}
+
+
+def reaches(path, door, prefix):
+    """Whether a path goes through a door; prefixes are of whole elements, as both kinds of object define it."""
+    return path == door or (prefix and path.startswith(door.rstrip("/") + "/"))
 
 
 ROLES = {"front": PeerRole.INGRESS, "target": PeerRole.TARGET, "drafter": PeerRole.DRAFTER}

@@ -34,7 +34,7 @@ REQUESTS_RUNNING = GaugeSpec("requests_running", "Requests that targets are work
 REQUESTS_WAITING = GaugeSpec("requests_waiting", "Requests that wait at targets for a place or for KV blocks.")
 KV_CACHE_USAGE = GaugeSpec("kv_cache_usage_ratio", "KV blocks in use, 0 to 1; of the fullest target.", unit="ratio")
 TARGET_STEPS = CounterSpec("target_steps", "Model steps of targets.")
-TARGET_STEPS_FAILED = CounterSpec("target_steps_failed", "Model steps that raised an error; their requests failed.")
+TARGET_STEPS_FAILED = CounterSpec("target_steps_failed", "Model steps that raised an error; run again in parts.")
 TARGET_STEPS_BY_WAY = CounterSpec(
     "target_steps_by_way", "Model steps, by the way in which drafters were asked.", ("model", "way")
 )

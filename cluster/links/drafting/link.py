@@ -66,6 +66,11 @@ class DrafterLink:
         self._last: Cause | None = None
 
     @property
+    def name(self) -> str:
+        """The name of the model that it drafts with; empty while there is no stream."""
+        return self.peer.identity.name if self.peer is not None else ""
+
+    @property
     def open_sequences(self) -> int:
         """Sequences that the drafter has open, of all its targets, by its latest report."""
         return self._stream.load.open_sequences if self._stream is not None else 0

@@ -7,7 +7,7 @@ Plain bookkeeping without clock or network of its own; the pool around it has bo
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from itertools import count
 from typing import Protocol
@@ -43,6 +43,10 @@ STALLED_DEADLINES = 4.0
 
 class DraftLink(Protocol):
     """What placement needs of a link to a drafter."""
+
+    @property
+    def name(self) -> str:
+        """What requests may call it by; several drafters may share a name."""
 
     @property
     def open_sequences(self) -> int:
@@ -255,9 +259,15 @@ class Placement:
             for mirror in list(self._unplaced.values()):
                 self._place(mirror)
 
+    def _eligible(self, op: OpenDraft) -> Mapping[DraftLink, DrafterRecord]:
+        """Return the drafters that a sequence may be given to: those of the name that its request asks for."""
+        if not op.drafter:
+            return self._links
+        return {link: record for link, record in self._links.items() if link.name == op.drafter}
+
     def _place(self, mirror: Mirror) -> None:
         now = self._clock()
-        link = best(self._links, self._known(mirror), now) if mirror.retry_at <= now else None
+        link = best(self._eligible(mirror.op), self._known(mirror), now) if mirror.retry_at <= now else None
         if link is None:
             self._unplaced[mirror.op.seq_id] = mirror
             return

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
@@ -19,6 +20,8 @@ from workers.rpc.channel import ChannelAuth
 
 TICK_S = 0.1
 """How often deadlines are looked at, and sequences without a drafter."""
+MAX_NAMES = 64
+"""Names of drafters that are remembered."""
 
 
 class DrafterPool:
@@ -49,6 +52,8 @@ class DrafterPool:
         self._credentials = credentials
         self._features = features
         self._placement = Placement(time.monotonic, self.stats)
+        self._names: dict[str, None] = {}
+        """Of drafters that have been connected, the latest last."""
         self._addresses: tuple[str, ...] = ()
         self._links: dict[str, DrafterLink] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -68,6 +73,11 @@ class DrafterPool:
     def standings(self) -> dict[str, Standing]:
         """Return what is remembered of each drafter on the list, whether it can be asked now or not."""
         return {address: link.standing for address, link in list(self._links.items())}
+
+    def names(self) -> dict[str, int]:
+        """Return how many drafters of each name can be asked now; 0 where there was one and may be again."""
+        present = Counter(link.name for link in self._placement.records())
+        return {name: present[name] for name in self._names}
 
     async def start(self) -> None:
         """Begin to work on the running loop."""
@@ -97,6 +107,9 @@ class DrafterPool:
     def link_up(self, link: DrafterLink) -> None:
         """A drafter is there."""
         self.stats.connects += 1
+        self._names[link.name] = self._names.pop(link.name, None)
+        if len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
         self._placement.add_link(link)
         self._on_connected(self.connected)
 

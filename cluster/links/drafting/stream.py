@@ -57,6 +57,7 @@ class DraftStream:
         self._target = target
         self._features = features
         self._wanted: FeatureSpec | None = None
+        self._name = ""
         self._limits = Limits.of(target)
         self._hello = pb.DraftRequest(hello=hello_message(target, incarnation))
         self._call = drafting_pb2_grpc.DraftingServiceStub(channel).Draft()
@@ -95,6 +96,7 @@ class DraftStream:
                 raise ProtocolError("welcome: the first message of a stream must carry it")
             peer = read_hello(first.welcome)
             check_drafter_fits(peer.identity, self._target)
+            self._name = peer.identity.name
             if (wanted := peer.identity.features) is not None:
                 self._features.acquire(wanted)
                 self._wanted = wanted
@@ -137,7 +139,7 @@ class DraftStream:
                 count = len(message.blocks) + len(message.unknown) + len(message.busy)
                 if not self._budget.spend(1 + count, self._loop.time()):  # first: reading them would take time
                     raise StreamLostError(Cause.FLOODING, "it sends far more than it was asked for")
-                replies = read_response(message, self._limits)
+                replies = read_response(message, self._limits, self._name)
                 if message.HasField("load"):
                     self.load = message.load
                 if replies:

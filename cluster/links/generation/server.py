@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -35,10 +35,15 @@ class GenerationServer:
         engine: EnginePort,
         credentials: grpc.ServerCredentials | None = None,
         outbox_limit: int = OUTBOX_LIMIT,
+        drafters: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """Make a server around an engine that runs; ``outbox_limit`` bounds what waits for one slow reader."""
+        """Make a server around an engine that runs; ``outbox_limit`` bounds what waits for one slow reader.
+
+        ``drafters`` tells how many of each name are connected.
+        """
         self._engine = engine
         self._credentials = credentials
+        self._drafters = drafters
         self._rpc: RpcServer | None = None
         self._outbox_limit = outbox_limit
         self._numbers = itertools.count(1)
@@ -117,7 +122,9 @@ class GenerationServer:
                 session.send(status)
 
     def _status(self) -> pb.GenerateResponse:
-        return pb.GenerateResponse(load=load_to_proto(self._engine.load()), draining=self._draining)
+        return pb.GenerateResponse(
+            load=load_to_proto(self._engine.load()), draining=self._draining, drafters=self._drafters()
+        )
 
 
 class _Servicer(pb_grpc.GenerationServiceServicer):

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 
 import grpc
 
-from cluster.links.generation.calls import LinkLostError, TargetCalls
-from cluster.links.generation.load_messages import load_from_proto
+from cluster.links.generation.calls import LinkLostError, TargetCalls, Watch
+from cluster.links.generation.load_messages import drafters_from_proto, load_from_proto
 from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.links.generation.status import TargetStatus
 from cluster.scheduler.load import EngineLoad
@@ -61,6 +61,7 @@ class TargetLink:
         self._outbox: Outbox[pb.GenerateRequest] = Outbox(OUTBOX_LIMIT)
         self._load = EngineLoad()
         self._load_at = 0.0
+        self._drafters: dict[str, int] = {}
         self._own_at_load = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -88,7 +89,9 @@ class TargetLink:
         """Return what the target last said of itself; None while the link does not stand or it has said nothing."""
         if self.peer is None or not self._load_at:
             return None
-        return TargetStatus(self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at)
+        return TargetStatus(
+            self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at, self._drafters
+        )
 
     def start(self) -> None:
         """Connect, and connect again whenever the stream breaks."""
@@ -101,17 +104,19 @@ class TargetLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def generate(self, request: GenerationRequest, attempt: int = 0) -> AsyncGenerator[Progress]:
+    async def generate(
+        self, request: GenerationRequest, watch: Watch = lambda tokens, ended: None
+    ) -> AsyncGenerator[Progress]:
         """Serve a request; the first item has no tokens and says that the target has accepted it.
 
         Raises InvalidParameterError, OverloadedError or UnavailableError before the first item where the
         request is rejected, and LinkLostError, before or after it, where the target is lost. Closing the
-        iterator before its end cancels the request at the target.
+        iterator before its end cancels the request at the target. ``watch`` hears of tokens as they arrive.
         """
         if self.peer is None or not self.usable:
             raise UnavailableError(f"the target at {self.address} takes no requests now")
-        call = self._calls.open(request, self.peer.identity.vocab_size)
-        submit = pb.GenerateRequest(submits=[submit_to_proto(request, attempt)])
+        call = self._calls.open(request, self.peer.identity.vocab_size, watch)
+        submit = pb.GenerateRequest(submits=[submit_to_proto(request)])
         if not self._outbox.put(submit):
             self._calls.close(call)
             raise UnavailableError(f"the target at {self.address} does not read its requests")
@@ -187,16 +192,17 @@ class TargetLink:
         if message.HasField("load"):
             self._load = load_from_proto(message.load)
             self._load_at = time.time()
+            self._drafters = drafters_from_proto(message.drafters)
             self._own_at_load = self.in_flight
             self._on_load(peer.incarnation, self._load)
         self.draining = self.draining or message.draining
 
     def _lose(self) -> None:
+        leaving, self.draining = self.draining, False
         self.peer = None
-        self.draining = False
         self._load_at = 0.0
         self._outbox.close()
-        self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost"))
+        self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost", leaving=leaving))
 
 
 def ingress_peer(tokenizer_fingerprint: str, incarnation: int) -> Peer:

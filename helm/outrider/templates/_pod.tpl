@@ -87,6 +87,7 @@ spec:
 # Workers would run at niceness 15 and give way to everything else on the node.
 - {name: RAY_worker_niceness, value: "0"}
 - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
+- {name: RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS, value: "1"}
 {{- if .Values.modelCache.offline }}
 - {name: HF_HUB_OFFLINE, value: "1"}
 {{- end }}

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from cluster.links.drafting.cause import Cause
@@ -21,8 +23,9 @@ PARAMS = SamplingParams(seed=3)
 
 
 class Link:
-    def __init__(self, open_sequences=0):
+    def __init__(self, open_sequences=0, name="small"):
         self.open_sequences = open_sequences
+        self.name = name
         self.standing = Standing()
         self.sent, self.given_up = [], []
 
@@ -101,6 +104,23 @@ def test_a_lost_drafters_sequences_move(placement):
     assert placement.connected == 0
     placement.add_link(first)
     assert first.take()[-1] == opened(1, (1, 2, 3))
+
+
+def test_a_request_for_a_drafter_by_name_gets_no_other(placement):
+    large, small, another = Link(name="large"), Link(open_sequences=9), Link(name="large")
+    placement.add_link(large)
+    wanted = replace(opened(1), drafter="small")
+    placement.apply(wanted)
+    assert large.take() == [], "it waits for its drafter, however idle others are"
+    placement.add_link(small)
+    assert small.take() == [opened(1)]
+    placement.remove_link(small)
+    placement.tick()
+    assert large.take() == []
+    placement.apply(replace(opened(2), drafter="large"))
+    placement.add_link(another)
+    placement.remove_link(large)
+    assert another.take() == [opened(2)], "of the same name is as good"
 
 
 def test_blocks_pass_only_from_the_drafter_that_has_the_sequence(placement):

@@ -120,6 +120,9 @@ async def test_sequences_opened_before_any_drafter_get_drafts_when_one_appears(t
     target.pool.set_drafters(await drafters(1))
     await decoding.until_drafted()
     assert target.connected == [1]
+    assert target.pool.names() == {"ngram": 1}
+    target.pool.set_drafters([])
+    await target.until(lambda: target.pool.names() == {"ngram": 0})
 
 
 async def test_sequences_are_spread_and_drafters_shared_among_targets(target, drafters):
@@ -156,6 +159,7 @@ async def test_a_drafter_taken_off_the_list_hands_its_sequences_on(target, draft
     await target.until(lambda: target.pool.connected == 1)
     assert target.pool.stats.disconnects == {Cause.REMOVED: 1}
     assert target.pool.stats.reopened == 1
+    assert target.pool.names() == {"ngram": 1}
     assert drafters.running[0]._batcher.load().open_sequences == 0
 
 

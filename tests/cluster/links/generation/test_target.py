@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -60,7 +61,7 @@ async def test_a_request_goes_on_after_the_tokens_that_it_brings():
     engine = ScriptedEngine()
     async with linked(engine) as (_, link):
         whole = engine.answer(request(), 8)
-        items = [item async for item in link.generate(request(emitted=whole[:5]), attempt=1)]
+        items = [item async for item in link.generate(replace(request(emitted=whole[:5]), attempt=1))]
         assert items[0].offset == 5
         assert [t for item in items for t in item.tokens] == whole[5:]
 
