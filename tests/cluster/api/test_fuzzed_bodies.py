@@ -77,7 +77,7 @@ def fuzz(tokenizer):
     def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, loop).result(2 * TIMEOUT_S)
 
-    context = running_api(tokenizer, ApiSettings(), step_s=0.0002, max_requests=100)
+    context = running_api(tokenizer, ApiSettings(), step_s=0.0002, burst=64, max_requests=100)
     api: Api = run(context.__aenter__())
 
     def attack(path: str, cases: int) -> dict[int, int]:
