@@ -15,6 +15,7 @@ import typer
 
 from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
+from cluster.commands.certs import certs
 from cluster.commands.distill import distill
 from cluster.commands.keys import keys
 from cluster.commands.models import fetch_model, prepare_models
@@ -31,6 +32,7 @@ app.add_typer(models, name="models", help="Prepare models.")
 app.add_typer(keys, name="keys")
 app.command()(bench)
 app.command()(plan)
+app.command()(certs)
 app.command()(distill)
 app.command()(acceptance)
 app.command()(soak)

@@ -5,7 +5,7 @@ command line, each over the one before: see ``cluster.config_loader``.
 """
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -74,6 +74,9 @@ class TargetConfig(Placement):
     take long may take four times as long as the longest."""
     trace: TraceSettings | None = None
     """Where each replica records its steps; None: it does not."""
+    external_drafters: tuple[Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}$")], ...] = ()
+    """``host:port`` of drafters that run outside of this Ray cluster, on machines that are not trusted with more than
+    the texts: ``python -m workers.drafting.server`` there. They are used beside those of ``drafters``."""
 
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:

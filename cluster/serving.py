@@ -161,7 +161,7 @@ def _get(http: HttpConfig, path: str) -> tuple[int, bytes]:
 
 def reachable_host(http: HttpConfig) -> str:
     """Return the address under which this machine reaches what listens on ``http.host``."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104  # it binds nothing
 
 
 def _require_no_refusal(application: Any) -> None:

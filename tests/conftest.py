@@ -8,3 +8,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # drafters, the spinning starves the thread that is waited for: beside one busy process, 60 small matrix
 # products took 290 to 580 ms, and 37 ms with this bound. It costs a quarter of the speed of a quiet machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is: no test is about that.
+settings.register_profile("outrider", deadline=None)
+settings.load_profile("outrider")

@@ -56,6 +56,7 @@ class Target:
             config.trace,
             tls=tls,
             served_name=served_name,
+            external_drafters=config.external_drafters,
             step_deadline_s=config.step_deadline_s,
         )
         self._watch = asyncio.create_task(self._end_when_broken())

@@ -49,6 +49,8 @@ class ActiveRequest:
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     scoring: PromptScoring
+    longest: int
+    """Length of the sequence with all tokens that may be emitted."""
     draft_open: bool = False
     drafter_len: int = 0
     """Tokens that the drafter has been told of."""
@@ -72,6 +74,8 @@ class ActiveRequest:
     """Prompt tokens found in the prefix cache; None before the first admission."""
     processing: Processing | None = None
     """What reshapes its logits, its place in the grammar included; None: nothing."""
+    verified_drafter: str = ""
+    """Name of the drafter whose draft its latest row verifies; empty where that is none of a drafter."""
     plain: bool = True
     """Whether nothing is wanted of its logits but a choice: true of most, which then cost nothing more."""
 
@@ -97,7 +101,8 @@ class ActiveRequest:
         # An attempt that has delivered tokens has delivered the prompt's log-probabilities with the first of them.
         scoring = PromptScoring(sequence, request.num_prompt_logprobs is not None and not request.emitted)
         outcomes = OutcomeCache(wasted=wasted)
-        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring)
+        longest = sequence.prompt_len + request.stopping.max_tokens
+        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring, longest)
         if grammar is not None or not request.processors.neutral:
             stops = request.stopping.stop_token_ids
             active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)
@@ -114,7 +119,7 @@ class ActiveRequest:
     @property
     def remaining(self) -> int:
         """Tokens that may still be emitted."""
-        return self.request.stopping.max_tokens - self.num_emitted
+        return self.longest - len(self.sequence.tokens)
 
     def drafted(self) -> tuple[int, ...]:
         """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""

@@ -129,6 +129,7 @@ class Planner:
             value=self._speculation.value,
             run_ahead=self._speculation.run_ahead,
             round_trip_s=self._speculation.costs.round_trip_s if self._speculation.costs else 0.0,
+            draft_length=self._settings.draft_length,
         )
 
     def _arrive(self, event: Arrived) -> None:
@@ -146,7 +147,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             if outcome.continuation:
-                active.outcomes.add(outcome)
+                active.outcomes.add(outcome, block.drafter)
         if block.ahead_of:
             return
         self._speculation.note_block(active, block, at)
@@ -185,9 +186,11 @@ class Planner:
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
         limits: dict[ActiveRequest, int] | None = None
-        scored = 0
+        scored, preempted = 0, self.counters.preemptions
         for active in decoding_first:
-            if active not in self._running or self._speculation.sits_out(active):  # preempted, or the others' turn
+            if self._speculation.sits_out(active):  # it is the others' turn
+                continue
+            if self.counters.preemptions != preempted and active not in self._running:
                 continue
             if limits is None and active.sequence.num_pending > 1:
                 limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
@@ -199,6 +202,8 @@ class Planner:
                 rows.append(row)
                 budget -= len(row.tokens)
                 scored += len(row.scored)
+        if self.counters.preemptions == preempted:
+            return rows
         # Who was preempted after getting a row has lost its blocks.
         return [row for row in rows if (kept := self._by_sequence.get(row.seq_id)) and kept.sequence.block_ids]
 
@@ -220,7 +225,9 @@ class Planner:
             draft = Draft()
             if not self._make_room(active):
                 return None
-        if draft.source is not DraftSource.DRAFTER and end - start == 1 and draft_limit(self._settings, active):
+        drafted = draft.source is DraftSource.DRAFTER
+        active.verified_drafter = active.outcomes.drafter if drafted else ""
+        if not drafted and end - start == 1 and draft_limit(self._settings, active):
             self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
         return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 
@@ -256,20 +263,22 @@ class Planner:
             self._pool.publish(sequence)
             return None
         draft = row.draft
-        emitted = verify(draft, sampled)
+        emitted, num_draft = verify(draft, sampled), len(draft)
         num_accepted = len(emitted) - 1
-        sequence.computed = row.start + len(row.tokens) - len(draft) + num_accepted
-        self.counters.rows_by_draft_length[len(draft)] += 1
-        if draft:
-            self.counters.count_verification(row.draft_source, len(draft), num_accepted)
+        sequence.computed = row.start + len(row.tokens) - num_draft + num_accepted
+        self.counters.rows_by_draft_length[num_draft] += 1
+        if num_draft:
+            self.counters.count_verification(row.draft_source, num_draft, num_accepted)
         tokens, finish = active.cut_at_stop(emitted)
         active.append(tokens)
         self._speculation.note_tokens(active)
         self.counters.generated_tokens += len(tokens)
         self._waiting.charge(active, len(tokens))
-        if finish is None and len(sequence) >= self._max_model_len:
+        length = len(sequence.tokens)
+        if finish is None and length >= self._max_model_len:
             finish = FinishReason.LENGTH
-        sequence.computed = min(sequence.computed, len(sequence))
+        if sequence.computed > length:
+            sequence.computed = length
         self._pool.publish(sequence)
         if finish is not None:
             self._remove(active)

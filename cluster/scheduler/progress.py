@@ -32,6 +32,7 @@ def gained(
         num_drafts=1 if num_draft else 0,
         num_draft_tokens=num_draft,
         cached_prompt_tokens=active.cached_prompt_tokens or 0,
+        drafter=active.verified_drafter if num_draft else "",
     )
     if logprobs is not None and request.num_logprobs is not None:
         progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], request.num_logprobs)

@@ -62,6 +62,8 @@ class GenerationRequest:
     """What the answer must conform to."""
     draft_from: DraftSource | None = None
     """Whose drafts may be verified: the drafters' or the target's own look-ups; None: either."""
+    drafter: str = ""
+    """Only drafters of this name are asked; empty: any."""
     num_logprobs: int | None = None
     """Alternatives whose log-probabilities are wanted beside each emitted token's own; None: none at all."""
     num_prompt_logprobs: int | None = None
@@ -92,3 +94,5 @@ class Progress:
     """One for each token, where the request wants them."""
     prompt_logprobs: Seq[TokenLogprobs] = ()
     """Those of the prompt, with the first token of the answer."""
+    drafter: str = ""
+    """The name of the drafter whose draft this step verified; empty where it was none of a drafter."""

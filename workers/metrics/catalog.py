@@ -98,6 +98,18 @@ VERIFY_BATCH_TOKENS = HistogramSpec(
     "verify_batch_tokens", "Positions computed in a model step.", unit="tokens", buckets=_COUNTS
 )
 DRAFTER_UP = GaugeSpec("drafter_up", "1 while the link to a drafter on the list stands.", ("model", "drafter"))
+DRAFTER_PROBATION = GaugeSpec(
+    "drafter_on_probation",
+    "1 from a drafter's failure until it has answered a few orders in time.",
+    ("model", "drafter"),
+)
+DRAFTER_DEADLINE = GaugeSpec(
+    "drafter_answer_deadline_seconds",
+    "How long an answer may take before the drafter is doubted, by how long they have taken.",
+    ("model", "drafter"),
+    "seconds",
+)
+DRAFT_ORDERS_OVERDUE = CounterSpec("draft_orders_overdue", "Orders to drafters without an answer by their deadline.")
 DRAFTER_SEQUENCES = GaugeSpec("drafter_inflight", "Sequences of this target at a drafter.", ("model", "drafter"))
 DRAFTER_ACCEPTED_RATE = GaugeSpec(
     "drafter_accepted_tokens_per_second",

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable
 import grpc
 
 from cluster.links.generation.calls import LinkLostError, TargetCalls, Watch
-from cluster.links.generation.load_messages import load_from_proto
+from cluster.links.generation.load_messages import drafters_from_proto, load_from_proto
 from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.links.generation.status import TargetStatus
 from cluster.scheduler.load import EngineLoad
@@ -20,6 +20,7 @@ from workers.contract.request import GenerationRequest, Progress
 from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.generation_messages import submit_to_proto
 from workers.rpc.hello import Peer, hello_message, read_hello
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -64,6 +65,7 @@ class TargetLink:
         self._outbox: Outbox[pb.GenerateRequest] = Outbox(OUTBOX_LIMIT)
         self._load = EngineLoad()
         self._load_at = 0.0
+        self._drafters: dict[str, int] = {}
         self._own_at_load = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -91,7 +93,9 @@ class TargetLink:
         """Return what the target last said of itself; None while the link does not stand or it has said nothing."""
         if self.peer is None or not self._load_at:
             return None
-        return TargetStatus(self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at)
+        return TargetStatus(
+            self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at, self._drafters
+        )
 
     def start(self) -> None:
         """Connect, and connect again whenever the stream breaks."""
@@ -137,7 +141,7 @@ class TargetLink:
         retry = FIRST_RETRY_S
         while True:
             try:
-                async with open_channel(self.address, self._credentials) as channel:
+                async with open_channel(self.address, PeerRole.TARGET, self._credentials) as channel:
                     await self._converse(channel)
             except (grpc.aio.AioRpcError, ProtocolError, TimeoutError) as error:
                 log.log(logging.WARNING if self.peer else logging.DEBUG, "%s: %s", self.address, _reason(error))
@@ -192,6 +196,7 @@ class TargetLink:
         if message.HasField("load"):
             self._load = load_from_proto(message.load)
             self._load_at = time.time()
+            self._drafters = drafters_from_proto(message.drafters)
             self._own_at_load = self.in_flight
             self._on_load(peer.incarnation, self._load)
         self.draining = self.draining or message.draining

@@ -124,8 +124,9 @@ spec:
   emptyDir: {sizeLimit: {{ .root.Values.modelCache.sizeLimit | quote }}}
   {{- end }}
 {{- if .root.Values.tls.enabled }}
+{{- /* Its own role's and no other: a drafter's pod holds nothing that opens a target. */}}
 - name: tls
-  secret: {secretName: {{ include "outrider.tlsSecret" .root | quote }}, defaultMode: 0440}
+  secret: {secretName: {{ include "outrider.tlsSecret" (dict "root" .root "role" (.role | replace "front" "ingress")) | quote }}, defaultMode: 0440}
 {{- end }}
 {{- with .root.Values.front.apiKeys }}
 {{- if and (eq $.role "front") .name }}

@@ -14,6 +14,7 @@ from cluster.links.generation.server import GenerationServer
 from tests.cluster.api.conftest import running_api
 from tests.support.scripted_engine import ScriptedEngine
 
+HELLO = [{"role": "user", "content": "hello"}]
 LONG = {"model": "tiny", "prompt": "go", "max_tokens": 4000, "ignore_eos": True}
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
@@ -112,12 +113,12 @@ async def test_a_client_that_goes_away_in_a_queue_is_cancelled_too(api):
     await api.eventually(lambda: not api.engine.requests, timeout=1)
 
 
-async def test_a_quiet_stream_sends_comments(tokenizer):
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_a_quiet_stream_sends_comments_and_nothing_that_looks_like_a_first_token(tokenizer, path):
+    ask = {"model": "tiny", "prompt": "x"} if path == "/v1/completions" else {"model": "tiny", "messages": HELLO}
     async with running_api(tokenizer, ApiSettings(sse_keepalive_s=0.05)) as api:
         api.engine.pause()
-        async with api.http.stream(
-            "POST", "/v1/completions", json=LONG | {"stream": True, "max_tokens": 3}
-        ) as response:
+        async with api.http.stream("POST", path, json=ask | {"stream": True, "max_tokens": 3}) as response:
             lines = response.aiter_lines()
             assert [await anext(lines) for _ in range(3)] == [": keep-alive", "", ": keep-alive"]
             api.engine.resume()

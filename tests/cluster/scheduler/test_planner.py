@@ -1,6 +1,7 @@
 """The planner against a toy target: whatever is drafted, cancelled or preempted, the text is plain decoding's."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +39,7 @@ class Rig:
         self.now = 0.0
         self.text: dict[str, list[int]] = {}
         self.sources: dict[str, list[DraftSource]] = {}
+        self.steps: list[Progress] = []
         self.finished: dict[str, FinishReason] = {}
 
     def add(self, *requests: GenerationRequest) -> None:
@@ -61,6 +63,7 @@ class Rig:
         assert len(item.sources) == len(item.tokens)
         self.text[item.request_id] += item.tokens
         self.sources[item.request_id] += item.sources
+        self.steps.append(item)
         if item.finish_reason:
             self.finished[item.request_id] = item.finish_reason
 
@@ -145,8 +148,23 @@ def test_drafts_are_asked_for_verified_and_counted():
     assert rig.text["a"] == text[:8]
     rig.run()
     assert rig.text["a"] == text
-    assert list(rig.planner.load().accepted_per_position[:4]) == [2, 1, 1, 1]
+    assert rig.planner.load().accepted_per_position == (2, 1, 1, 1), "no longer than a draft can be"
     assert isinstance(rig.planner.take_draft_ops()[-1], CloseDraft)
+
+
+def test_a_drafter_that_was_asked_for_by_name_is_ordered_and_told_of():
+    rig = Rig(lookup=True, draft_length=4)
+    text = plain_text([7, 8], SamplingParams(), 6)
+    rig.planner.observe(DraftersConnected(1))
+    rig.add(replace(request("a", [7, 8], 6), draft_from=DraftSource.DRAFTER, drafter="small"))
+    rig.step()
+    opened = rig.planner.take_draft_ops()[0]
+    assert opened.drafter == "small"
+    right = Outcome(3, prefix_hash([7, 8, text[0]]), tuple(text[1:4]))
+    rig.draft([DraftBlock(opened.seq_id, (right,), drafter="small")])
+    rig.run()
+    assert rig.text["a"] == text
+    assert [(step.drafter, step.num_drafts) for step in rig.steps][:3] == [("", 0), ("small", 1), ("", 0)]
 
 
 def test_a_block_that_comes_a_step_late_is_still_used_where_it_guessed_right():

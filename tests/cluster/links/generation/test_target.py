@@ -16,6 +16,7 @@ from workers.contract.request import FinishReason, GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.channel import RpcServer
 from workers.rpc.hello import hello_message
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -188,7 +189,7 @@ class HungTarget(pb_grpc.GenerationServiceServicer):
 @contextlib.asynccontextmanager
 async def linked_to_hung(beat_s):
     target = HungTarget(beat_s)
-    server = RpcServer()
+    server = RpcServer(PeerRole.INGRESS)
     pb_grpc.add_GenerationServiceServicer_to_server(target, server.grpc)
     link = TargetLink(await server.start("127.0.0.1", 0), ingress_peer("", 7))
     link.start()
