@@ -70,9 +70,8 @@ class TargetServer:
             features,
         )
         self.set_drafters(())
-        self._generation = GenerationServer(
-            self.engine, server_credentials(tls, PeerRole.TARGET), drafters=self._pool.names
-        )
+        credentials = server_credentials(tls, PeerRole.TARGET)
+        self._generation = GenerationServer(self.engine, credentials, drafters=self._pool.names)
 
     @property
     def identity(self) -> ModelIdentity:

@@ -33,9 +33,9 @@ class DraftOrders:
                 news = tuple(sequence.tokens[base:])
                 self._ops.append(CommitDraft(sequence.seq_id, base, news, order.length, order.ahead))
             active.draft_open = True
-            active.drafter_len = len(sequence)
+            active.drafter_len = length = len(sequence.tokens)
             before = active.last_ask
-            active.last_ask = active.asks[len(sequence)] = Ask(
+            active.last_ask = active.asks[length] = Ask(
                 now,
                 order.length,
                 len(asks),

@@ -186,9 +186,11 @@ class Planner:
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
         limits: dict[ActiveRequest, int] | None = None
-        scored = 0
+        scored, preempted = 0, self.counters.preemptions
         for active in decoding_first:
-            if active not in self._running or self._speculation.sits_out(active):  # preempted, or the others' turn
+            if self._speculation.sits_out(active):  # it is the others' turn
+                continue
+            if self.counters.preemptions != preempted and active not in self._running:
                 continue
             if limits is None and active.sequence.num_pending > 1:
                 limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
@@ -200,6 +202,8 @@ class Planner:
                 rows.append(row)
                 budget -= len(row.tokens)
                 scored += len(row.scored)
+        if self.counters.preemptions == preempted:
+            return rows
         # Who was preempted after getting a row has lost its blocks.
         return [row for row in rows if (kept := self._by_sequence.get(row.seq_id)) and kept.sequence.block_ids]
 
@@ -259,20 +263,22 @@ class Planner:
             self._pool.publish(sequence)
             return None
         draft = row.draft
-        emitted = verify(draft, sampled)
+        emitted, num_draft = verify(draft, sampled), len(draft)
         num_accepted = len(emitted) - 1
-        sequence.computed = row.start + len(row.tokens) - len(draft) + num_accepted
-        self.counters.rows_by_draft_length[len(draft)] += 1
-        if draft:
-            self.counters.count_verification(row.draft_source, len(draft), num_accepted)
+        sequence.computed = row.start + len(row.tokens) - num_draft + num_accepted
+        self.counters.rows_by_draft_length[num_draft] += 1
+        if num_draft:
+            self.counters.count_verification(row.draft_source, num_draft, num_accepted)
         tokens, finish = active.cut_at_stop(emitted)
         active.append(tokens)
         self._speculation.note_tokens(active)
         self.counters.generated_tokens += len(tokens)
         self._waiting.charge(active, len(tokens))
-        if finish is None and len(sequence) >= self._max_model_len:
+        length = len(sequence.tokens)
+        if finish is None and length >= self._max_model_len:
             finish = FinishReason.LENGTH
-        sequence.computed = min(sequence.computed, len(sequence))
+        if sequence.computed > length:
+            sequence.computed = length
         self._pool.publish(sequence)
         if finish is not None:
             self._remove(active)

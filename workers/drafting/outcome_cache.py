@@ -93,6 +93,8 @@ class OutcomeCache:
     def _only_right(self, base_len: int, right: int | None) -> _Kept | None:
         """Drop the outcomes of a base that is not the text's; return the one whose base is, if there is one."""
         group = self._kept[base_len]
+        if right in group and len(group) == 1:
+            return group[right]
         kept = group.pop(right, None) if right is not None else None
         if group:
             for wrong in group.values():

@@ -70,14 +70,14 @@ class DrafterPool:
         records = self._placement.records()
         return {address: records.get(link) for address, link in list(self._links.items())}
 
+    def standings(self) -> dict[str, Standing]:
+        """Return what is remembered of each drafter on the list, whether it can be asked now or not."""
+        return {address: link.standing for address, link in list(self._links.items())}
+
     def names(self) -> dict[str, int]:
         """Return how many drafters of each name can be asked now; 0 where there was one and may be again."""
         present = Counter(link.name for link in self._placement.records())
         return {name: present[name] for name in self._names}
-
-    def standings(self) -> dict[str, Standing]:
-        """Return what is remembered of each drafter on the list, whether it can be asked now or not."""
-        return {address: link.standing for address, link in list(self._links.items())}
 
     async def start(self) -> None:
         """Begin to work on the running loop."""
