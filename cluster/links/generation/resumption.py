@@ -12,8 +12,6 @@ from workers.kv.block_hash import PrefixChain
 
 MAX_LOSSES = 16
 """Targets that a request may lose in all."""
-MAX_EARLY_LOSSES = 2
-"""Targets that it may lose in a row without having got far at any of them: then it is what kills them."""
 CLEARING_TOKENS = 8
 """Tokens that a target has to deliver before its end is no longer put down to the request. What makes a target
 crash does so again at the same position."""
@@ -39,6 +37,8 @@ class Resumption:
     """By which targets may know the prompt and what has been emitted."""
     attempt: int = 0
     """Targets lost so far."""
+    lost_at: list[float] = field(default_factory=list)
+    """When they were lost, as readings of ``time.monotonic``."""
     early_losses: int = 0
     """Those of them, in a row, that were lost before the request had got far."""
     arrived_here: int = 0
@@ -90,17 +90,19 @@ class Resumption:
         self.refused_by.add(link.address)
         self.refusal = error
 
-    def lose(self, error: LinkLostError, *, leaving: bool = False) -> None:
-        """Note that a target was lost; ``leaving``: it had said that it would go.
+    def lose(self, error: LinkLostError, patience: int) -> None:
+        """Note that a target was lost, but for one that had said that it would go.
 
-        Raises RequestGivenUpError where the request seems to be what ends its targets, or has lost too many.
+        Raises RequestGivenUpError where the request has lost ``patience`` targets in a row without having got far,
+        so that it seems to be what ends them, or has lost too many.
         """
         self.attempt += 1
+        self.lost_at.append(time.monotonic())
         if self.cleared:
             self.early_losses = 0
-        elif not leaving:
+        elif not error.leaving:
             self.early_losses += 1
-        if self.early_losses >= MAX_EARLY_LOSSES or self.attempt >= MAX_LOSSES:
+        if self.early_losses >= patience or self.attempt >= MAX_LOSSES:
             raise RequestGivenUpError(
                 f"given up after the loss of {self.attempt} targets, the last with {self.arrived_here} new tokens"
             ) from error

@@ -98,7 +98,7 @@ class Router:
         """Say which targets there are now. A link that is not wanted any more finishes what it has, then closes."""
         self._wanted = frozenset(addresses)
         for address in self._wanted - self._links.keys():
-            link = TargetLink(address, self._me, self._loads.__setitem__, self._credentials)
+            link = TargetLink(address, self._me, self._loads.__setitem__, self._credentials, self._trials.lost_target)
             self._links[address] = link
             link.start()
 
@@ -191,7 +191,7 @@ class Router:
 
     def _lose(self, state: Resumption, error: LinkLostError) -> None:
         try:
-            state.lose(error, leaving=error.leaving)
+            state.lose(error, self._trials.patience(state))
         except RequestGivenUpError:
             self.stats.lost += 1
             raise

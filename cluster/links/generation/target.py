@@ -45,8 +45,11 @@ class TargetLink:
         me: Peer,
         on_load: Callable[[int, EngineLoad], None] = lambda incarnation, load: None,
         credentials: ChannelAuth | None = None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a link; ``on_load`` gets the target's incarnation with each load that it reports.
+
+        ``on_lost`` hears of a target that is gone and had not said that it would go.
 
         ``me`` is what the target is told. Where it names a tokenizer, a target with another is not used.
         """
@@ -57,6 +60,7 @@ class TargetLink:
         self._me = me
         self._on_load = on_load
         self._credentials = credentials
+        self._on_lost = on_lost
         self._calls = TargetCalls()
         self._outbox: Outbox[pb.GenerateRequest] = Outbox(OUTBOX_LIMIT)
         self._load = EngineLoad()
@@ -199,6 +203,8 @@ class TargetLink:
 
     def _lose(self) -> None:
         leaving, self.draining = self.draining, False
+        if self.peer is not None and not leaving:
+            self._on_lost()
         self.peer = None
         self._load_at = 0.0
         self._outbox.close()

@@ -66,6 +66,20 @@ async def test_what_ends_its_targets_is_given_up_and_its_neighbours_are_not(toke
         assert f.router.ready
 
 
+async def test_where_targets_die_of_other_causes_a_request_may_lose_more_of_them():
+    async with fleet(1) as f:
+        f.engines[0].pause()
+        call = asyncio.create_task(collect(f.router.generate(request("innocent", 30))))
+        for losses in range(3):
+            await eventually(lambda: f.engines[-1].requests)
+            assert not call.done(), f"given up after {losses} losses"
+            f.router._trials.lost_target()  # another target, elsewhere
+            port = int(f.addresses[0].rpartition(":")[2])
+            await f.crash(-1)
+            await f.add(port, step_s=0.5 if losses < 2 else 0.001)
+        assert text(await call) == f.engines[0].answer(request(), 30)
+
+
 async def test_requests_that_get_far_enough_outlive_any_number_of_targets_up_to_a_bound():
     async with fleet(2, step_s=0.002) as f:
         seen = []
