@@ -24,7 +24,7 @@ from cluster.commands.soak import soak
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
-from cluster.serving import deployed, ray_for, reachable_host, require_free_port, served_model
+from cluster.serving import asks_for_token, deployed, ray_for, reachable_host, require_free_port, served_model
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True)
@@ -93,6 +93,8 @@ def _serve(config: ClusterConfig) -> None:
     if config.ray.address is None:
         config = prepare_models(_listening_itself(_tracing_here(config)), report)
     report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
+    if config.ray.address is not None and not asks_for_token(os.environ):
+        report("warning: RAY_AUTH_MODE is not 'token': whoever reaches this Ray cluster can run code on all of it")
     with ray_for(config) as logs:
         signal.signal(signal.SIGTERM, _interrupt)
         signal.signal(signal.SIGHUP, _interrupt)

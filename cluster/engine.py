@@ -119,7 +119,7 @@ class Engine:
             raise UnavailableError("the target has given up")  # it died since the check above
         if self._observer is not None:
             self._observer.submitted(request.request_id, self._clock())
-        self._inbox.put(Arrived(request, grammar))
+        self._inbox.put(Arrived(request, grammar, self._clock()))
 
     def cancel(self, request_id: str) -> None:
         """Drop a request; it gets no further progress. Unknown ids are ignored: it may just have finished."""

@@ -43,6 +43,7 @@ class RequestMetrics:
     arrived: float
     first_token: float | None = None
     last_token: float | None = None
+    queued_s: float = 0.0
     num_tokens: int = 0
     steps: int = 0
     """Verifications of drafts."""
@@ -54,6 +55,7 @@ class RequestMetrics:
 
     def see(self, delta: TextDelta) -> None:
         """Count a step."""
+        self.queued_s += delta.queued_s
         if delta.num_tokens:
             self.last_token = time.monotonic()
             self.first_token = self.last_token if self.first_token is None else self.first_token
@@ -73,6 +75,7 @@ class RequestMetrics:
             times = {
                 "time_to_first_token_ms": _ms(self.first_token - self.arrived),
                 "generation_time_ms": _ms(generating),
+                "queue_time_ms": _ms(self.queued_s),
             }
             if self.num_tokens > 1 and generating > 0:
                 times["mean_itl_ms"] = _ms(generating / (self.num_tokens - 1))

@@ -40,6 +40,8 @@ class TextDelta:
     num_accepted: int = 0
     drafter: str = ""
     """The name of the drafter whose draft that was; empty where it was none of a drafter."""
+    queued_s: float = 0.0
+    """With the first tokens: seconds that the choice waited for a place at its target."""
 
     @property
     def num_tokens(self) -> int:
@@ -123,6 +125,7 @@ class TextWriter:
             progress.num_draft_tokens,
             sum(source is not DraftSource.NONE for source in progress.sources),
             progress.drafter,
+            progress.queued_s,
         )
 
 

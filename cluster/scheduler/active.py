@@ -70,6 +70,10 @@ class ActiveRequest:
     """The latest of all asks, answered or not."""
     last_step: int = 0
     """Number of the latest step that it took part in."""
+    arrived_at: float | None = None
+    """When it came to this target, where that is known."""
+    queued_s: float = 0.0
+    """How long it waited for its first place, until that is told."""
     cached_prompt_tokens: int | None = None
     """Prompt tokens found in the prefix cache; None before the first admission."""
     processing: Processing | None = None
@@ -91,6 +95,7 @@ class ActiveRequest:
         seq_id: int,
         grammar: GrammarMatcher | None = None,
         wasted: list[int] | None = None,
+        arrived_at: float | None = None,
     ) -> "ActiveRequest":
         """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt.
 
@@ -107,9 +112,15 @@ class ActiveRequest:
             stops = request.stopping.stop_token_ids
             active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)
         active.plain = active.processing is None and active.num_logprobs is None
+        active.arrived_at = arrived_at
         active.append(request.emitted)
         active.judged_len = len(sequence)
         return active
+
+    def admit(self, now: float, cached: int) -> None:
+        """Note that it has got its first place, with so many tokens of its prompt in the prefix cache."""
+        self.queued_s = 0.0 if self.arrived_at is None else max(0.0, now - self.arrived_at)
+        self.cached_prompt_tokens = cached
 
     @property
     def num_emitted(self) -> int:

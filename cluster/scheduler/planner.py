@@ -134,7 +134,7 @@ class Planner:
 
     def _arrive(self, event: Arrived) -> None:
         wasted = self.counters.wasted_draft_tokens
-        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted)
+        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted, event.at)
         self._next_seq_id += 1
         self._by_request[event.request.request_id] = active
         self._by_sequence[active.sequence.seq_id] = active
@@ -174,9 +174,9 @@ class Planner:
             self._waiting.admit(active, len(sequence) - cached)
             self._running.append(active)
             if active.cached_prompt_tokens is None:
-                active.cached_prompt_tokens = min(cached, sequence.prompt_len)
+                active.admit(now, min(cached, sequence.prompt_len))
                 self.counters.prompt_tokens += sequence.prompt_len
-                self.counters.cached_prompt_tokens += active.cached_prompt_tokens
+                self.counters.cached_prompt_tokens += active.cached_prompt_tokens or 0
             if (order := self._speculation.admitted(active)) and not active.draft_open:
                 self._order({active: order}, now)
 

@@ -33,7 +33,9 @@ def gained(
         num_draft_tokens=num_draft,
         cached_prompt_tokens=active.cached_prompt_tokens or 0,
         drafter=active.verified_drafter if num_draft else "",
+        queued_s=active.queued_s,
     )
+    active.queued_s = 0.0
     if logprobs is not None and request.num_logprobs is not None:
         progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], request.num_logprobs)
     if active.scoring.wanted:

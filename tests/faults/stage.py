@@ -87,7 +87,7 @@ class Stage:
     def causes(self) -> dict[str, int]:
         return dict(self.pool.stats.disconnects)
 
-    async def in_use(self, actor: Actor, timeout_s: float = 60.0) -> None:
+    async def in_use(self, actor: Actor, timeout_s: float = 120.0) -> None:
         """Wait until tokens of this very drafter are being accepted."""
         seen: tuple[int, float] | None = None
         async with asyncio.timeout(timeout_s):
@@ -100,7 +100,7 @@ class Stage:
                     seen = now
                 await asyncio.sleep(0.005)
 
-    async def until(self, condition, timeout_s: float = 60.0) -> None:
+    async def until(self, condition, timeout_s: float = 120.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not condition():
                 await asyncio.sleep(0.01)

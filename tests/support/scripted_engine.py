@@ -166,6 +166,7 @@ class ScriptedEngine:
         sources = [self.source(offset // burst)] * (len(tokens) - 1) + [DraftSource.NONE]
         progress = Progress(request.request_id, offset, tokens, sources, finish)
         progress.cached_prompt_tokens = len(request.prompt) // 2
+        progress.queued_s = 0.25 if offset == 0 else 0.0
         if burst > 1:
             progress.num_drafts, progress.num_draft_tokens = 1, burst - 1 + self.rejected
             progress.drafter = "small" if sources[0] is DraftSource.DRAFTER else ""

@@ -96,3 +96,5 @@ class Progress:
     """Those of the prompt, with the first token of the answer."""
     drafter: str = ""
     """The name of the drafter whose draft this step verified; empty where it was none of a drafter."""
+    queued_s: float = 0.0
+    """With the first tokens of an attempt: seconds that it waited for a place at the target."""

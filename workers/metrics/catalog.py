@@ -20,6 +20,9 @@ _PER_SEQUENCE = tuple(float(k) for k in range(17))
 REQUESTS = CounterSpec("requests", "Choices that ended, by how they ended.", ("model", "finish_reason"))
 REJECTIONS = CounterSpec("admission_rejections", "Requests refused at the door.", ("model", "reason"))
 TTFT = HistogramSpec("ttft_seconds", "From a request's arrival to its first token.", unit="seconds", buckets=_LATENCY)
+QUEUE = HistogramSpec(
+    "queue_seconds", "How long a choice waited at its target for a place.", unit="seconds", buckets=_LATENCY
+)
 ITL = HistogramSpec("itl_seconds", "Time per token after the first.", unit="seconds", buckets=_PER_TOKEN)
 E2E = HistogramSpec("e2e_seconds", "From a request's arrival to its last token.", unit="seconds", buckets=_LATENCY)
 PROMPT_TOKENS_EACH = HistogramSpec("request_prompt_tokens", "Tokens of a choice's prompt.", buckets=_TOKENS)

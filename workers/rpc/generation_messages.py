@@ -135,6 +135,7 @@ def tokens_to_proto(progress: Progress, request_id: str | None = None) -> pb.Tok
         logprobs=map(logprobs_message, progress.logprobs),
         prompt_logprobs=map(logprobs_message, progress.prompt_logprobs),
         drafter=progress.drafter,
+        queued_seconds=progress.queued_s,
     )
 
 
@@ -147,6 +148,8 @@ def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
     if message.logprobs:
         check_range("tokens.logprobs", len(message.logprobs), len(message.tokens), len(message.tokens), "entries")
     check_range("tokens.drafter", len(message.drafter), 0, MAX_NAME_CHARS, "characters")
+    if not 0 <= message.queued_seconds < math.inf:
+        raise ProtocolError(f"tokens.queued_seconds: must be a time, got {message.queued_seconds}")
     finish = message.finish_reason
     if finish != pb.FINISH_REASON_UNSPECIFIED and finish not in _FINISH_FROM_PROTO:
         raise ProtocolError(f"tokens.finish_reason: {finish} is not known")
@@ -163,6 +166,7 @@ def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
         logprobs=read_logprobs(message.logprobs, "tokens.logprobs", vocab_size),
         prompt_logprobs=read_logprobs(message.prompt_logprobs, "tokens.prompt_logprobs", vocab_size),
         drafter=message.drafter,
+        queued_s=message.queued_seconds,
     )
 
 

@@ -221,7 +221,7 @@ class Placement:
             if record.suspected_at is None:
                 record.suspected_at, record.given_up_at = now, order.at + STALLED_DEADLINES * allowed
                 deadline.missed()
-        if mirror.retry_at <= now and best(self._links, self._known(mirror), now) is not None:
+        if mirror.retry_at <= now and best(self._eligible(mirror.op), self._known(mirror), now) is not None:
             link.send(CloseDraft(mirror.op.seq_id))
             self._take_away(mirror)
             self._place(mirror)

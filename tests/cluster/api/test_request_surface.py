@@ -297,6 +297,7 @@ async def test_speculation_is_reported_in_vllms_shape(api):
         "drafters": {"small": {"num_spec_steps": 2, "num_draft_tokens": 4, "num_accepted_draft_tokens": 4}},
     }
     assert metrics["time_to_first_token_ms"] > 0
+    assert metrics["queue_time_ms"] == 250
     assert metrics["tokens_per_second"] > 0
     chunks = await streamed(api, stream_options={"include_usage": True})
     assert chunks[-1].model_extra["metrics"]["speculative_decoding"] == metrics["speculative_decoding"]

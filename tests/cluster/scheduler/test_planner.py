@@ -45,7 +45,7 @@ class Rig:
     def add(self, *requests: GenerationRequest) -> None:
         for r in requests:
             self.text[r.request_id], self.sources[r.request_id] = list(r.emitted), []
-            self.planner.observe(Arrived(r))
+            self.planner.observe(Arrived(r, at=self.now))
 
     def draft(self, blocks: list[DraftBlock]) -> None:
         self.planner.observe(DraftsArrived(blocks, self.now))
@@ -114,6 +114,14 @@ def test_a_long_prompt_is_fed_in_chunks_beside_decoding_rows():
     assert any(len(plan.rows) == 2 and plan.rows[1].num_samples == 0 for plan in rig.target.plans)
     assert rig.text["short"] == plain_text([1], SamplingParams(), 30)
     assert rig.text["long"] == plain_text([i % VOCAB for i in range(40)], SamplingParams(), 3)
+
+
+def test_the_first_tokens_tell_how_long_their_request_waited_for_a_place():
+    rig = Rig(max_running=1, draft_length=0)
+    rig.add(request("a", [1], 3), request("b", [2], 3))
+    rig.run()
+    waited = [(step.request_id, step.queued_s) for step in rig.steps]
+    assert waited == [("a", 0.0)] * 3 + [("b", pytest.approx(3 * STEP_S)), ("b", 0.0), ("b", 0.0)]
 
 
 def test_a_shared_prompt_is_computed_once():

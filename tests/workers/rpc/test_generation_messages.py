@@ -83,7 +83,9 @@ def test_a_request_survives_the_wire(request):
 )
 def test_progress_survives_the_wire(tokens, finish, offset, drafts):
     sources = [DraftSource(i % len(DraftSource)) for i in range(len(tokens))]
-    progress = Progress("r", offset, tokens, tuple(sources), finish, "why", 1, drafts, 7, drafter="small")
+    progress = Progress(
+        "r", offset, tokens, tuple(sources), finish, "why", 1, drafts, 7, drafter="small", queued_s=0.25
+    )
     wire = tokens_to_proto(progress).SerializeToString()
     assert tokens_from_proto(pb.Tokens.FromString(wire), VOCAB) == progress
 

@@ -447,6 +447,7 @@ class Tokens(_message.Message):
     LOGPROBS_FIELD_NUMBER: _builtins.int
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     DRAFTER_FIELD_NUMBER: _builtins.int
+    QUEUED_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     offset: _builtins.int
     """Emitted tokens of the request before these, earlier attempts included."""
@@ -461,6 +462,8 @@ class Tokens(_message.Message):
     cached_prompt_tokens: _builtins.int
     drafter: _builtins.str
     """Whose draft this step verified, by its name; empty where it was none of a drafter."""
+    queued_seconds: _builtins.float
+    """With the first tokens of an attempt: how long it waited for a place."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -486,10 +489,11 @@ class Tokens(_message.Message):
         logprobs: _abc.Iterable[Global___TokenLogprobs] | None = ...,
         prompt_logprobs: _abc.Iterable[Global___TokenLogprobs] | None = ...,
         drafter: _builtins.str = ...,
+        queued_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "drafter", b"drafter", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "message", b"message", "num_draft_tokens", b"num_draft_tokens", "num_drafts", b"num_drafts", "offset", b"offset", "prompt_logprobs", b"prompt_logprobs", "request_id", b"request_id", "sources", b"sources", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "drafter", b"drafter", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "message", b"message", "num_draft_tokens", b"num_draft_tokens", "num_drafts", b"num_drafts", "offset", b"offset", "prompt_logprobs", b"prompt_logprobs", "queued_seconds", b"queued_seconds", "request_id", b"request_id", "sources", b"sources", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

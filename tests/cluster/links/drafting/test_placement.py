@@ -271,6 +271,16 @@ def test_an_overdue_sequence_stays_where_there_is_no_other_drafter(placement, cl
     assert link.take() == [opened(2)]
 
 
+def test_an_overdue_sequence_is_not_taken_from_the_drafter_that_its_request_names(placement, clock):
+    wanted, other = learned(Link(name="small")), learned(Link(name="large"))
+    placement.add_link(wanted)
+    placement.add_link(other)
+    placement.apply(replace(opened(1), drafter="small"))
+    clock.now += 2 * SHORTEST_S
+    placement.tick()
+    assert (wanted.take(), other.take()) == ([opened(1)], [])
+
+
 def test_a_drafter_that_answers_nothing_any_more_is_given_up_once(placement, clock):
     link = learned(Link())
     placement.add_link(link)
