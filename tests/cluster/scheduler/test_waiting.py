@@ -37,9 +37,7 @@ class Server:
     left: dict[ActiveRequest, int] = field(default_factory=dict)
     ids: itertools.count = field(default_factory=itertools.count)
 
-    def add(
-        self, tenant: str, priority: int = 0, prompt: int = 1, output: int = 1, attempt: int = 0
-    ) -> ActiveRequest:
+    def add(self, tenant: str, priority: int = 0, prompt: int = 1, output: int = 1, attempt: int = 0) -> ActiveRequest:
         number = next(self.ids)
         request = GenerationRequest(
             str(number),
