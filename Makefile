@@ -32,6 +32,9 @@ test-truth: $(VENV)/.dev  ## Same text with any drafter, the full matrix on the 
 test-faults: $(VENV)/.dev  ## Kill and stop drafters, ranks and targets in mid-stream; every stream must end with its own text
 	$(PYTEST) -m faults --timeout 1800 $(ARGS)
 
+test-gpu: $(VENV)/.dev  ## On a machine with a CUDA device: kernels against their references, graphs, same text
+	$(PYTEST) -m "gpu or kernels" --timeout 1200 tests/workers $(ARGS)
+
 bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one interleaved run
 	$(BIN)/python -m cluster.bench.versus_hf $(ARGS)
 
@@ -58,6 +61,9 @@ bench-overload: $(VENV)/.dev  ## Ten times the load that is sustained: who is le
 
 bench-metrics: $(VENV)/.dev  ## What counting for metrics costs per step, in processor time
 	$(BIN)/python -m cluster.bench.metrics_cost $(ARGS)
+
+bench-gpu: $(VENV)/.dev  ## How near the GPU's limits are the steps of target and drafter? Random weights, no hub, no Ray
+	$(BIN)/python -m cluster.bench.gpu $(ARGS)
 
 check: lint types imports stubs-check  ## Everything but the tests
 
@@ -104,4 +110,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics check lint types imports stubs stubs-check chart dev clean
+.PHONY: help serve test test-truth test-faults test-gpu bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics bench-gpu check lint types imports stubs stubs-check chart dev clean

@@ -1,6 +1,7 @@
 """The surroundings of every test; set before torch, Ray and transformers are imported."""
 
 import os
+from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -8,6 +9,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # drafters, the spinning starves the thread that is waited for: beside one busy process, 60 small matrix
 # products took 290 to 580 ms, and 37 ms with this bound. It costs a quarter of the speed of a quiet machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Without a GPU, Triton's kernels run in its interpreter; it must be told before they are imported.
+if not Path("/proc/driver/nvidia").exists():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from hypothesis import settings
 

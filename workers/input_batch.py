@@ -5,7 +5,7 @@ bits, seeds as two halves. Numbers: T tokens, B rows, M blocks of the longest ro
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -28,11 +28,16 @@ IntArray = NDArray[np.int32]
 
 
 class StepTensors(NamedTuple):
-    """The part of a step that the model itself reads, on its device."""
+    """A step on its device: what the model, its attention and the choice of tokens read, by one copy."""
 
     input_ids: Tensor  # [1, T] int64
     positions: Tensor  # [1, T] int64
     logits_indices: Tensor  # [N padded] int64
+    slot_mapping: Tensor  # [T] int64
+    query_start_loc: Tensor  # [B + 1] int32
+    seq_lens: Tensor  # [B] int32
+    block_table: Tensor  # [B, M] int32
+    sampling: Tensor  # [SAMPLING_FIELDS, N] int32
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class InputBatch:
     block_table: IntArray  # [B, M] filled up with the trash block
     logits_indices: IntArray  # [N padded] tokens after which the model's choice is wanted
     sampling: IntArray  # [SAMPLING_FIELDS, N]
+    _placed: dict[torch.device, StepTensors] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def from_buffer(cls, buffer: IntArray) -> "InputBatch":
@@ -75,28 +81,43 @@ class InputBatch:
         return whole
 
     def tensors(self, device: torch.device) -> StepTensors:
-        """Return what the model reads, in one copy to ``device``."""
-        tokens, samples = len(self.input_ids), len(self.logits_indices)
-        host = np.concatenate((self.input_ids, self.positions, self.logits_indices), dtype=np.int64)
-        ids, positions, indices = torch.from_numpy(host).to(device).split((tokens, tokens, samples))
-        return StepTensors(ids[None], positions[None], indices)
+        """Return the step on ``device``, where it is copied once, however often it is asked for."""
+        if device not in self._placed:
+            self._placed[device] = self._place(device)
+        return self._placed[device]
 
     def sampling_batch(self, device: torch.device) -> SamplingBatch:
         """Return the sampling parameters of all N positions as tensors."""
-        temperature, top_k, top_p, min_p, *halves, _, position = self.sampling
-        seed = np.stack(halves, axis=1).view(np.int64)[:, 0]
-        on = [
-            torch.from_numpy(array).to(device)
-            for array in (
-                temperature.view(np.float32),
-                top_k,
-                top_p.view(np.float32),
-                min_p.view(np.float32),
-                seed,
-                position.astype(np.int64),
-            )
-        ]
-        return SamplingBatch(*on)
+        temperature, top_k, top_p, min_p, *halves, _, position = self.tensors(device).sampling.unbind(0)
+        _, host_top_k, host_top_p, host_min_p, *_ = self.sampling
+        truncated = (host_top_k > 0) | (host_top_p.view(np.float32) < 1.0) | (host_min_p.view(np.float32) > 0.0)
+        return SamplingBatch(
+            temperature=temperature.view(torch.float32),
+            top_k=top_k,
+            top_p=top_p.view(torch.float32),
+            min_p=min_p.view(torch.float32),
+            seed=torch.stack(halves, dim=1).view(torch.int64)[:, 0],
+            position=position.long(),
+            may_truncate=bool(truncated.any()),
+        )
+
+    def _place(self, device: torch.device) -> StepTensors:
+        whole = torch.from_numpy(self.buffer)
+        if device.type == "cuda":
+            whole = whole.pin_memory().to(device, non_blocking=True)
+        sizes = _field_sizes(*self.buffer[:SHAPE].tolist())
+        ids, positions, slots, _, _, _, indices, _ = whole[HEADER:].long().split(sizes)
+        _, _, _, starts, lengths, table, _, sampling = whole[HEADER:].split(sizes)
+        return StepTensors(
+            input_ids=ids[None],
+            positions=positions[None],
+            logits_indices=indices,
+            slot_mapping=slots,
+            query_start_loc=starts,
+            seq_lens=lengths,
+            block_table=table.view(self.block_table.shape),
+            sampling=sampling.view(self.sampling.shape),
+        )
 
 
 def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -> InputBatch:

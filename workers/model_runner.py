@@ -5,25 +5,27 @@ positions; attention and the KV cache are ours. The runner knows nothing of requ
 given is rows, what it returns is the model's choice after each position that was asked for.
 """
 
-from typing import Any
+import logging
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
 from workers.attention.bridge import AttentionCall, attending, probe
-from workers.attention.gather import GatherAttention
-from workers.checkpoint.load import LoadedModel, load_causal_lm
+from workers.attention.choice import make_attention
+from workers.checkpoint.load import LoadedModel, load_causal_lm, resolve_device
 from workers.checkpoint.source import resolve_model
-from workers.contract.errors import TargetBrokenError
+from workers.contract.errors import ConfigurationError, TargetBrokenError
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepOutput, StepPlan
 from workers.feature_store import FeatureStore
-from workers.input_batch import InputBatch, pack
+from workers.input_batch import InputBatch, StepTensors, pack
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
+from workers.memory_advice import checkpoint_bytes, weights_do_not_fit
 from workers.numerics import (
     MIN_ROWS,
     logits_are_invariant,
@@ -39,6 +41,11 @@ from workers.state_tap import StateTap, decoder_layers, fits
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    from workers.cuda_graphs import CudaGraphs
+
+log = logging.getLogger(__name__)
+
 
 class ModelRunner:
     """A loaded model with its KV cache. ``execute`` blocks; one thread at a time may call it."""
@@ -48,7 +55,8 @@ class ModelRunner:
 
         Raises:
             ModelRefusedError: attention of this model cannot be paged.
-            ConfigurationError: there is no memory for a single KV block.
+            ConfigurationError: there is no memory for a single KV block, or the kernels that the settings name
+                do not run here.
         """
         self._model: Any = loaded.model
         self._device = loaded.device
@@ -61,10 +69,23 @@ class ModelRunner:
         self._layers = probe(loaded.model, loaded.config.num_hidden_layers, loaded.device)
         if group is None:
             pack_linears(loaded.model)
-        blocks = count_blocks(settings, self._layers, self.max_model_len, loaded.dtype, loaded.device)
+        agree = None if group is None else group.minimum
+        blocks = count_blocks(settings, self._layers, self.max_model_len, loaded.dtype, loaded.device, agree)
         self.num_blocks = blocks if group is None else group.minimum(blocks)
         self._cache = PagedKVCache(self._layers, self.num_blocks, self.block_size, loaded.dtype, loaded.device)
-        self._attention: AttentionBackend = GatherAttention(self._cache, self.max_model_len)
+        self._attention: AttentionBackend = make_attention(
+            settings.attention, self._cache, self._layers, self.max_model_len
+        )
+        self._features: FeatureStore | None = None
+        self._tap: StateTap | None = None
+        self._graphs: CudaGraphs | None = None
+        kernels = self._attention.name
+        if settings.fused_layers and self._fuse_layers(settings.batch_invariant):
+            kernels += "-fused"
+        if settings.batch_invariant and self._make_linears_invariant():
+            kernels += "-invariant"
+        if settings.cuda_graphs:
+            self._graphs = self._record_graphs()
         self.identity = ModelIdentity(
             name=loaded.source.name,
             vocab_size=loaded.vocab_size,
@@ -74,15 +95,15 @@ class ModelRunner:
                 loaded.weights_digest,
                 loaded.dtype,
                 loaded.device,
-                self._attention.name,
+                kernels,
                 1 if group is None else group.size,
             ),
         )
         self._hidden_size: int = loaded.config.hidden_size
-        self._features: FeatureStore | None = None
-        self._tap: StateTap | None = None
         self.numerics_invariant = self._check_numerics()
         """Whether the logits of a token were found independent of how its sequence was cut and batched."""
+        if settings.batch_invariant and not self.numerics_invariant:
+            log.warning("batch_invariant is on, but some part of %s was found to look at the batch", loaded.source.name)
 
     @classmethod
     def from_settings(cls, settings: RunnerSettings, group: ProcessGroup | None = None) -> "ModelRunner":
@@ -95,9 +116,16 @@ class ModelRunner:
         if settings.threads is not None:
             torch.set_num_threads(settings.threads)
 
+        ranks = 1 if group is None else group.size
+
         def load() -> ModelRunner:
             source = resolve_model(settings.model)
-            return cls(load_causal_lm(settings, source, 1 if group is None else group.size), settings, group)
+            free, total = torch.cuda.mem_get_info() if resolve_device(settings.device).type == "cuda" else (0, 0)
+            try:
+                return cls(load_causal_lm(settings, source, ranks), settings, group)
+            except torch.OutOfMemoryError as error:
+                weights = checkpoint_bytes(source.path)
+                raise ConfigurationError(weights_do_not_fit(source.name, weights, free, total, ranks)) from error
 
         return run_in_passing_thread(load)
 
@@ -165,6 +193,10 @@ class ModelRunner:
 
         Writes the keys and values of the whole batch.
         """
+        if self._graphs is not None and self._tap is None and batch.num_samples:
+            logits = self._graphs.run(batch)
+            if logits is not None:
+                return logits
         self._attention.plan(batch)
         inputs = batch.tensors(self._device)
         body = self._model if batch.num_samples else self._model.get_decoder()
@@ -191,6 +223,55 @@ class ModelRunner:
 
     def _pack(self, plan: StepPlan) -> InputBatch:
         return pack(plan, self.block_size, self._cache.trash_block, MIN_ROWS)
+
+    def _make_linears_invariant(self) -> bool:
+        """Let a kernel that looks at no other row compute linear layers; on a CPU they do so already."""
+        if not self._has_kernels:
+            if self._device.type == "cpu":
+                return False
+            raise ConfigurationError("batch_invariant needs Triton's kernels, and they do not run here; see attention")
+        from workers.invariant_linears import make_linears_invariant  # needs Triton
+
+        return make_linears_invariant(self._model) > 0
+
+    def _fuse_layers(self, invariant: bool) -> bool:
+        """Let fused kernels compute the layers where there are some for this device; return whether they do."""
+        if not self._has_kernels:
+            return False
+        from workers.fused_layers import fuse_layers  # needs Triton
+        from workers.kernels.matmul import linear
+
+        product = linear if invariant else torch.nn.functional.linear
+        return fuse_layers(self._model, self._layers, self._attention, self._trial_logits, product)
+
+    def _record_graphs(self) -> "CudaGraphs | None":
+        """Record steps of decoding and verification; None where that cannot be done, or comes out otherwise."""
+        if not self._has_kernels:
+            return None
+        from workers.cuda_graphs import record_checked  # needs Triton
+
+        return record_checked(self._logits_of_all, self._attention, self.max_model_len, self._pack(self._trial()))
+
+    @property
+    def _has_kernels(self) -> bool:
+        return self._attention.name.startswith("triton")
+
+    @torch.inference_mode()
+    def _logits_of_all(self, step: StepTensors) -> Tensor:  # [num_tokens, vocab]
+        with attending(self._attend):
+            output = self._model(input_ids=step.input_ids, position_ids=step.positions, use_cache=False)
+        logits: Tensor = output.logits[0]
+        return logits
+
+    def _trial(self) -> StepPlan:
+        """Return a step of a few tokens that writes to the first blocks."""
+        tokens = range(min(8, self.block_size * self.num_blocks, self.max_model_len, self.vocab_size))
+        return StepPlan((Row(0, tokens, 0, range(self.num_blocks), len(tokens), SamplingParams(temperature=0.0)),))
+
+    def _trial_logits(self) -> Tensor:
+        logits = self.logits(self._pack(self._trial()))
+        assert logits is not None
+        return logits
 
     def _check_numerics(self) -> bool:
         if self.num_blocks < num_checked_blocks(self.block_size):

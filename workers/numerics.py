@@ -9,6 +9,10 @@ rows, and another blocking adds in another order. On CPUs this runner keeps ever
    kernels of their own for that. Batches are filled up to MIN_ROWS with a copy of their last token.
 3. The number of keys that a query sees is a function of its position alone: workers/attention/segments.py.
 
+On GPUs rule 3 holds with Triton's attention (workers/kernels/paged_attention.py). Libraries choose kernels for linear
+layers by the number of rows; ``batch_invariant`` in the settings lets a kernel of ours compute them, and norms are
+right where layers are fused (workers/fused_layers.py). The number of rows does not matter then.
+
 What is promised is checked at load, on the model and the machine at hand: ``logits_are_invariant``.
 """
 

@@ -1,5 +1,7 @@
 """The life of a tensor-parallel rank other than 0: load a shard, follow rank 0's steps, end with it."""
 
+import os
+
 import torch
 
 from workers.checkpoint.load import resolve_device
@@ -19,6 +21,8 @@ def join(
     device = resolve_device(settings.device)
     if device.type == "cuda":
         torch.cuda.set_device(0)  # a rank is started with one visible GPU
+        # A communicator is used inside CUDA graphs or outside at one time, never both; the check for it is not free.
+        os.environ.setdefault("NCCL_GRAPH_MIXING_SUPPORT", "0")
     backend = "nccl" if device.type == "cuda" else "gloo"
     return ProcessGroup.connect(rank, world_size, init_method, backend, timeout_s)
 

@@ -30,6 +30,15 @@ class RunnerSettings(Settings):
     """Tokens per KV block."""
     kv_cache_bytes: int | None = Field(default=None, gt=0)
     """Memory for keys and values; None: measured from what the device has free (1 GiB at most on a CPU)."""
+    attention: Literal["auto", "gather", "triton", "varlen"] = "auto"
+    """Which kernels attend; auto: Triton's on a GPU that runs them, else gather. varlen: PyTorch's flash attention."""
+    fused_layers: bool = True
+    """On a GPU with Triton's attention: compute layers by fused kernels where the model is built like Llama."""
+    cuda_graphs: bool = False
+    """On a GPU with Triton's attention: replay steps of decoding and verification as CUDA graphs, recorded at start."""
+    batch_invariant: bool = False
+    """On a GPU: compute a token's logits with the same bits in any batch, at the price of slower matrix products. CPUs
+    do so anyway."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; None: torch's own choice for a target alone, half of the CPUs for a drafter."""
 

@@ -92,7 +92,7 @@ def resolve_device(setting: str) -> torch.device:
         raise ConfigurationError("device is cuda, but torch sees no CUDA device; use device auto or cpu")
     if setting == "auto":
         setting = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(setting)
+    return torch.device("cuda", torch.cuda.current_device()) if setting == "cuda" else torch.device(setting)
 
 
 def _read_config(source: ModelSource) -> Any:

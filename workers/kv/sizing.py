@@ -1,6 +1,6 @@
 """How many KV blocks a machine has room for."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -8,6 +8,7 @@ import torch
 from workers.attention.backend import LayerSpec
 from workers.contract.errors import ConfigurationError
 from workers.kv.cache import bytes_per_block
+from workers.memory_advice import no_block_fits
 from workers.settings import RunnerSettings
 
 MAX_CPU_BYTES = 1 << 30
@@ -24,20 +25,25 @@ def count_blocks(
     max_model_len: int,
     dtype: torch.dtype,
     device: torch.device,
+    agree: Callable[[int], int] | None = None,
 ) -> int:
     """Return the number of blocks that fit the setting, or what the device has free.
+
+    ``agree`` is given where ranks share a model, and returns the least of all ranks' budgets: they have as many
+    blocks each, and where there is no room for one, all of them say so rather than wait for each other.
 
     Raises:
         ConfigurationError: not even one block fits.
     """
     per_block = bytes_per_block(layers, settings.block_size, dtype)
     budget = settings.kv_cache_bytes or _measured_budget(device)
+    if agree is not None:
+        budget = agree(budget)
     useful = MAX_SEQUENCES * -(-max_model_len // settings.block_size)
     blocks = min(budget // per_block, useful)
     if blocks < 1:
         raise ConfigurationError(
-            f"{budget} bytes hold no KV block: one block of {settings.block_size} tokens takes {per_block} bytes; "
-            "raise kv_cache_bytes or lower block_size"
+            no_block_fits(budget, per_block, settings.block_size, measured=settings.kv_cache_bytes is None)
         )
     return blocks
 

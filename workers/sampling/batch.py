@@ -19,6 +19,8 @@ class SamplingBatch:
     min_p: Tensor  # [num_rows] float32
     seed: Tensor  # [num_rows] int64, the bit pattern of the uint64
     position: Tensor  # [num_rows] int64, the position of the token that is being chosen
+    may_truncate: bool = True
+    """False where the host knows that no row is ``truncated``: nobody then has to ask the device."""
 
     @classmethod
     def from_params(
@@ -34,6 +36,7 @@ class SamplingBatch:
             min_p=torch.tensor([p.min_p for p in params], dtype=torch.float32, device=device),
             seed=torch.tensor([_as_int64(p.seed) for p in params], dtype=torch.int64, device=device),
             position=torch.tensor([t for _, t in listed], dtype=torch.int64, device=device),
+            may_truncate=any(p.top_k > 0 or p.top_p < 1.0 or p.min_p > 0.0 for p in params),
         )
 
     def __len__(self) -> int:
@@ -48,6 +51,7 @@ class SamplingBatch:
             min_p=self.min_p[rows],
             seed=self.seed[rows],
             position=self.position[rows],
+            may_truncate=self.may_truncate,
         )
 
     @property

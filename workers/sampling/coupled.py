@@ -19,6 +19,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from workers.contract.sampling_params import GREEDY_BELOW
+from workers.device import has_kernels
 from workers.sampling.batch import SamplingBatch
 from workers.sampling.noise import GROUP, group_lead, gumbel, position_state
 from workers.sampling.processors import truncate
@@ -88,28 +90,41 @@ def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) 
     arithmetic. Only for greedy and untruncated rows: a cut needs the whole vocabulary, so ValueError is
     raised if the batch has others.
     """
-    if bool(batch.truncated.any()):
+    if batch.may_truncate and bool(batch.truncated.any()):
         raise ValueError("rows with top-k, top-p or min-p cannot be chosen shard by shard: gather their logits")
     return _choose(logits_shard, batch, vocab_offset)
 
 
 def _choose(logits: Tensor, batch: SamplingBatch, offset: int) -> tuple[Tensor, Tensor]:
     _check(logits, batch)
+    if has_kernels(logits.device):
+        from workers.kernels.choose import choose  # needs Triton
+
+        noise = (batch.temperature, batch.seed, batch.position)
+        values, ids = choose(logits, *noise, offset=offset, greedy_below=GREEDY_BELOW)
+        if batch.may_truncate:
+            _choose_truncated(logits, batch, offset, values, ids)
+        return values, ids
     values = torch.empty(len(batch), dtype=torch.float64, device=logits.device)
     ids = torch.empty(len(batch), dtype=torch.int64, device=logits.device)
     greedy, truncated = batch.greedy, batch.truncated
     for rows, part in _portions(logits, greedy):
         best = part.max(-1)
         values[rows], ids[rows] = best.values.double(), best.indices + offset
-    for rows, part in _portions(logits, truncated):
-        sampling = batch[rows]
-        for support in truncate(part, sampling):
-            at = rows[support.rows]
-            values[at], ids[at] = _draw(support, sampling[support.rows], offset)
+    _choose_truncated(logits, batch, offset, values, ids)
     for rows, part in _portions(logits, ~(greedy | truncated)):
         sampling = batch[rows]
         values[rows], ids[rows] = _draw(_contenders(part, sampling, offset), sampling, offset)
     return values, ids
+
+
+def _choose_truncated(logits: Tensor, batch: SamplingBatch, offset: int, values: Tensor, ids: Tensor) -> None:
+    """Put the choices of truncated rows where they belong."""
+    for rows, part in _portions(logits, batch.truncated):
+        sampling = batch[rows]
+        for support in truncate(part, sampling):
+            at = rows[support.rows]
+            values[at], ids[at] = _draw(support, sampling[support.rows], offset)
 
 
 def _check(logits: Tensor, batch: SamplingBatch) -> None:

@@ -31,6 +31,7 @@ class StepSampler:
         self._vocab_size = vocab_size
         self._device = device
         self._group = group
+        self._shard_width = vocab_size if group is None else -(-vocab_size // group.size)
         self._processors = LogitsProcessors()
 
     @torch.inference_mode()
@@ -61,7 +62,8 @@ class StepSampler:
         """Take part in a step on a rank other than 0."""
         if logits is not None:
             sampling = batch.sampling_batch(self._device)
-            self._choose(logits, sampling, torch.zeros(len(sampling), dtype=torch.int64), self._special(batch))
+            ids = torch.zeros(len(sampling), dtype=torch.int64, device=self._device)
+            self._choose(logits, sampling, ids, self._special(batch))
 
     def _special(self, batch: InputBatch) -> Tensor | None:
         """Return the positions that rank 0 looks at one by one, as a mask; None where there are none."""
@@ -83,10 +85,12 @@ class StepSampler:
             if bool(ordinary.any()):
                 ids[ordinary] = choose_tokens(logits[ordinary], sampling[ordinary])
             return logits[special].float()
+        if special is None and not sampling.may_truncate:  # the device need not be asked which rows are which
+            ids[:] = self._group.best(*choose_local(logits, sampling, self._group.rank * self._shard_width))
+            return None
         local = ordinary & ~sampling.truncated
         if bool(local.any()):
-            offset = self._group.rank * -(-self._vocab_size // self._group.size)
-            values, best = choose_local(logits[local], sampling[local], offset)
+            values, best = choose_local(logits[local], sampling[local], self._group.rank * self._shard_width)
             ids[local] = self._group.best(values, best)
         gathered = ~local
         if not bool(gathered.any()):

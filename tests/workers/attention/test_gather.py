@@ -1,70 +1,9 @@
-import random
-
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workers.attention.backend import LayerSpec
-from workers.attention.gather import GatherAttention
-from workers.contract.sampling_params import SamplingParams
-from workers.contract.step import Row, StepPlan
-from workers.input_batch import pack
-from workers.kv.cache import PagedKVCache
-
-GREEDY = SamplingParams(temperature=0.0)
-MAX_LEN = 600
-CPU = torch.device("cpu")
-
-
-def layer(**changes):
-    fields = {"num_query_heads": 6, "num_kv_heads": 2, "key_dim": 8, "value_dim": 8, "scale": 0.4} | changes
-    return LayerSpec(index=0, **fields)
-
-
-def reference(query, keys, values, position, spec, sinks):
-    """Attention of one query ``[num_query_heads, key_dim]``, written as the formula says, in float64."""
-    visible = range(max(0, position - (spec.window or position + 1) + 1), position + 1)
-    out = []
-    for head in range(spec.num_query_heads):
-        shared = head // spec.group
-        scores = torch.stack([query[head].double() @ keys[shared, j].double() for j in visible]) * spec.scale
-        if spec.softcap is not None:
-            scores = spec.softcap * torch.tanh(scores / spec.softcap)
-        weights = scores.exp()
-        total = weights.sum() + (sinks[head].double().exp() if sinks is not None else 0.0)
-        out.append((weights / total) @ values[shared, list(visible)].double())
-    return torch.stack(out)
-
-
-class Setting:
-    """Random keys and values of whole sequences, of which rows feed the ends."""
-
-    def __init__(self, spec, contexts, block_size, seed=0):
-        torch.manual_seed(seed)
-        pages = [-(-c // block_size) for c in contexts]
-        self.cache = PagedKVCache([spec], sum(pages) + 3, block_size, torch.float32, CPU)
-        ids = list(range(sum(pages) + 3))
-        random.Random(seed).shuffle(ids)
-        self.blocks = [[ids.pop() for _ in range(n)] for n in pages]
-        self.spec, self.contexts = spec, contexts
-        self.q = [torch.randn(spec.num_query_heads, c, spec.key_dim) for c in contexts]
-        self.k = [torch.randn(spec.num_kv_heads, c, spec.key_dim) for c in contexts]
-        self.v = [torch.randn(spec.num_kv_heads, c, spec.value_dim) for c in contexts]
-        self.sinks = torch.randn(spec.num_query_heads) if spec.has_sinks else None
-        self.backend = GatherAttention(self.cache, MAX_LEN)
-
-    def run(self, ranges, min_rows=1):
-        """Feed positions ``start .. end - 1`` of sequence i for each (i, start, end); return their outputs."""
-        rows = tuple(Row(i, [0] * (end - start), start, self.blocks[i], 0, GREEDY) for i, start, end in ranges)
-        batch = pack(StepPlan(rows), self.cache.block_size, self.cache.trash_block, min_rows)
-        padding = len(batch.input_ids) - sum(end - start for _, start, end in ranges)
-        parts = []
-        for tensors in (self.q, self.k, self.v):
-            joined = torch.cat([tensors[i][:, start:end] for i, start, end in ranges], 1)
-            parts.append(torch.cat([joined, joined[:, -1:].expand(-1, padding, -1)], 1)[None])
-        self.backend.plan(batch)
-        return self.backend.forward(self.spec, *parts, self.sinks)[0]
+from tests.workers.attention.paged_setting import MAX_LEN, Setting, layer, reference
 
 
 @pytest.mark.parametrize(

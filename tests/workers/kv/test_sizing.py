@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from workers.attention.backend import LayerSpec
+from workers.contract.errors import ConfigurationError
 from workers.kv import sizing
 from workers.settings import RunnerSettings
 
@@ -29,3 +30,15 @@ def test_a_container_s_limit_counts(monkeypatch):
     files = {"/sys/fs/cgroup/memory.max": 3000, "/sys/fs/cgroup/memory.current": 1000}
     monkeypatch.setattr(sizing, "_number", files.get)
     assert sizing.available_memory() == 2000 < free
+
+
+def test_ranks_take_the_least_budget_of_all():
+    settings = RunnerSettings(kv_cache_bytes=10 * BLOCK_BYTES)
+    arguments = settings, LAYERS, 1 << 20, torch.float32, torch.device("cpu")
+    assert sizing.count_blocks(*arguments, agree=lambda own: min(own, 4 * BLOCK_BYTES)) == 4
+
+
+def test_a_rank_with_room_fails_too_where_another_has_none():
+    arguments = RunnerSettings(), LAYERS, 1 << 20, torch.float32, torch.device("cpu")
+    with pytest.raises(ConfigurationError, match="the weights leave no room on this device"):
+        sizing.count_blocks(*arguments, agree=lambda own: 100)

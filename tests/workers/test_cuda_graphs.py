@@ -1,0 +1,102 @@
+"""What surrounds recording and replaying, with functions that compute anew in place of graphs."""
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="no triton: pip install -e '.[test]' brings it on Linux")
+
+from tests.support.tiny_models import make_tiny
+from tests.workers.feeding import GREEDY, all_logits
+from workers import model_runner
+from workers.attention import choice
+from workers.contract.step import Row, StepPlan
+from workers.cuda_graphs import record_checked
+from workers.graph_buckets import Bucket
+from workers.model_runner import ModelRunner
+from workers.settings import RunnerSettings
+
+pytestmark = pytest.mark.kernels
+BUCKETS = [Bucket(4, 12), Bucket(2, 6), Bucket(1, 8), Bucket(2, 2)]
+PROMPTS = [[5, 6, 7, 8, 9, 10], [30, 31, 32], [60, 61, 62, 63]]
+
+
+class Recorder:
+    """Stands in for CUDA graphs: keeps what was computed in one place, and counts."""
+
+    def __init__(self):
+        self.replays = 0
+
+    def __call__(self, run):
+        out = run().clone()
+
+        def replay():
+            self.replays += 1
+            out.copy_(run())
+            return out
+
+        return replay
+
+
+@pytest.fixture
+def runner(tmp_path, monkeypatch):
+    monkeypatch.setattr(choice, "_against", lambda *_: None)
+    monkeypatch.setattr(model_runner, "pack_linears", lambda _: 0)
+    monkeypatch.setattr(ModelRunner, "_check_numerics", lambda _: False)
+    make_tiny(tmp_path, scale=2.0, num_hidden_layers=1)
+    settings = RunnerSettings(model=str(tmp_path), max_model_len=60, block_size=4, kv_cache_bytes=1 << 17)
+    return ModelRunner.from_settings(settings.model_copy(update={"fused_layers": False}))
+
+
+def row(i, tokens, start):
+    return Row(i, tokens, start, range(10 * i, 10 * i + 10), len(tokens), GREEDY)
+
+
+def record(runner, recorder):
+    trial = runner._pack(runner._trial())
+    return record_checked(runner._logits_of_all, runner._attention, 60, trial, BUCKETS, recorder)
+
+
+def test_filled_up_steps_give_what_the_steps_give(runner):
+    graphs = record(runner, recorder := Recorder())
+    all_logits(runner, StepPlan(tuple(row(i, tokens, 0) for i, tokens in enumerate(PROMPTS))))
+    steps = [
+        StepPlan((row(0, [11], 6),)),
+        StepPlan((row(1, [33, 34, 35], 3), row(2, [64], 4))),
+        StepPlan((row(2, [65, 66], 5), row(0, [12, 13], 7), row(1, [36], 6))),
+    ]
+    expected = [all_logits(runner, step) for step in steps]
+
+    runner._graphs = graphs
+    replays = recorder.replays
+    for step, logits in zip(steps, expected, strict=True):
+        torch.testing.assert_close(all_logits(runner, step), logits, atol=1e-5, rtol=1e-5)
+    assert recorder.replays == replays + len(steps)
+
+    long = StepPlan((row(0, list(range(9)), 9),))
+    all_logits(runner, long)
+    assert recorder.replays == replays + len(steps)
+
+
+def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
+    def forgetful(run):
+        run()
+        return lambda: torch.zeros(12, runner.vocab_size)
+
+    assert record(runner, forgetful) is None
+    assert "not used" in caplog.text
+
+
+def test_a_listening_drafter_gets_states_of_steps_that_are_run(runner, monkeypatch):
+    runner._graphs = record(runner, recorder := Recorder())
+    replays = recorder.replays
+    monkeypatch.setattr(runner, "_tap", object())
+    all_logits(runner, StepPlan((row(0, [11], 0),)))
+    assert recorder.replays == replays
+
+
+def test_without_kernels_nothing_is_recorded(tmp_path):
+    make_tiny(tmp_path, num_hidden_layers=1)
+    plain = ModelRunner.from_settings(
+        RunnerSettings(model=str(tmp_path), max_model_len=60, kv_cache_bytes=1 << 17, cuda_graphs=True)
+    )
+    assert plain._graphs is None

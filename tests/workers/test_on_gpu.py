@@ -1,0 +1,104 @@
+"""What only a GPU can show: the defaults there, recorded graphs, and the same text with drafts and without."""
+
+import random
+
+import pytest
+import torch
+
+from tests.support.tiny_models import make_tiny
+from tests.workers.feeding import Feeder, all_logits
+from workers.checkpoint.embedded import embedded_model
+from workers.contract.errors import OutriderError
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan, verify
+from workers.model_runner import ModelRunner
+from workers.settings import DEFAULT_MODEL, RunnerSettings
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA device"),
+]
+PROMPT = [(7 + 31 * i * i) % 256 for i in range(30)]
+LAYERS = {
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+}
+
+
+def make_runner(folder, **settings):
+    return ModelRunner.from_settings(
+        RunnerSettings(model=str(folder), max_model_len=2048, kv_cache_bytes=1 << 28, **settings)
+    )
+
+
+def generate(runner, prompt, length, params, draft_length=0, seed=0):
+    """Decode with drafts that are right now and then."""
+    guess = random.Random(seed)
+    blocks = range(100)
+    tokens = list(prompt)
+    tokens += runner.execute(StepPlan((Row(0, tokens, 0, blocks, 1, params),))).sampled[0]
+    while len(tokens) < len(prompt) + length:
+        draft = [guess.randrange(200) for _ in range(guess.randint(0, draft_length))]
+        row = Row(0, [tokens[-1], *draft], len(tokens) - 1, blocks, len(draft) + 1, params)
+        tokens += verify(draft, runner.execute(StepPlan((row,))).sampled[0])
+    return tokens[len(prompt) :][:length]
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_the_defaults_agree_with_portable_attention_and_plain_layers(dtype, tmp_path):
+    make_tiny(tmp_path, dtype=getattr(torch, dtype), **LAYERS)
+    fast, plain = make_runner(tmp_path), make_runner(tmp_path, attention="gather", fused_layers=False)
+    assert "triton" in fast.identity.numerics_class
+    assert "-fused/" in fast.identity.numerics_class
+    logits = []
+    for runner in (fast, plain):
+        feeder = Feeder(runner, [PROMPT, PROMPT[:17]])
+        logits.append(torch.cat(feeder.run(most=9, draft=3)))
+    bound = 0.05 if dtype == "bfloat16" else 1e-4
+    torch.testing.assert_close(*logits, atol=bound, rtol=bound)
+
+
+def test_replayed_steps_agree_with_steps_that_are_run(tmp_path):
+    make_tiny(tmp_path, dtype=torch.bfloat16, **LAYERS)
+    runner = make_runner(tmp_path, cuda_graphs=True)
+    graphs = runner._graphs
+    assert graphs is not None
+    rows = tuple(Row(i, PROMPT, 0, range(10 * i, 10 * i + 10), 1, SamplingParams(temperature=0.0)) for i in range(5))
+    all_logits(runner, StepPlan(rows))
+    for lengths in ([1], [5], [1, 1, 1], [5, 2, 1, 8, 1]):
+        step = StepPlan(
+            tuple(
+                Row(i, PROMPT[:n], 30, range(10 * i, 10 * i + 10), n, SamplingParams(temperature=0.0))
+                for i, n in enumerate(lengths)
+            )
+        )
+        runner._graphs = graphs
+        replayed = all_logits(runner, step).clone()
+        runner._graphs = None
+        torch.testing.assert_close(replayed, all_logits(runner, step), atol=0.05, rtol=0.05)
+
+
+@pytest.mark.parametrize("params", [SamplingParams(temperature=0.0), SamplingParams(temperature=0.8, seed=5)], ids=str)
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_text_is_the_same_with_drafts_and_without(params, cuda_graphs, tmp_path):
+    make_tiny(tmp_path, scale=4.0, **LAYERS)
+    runner = make_runner(tmp_path, cuda_graphs=cuda_graphs)
+    plain = generate(runner, PROMPT, 100, params)
+    for seed in range(3):
+        assert generate(runner, PROMPT, 100, params, draft_length=6, seed=seed) == plain
+
+
+def test_the_default_model_says_the_same_with_drafts_and_without():
+    try:
+        embedded_model(lambda *_: None)
+    except OutriderError as error:
+        pytest.skip(f"the default model is not on this machine: {error}")
+    runner = ModelRunner.from_settings(
+        RunnerSettings(model=DEFAULT_MODEL, dtype="float32", max_model_len=1024, kv_cache_bytes=1 << 29)
+    )
+    prompt = runner.tokenizer._backend.encode("The capital of France is")
+    greedy = SamplingParams(temperature=0.0)
+    assert generate(runner, prompt, 100, greedy, draft_length=6) == generate(runner, prompt, 100, greedy)

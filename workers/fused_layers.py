@@ -1,0 +1,239 @@
+"""Decoder layers of the Llama kind by a few fused kernels, where transformers launches about 37 small ones each.
+
+What is replaced is the ``forward`` of single modules, on the model that transformers has loaded, and only where the
+modules are put together as they are in Llama: norm, attention, norm, gated feed-forward. Families that look alike
+and are not (a factor on the residual connection, say) are found out by what they compute: ``fuse_layers`` compares the
+logits before and after, and takes the fusion back where they differ.
+
+The norm in front of a layer is computed with the sum at the end of the one before, and carried over.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workers.attention.backend import AttentionBackend, LayerSpec
+from workers.attention.triton import TritonAttention
+from workers.kernels.rms_norm import add_rms_norm
+from workers.kernels.rotary import rotary_write
+from workers.kernels.silu_mul import silu_mul
+from workers.state_tap import decoder_layers
+
+log = logging.getLogger(__name__)
+
+Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+"""(x, weight, bias) -> x @ weight.T + bias."""
+
+LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+HEAD_NORMS = {"q_norm", "k_norm"}
+FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+SILU = {"SiLU", "SiLUActivation"}
+TOLERANCE = 0.1
+"""Deviation of logits over their spread: rounding in another order makes a few percent in bfloat16."""
+
+
+class FusedLayers:
+    """The fused parts of one model, installed until ``remove`` is called."""
+
+    def __init__(
+        self,
+        model: Any,
+        specs: Sequence[LayerSpec],
+        attention: TritonAttention,
+        product: Product = nn.functional.linear,
+    ) -> None:
+        """Fuse what can be.
+
+        Args:
+            model: a causal LM of transformers.
+            specs: those of its attention layers.
+            attention: what attends.
+            product: computes several linear layers with one input as one.
+        """
+        self._replaced: list[nn.Module] = []
+        layers: Any = decoder_layers(model)
+        last: Any = getattr(model.get_decoder(), "norm", None)
+        if not (layers and all(_is_layer(layer) for layer in layers) and _is_norm(last)):
+            return
+        carry = _Carry()
+        following = [*(layer.input_layernorm for layer in layers[1:]), last]
+        for layer, spec, norm in zip(layers, specs, following, strict=True):
+            if _is_feed_forward(layer.mlp):
+                self._replace(layer.mlp, _feed_forward(layer.mlp, product))
+            if _is_attention(layer.self_attn, spec):
+                self._replace(layer.self_attn, _attention(layer.self_attn, spec, attention, product))
+            self._replace(layer, _layer(layer, norm, carry))
+        self._replace(last, _carried(last, carry))
+
+    @property
+    def count(self) -> int:
+        """How many modules were replaced."""
+        return len(self._replaced)
+
+    def remove(self) -> None:
+        """Let transformers' own modules compute again."""
+        for module in self._replaced:
+            del module.forward
+        self._replaced.clear()
+
+    def _replace(self, module: nn.Module, forward: Callable[..., Any]) -> None:
+        module.forward = forward
+        self._replaced.append(module)
+
+
+def fuse_layers(
+    model: Any,
+    specs: Sequence[LayerSpec],
+    attention: AttentionBackend,
+    logits: Callable[[], Tensor],
+    product: Product = nn.functional.linear,
+) -> bool:
+    """Fuse a model's layers if that changes nothing but rounding, and return whether they are fused now.
+
+    ``logits`` runs the model over a few tokens, the same whenever it is called, and returns ``[n, vocab]``; the
+    rest as for FusedLayers.
+    """
+    if not isinstance(attention, TritonAttention):
+        return False
+    plain = logits().clone()
+    fused = FusedLayers(model, specs, attention, product)
+    if fused.count and agree(plain, logits()):
+        return True
+    if fused.count:
+        log.warning("%s looks like Llama and computes something else: its layers are not fused", type(model).__name__)
+        fused.remove()
+    return False
+
+
+def agree(plain: Tensor, fused: Tensor) -> bool:
+    """Return whether two sets of logits ``[n, vocab]`` differ by no more than rounding explains."""
+    plain, fused = plain.float(), fused.float()
+    spread = (plain - plain.mean(-1, keepdim=True)).square().mean()
+    return bool((plain - fused).square().mean() <= TOLERANCE**2 * spread)
+
+
+class _Carry:
+    """A layer's output and its norm for the next one, which are computed together."""
+
+    def __init__(self) -> None:
+        self._hidden: Tensor | None = None
+        self._normed: Tensor | None = None
+
+    def put(self, hidden: Tensor, normed: Tensor) -> None:
+        self._hidden, self._normed = hidden, normed
+
+    def take(self, hidden: Tensor) -> Tensor | None:
+        """Return the norm of that very tensor, once; None if it is another one."""
+        normed = self._normed if hidden is self._hidden else None
+        self._hidden = self._normed = None
+        return normed
+
+
+def _layer(layer: Any, next_norm: Any, carry: _Carry) -> Callable[..., Tensor]:
+    before, between = layer.input_layernorm, layer.post_attention_layernorm
+
+    def forward(hidden_states: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
+        normed = carry.take(hidden_states)
+        if normed is None:
+            normed, _ = add_rms_norm(hidden_states, None, before.weight, before.variance_epsilon)
+        attended, _ = layer.self_attn(normed, *arguments, **keywords)
+        normed, hidden = add_rms_norm(attended, hidden_states, between.weight, between.variance_epsilon)
+        normed, hidden = add_rms_norm(layer.mlp(normed), hidden, next_norm.weight, next_norm.variance_epsilon)
+        carry.put(hidden, normed)
+        return hidden
+
+    return forward
+
+
+def _carried(norm: Any, carry: _Carry) -> Callable[[Tensor], Tensor]:
+    def forward(hidden_states: Tensor) -> Tensor:
+        normed = carry.take(hidden_states)
+        if normed is None:
+            normed, _ = add_rms_norm(hidden_states, None, norm.weight, norm.variance_epsilon)
+        return normed
+
+    return forward
+
+
+def _feed_forward(module: Any, product: Product) -> Callable[[Tensor], Tensor]:
+    gate_up = _side_by_side((module.gate_proj, module.up_proj), product)
+
+    def forward(x: Tensor) -> Tensor:
+        out: Tensor = module.down_proj(silu_mul(*gate_up(x)))
+        return out
+
+    return forward
+
+
+def _attention(
+    module: Any, spec: LayerSpec, attention: TritonAttention, product: Product
+) -> Callable[..., tuple[Tensor, None]]:
+    qkv = _side_by_side((module.q_proj, module.k_proj, module.v_proj), product)
+    query_norm: Any = getattr(module, "q_norm", None)
+    key_norm: Any = getattr(module, "k_norm", None)
+
+    def forward(
+        hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], *arguments: Any, **keywords: Any
+    ) -> tuple[Tensor, None]:
+        query, key, value = (part[0].unflatten(-1, (-1, spec.key_dim)) for part in qkv(hidden_states))
+        if query_norm is not None:
+            query, key = query_norm(query), key_norm(key)
+        cos, sin = position_embeddings
+        query = rotary_write(query, key, value, cos[0], sin[0], attention.slots, *attention.pages(spec))
+        out = attention.attend(spec, query, None)
+        return module.o_proj(out.flatten(1)[None]), None
+
+    return forward
+
+
+def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return several linear layers with one input as one function.
+
+    Plain ones become one product: their weights are laid behind one another, and the layers keep views of them.
+    Sharded ones, whose ``forward`` is not that of their class, are called one by one.
+    """
+    if not all(type(layer) is nn.Linear and "forward" not in vars(layer) for layer in layers):
+        return lambda x: [layer(x) for layer in layers]
+    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
+    widths = [layer.out_features for layer in linears]
+    weight = torch.cat([layer.weight.detach() for layer in linears])
+    biases = [layer.bias.detach() for layer in linears if layer.bias is not None]
+    if biases and len(biases) < len(linears):
+        return lambda x: [layer(x) for layer in layers]
+    bias = torch.cat(biases) if biases else None
+    for layer, part in zip(linears, weight.split(widths), strict=True):
+        layer.weight = nn.Parameter(part, requires_grad=False)
+    return lambda x: product(x, weight, bias).split(widths, -1)
+
+
+def _children(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}
+
+
+def _is_norm(module: Any) -> bool:
+    return type(module).__name__.endswith("RMSNorm") and hasattr(module, "variance_epsilon")
+
+
+def _is_layer(layer: Any) -> bool:
+    return _children(layer) == LAYER and _is_norm(layer.input_layernorm) and _is_norm(layer.post_attention_layernorm)
+
+
+def _is_feed_forward(module: Any) -> bool:
+    return _children(module) == FEED_FORWARD and type(module.act_fn).__name__ in SILU
+
+
+def _is_attention(module: Any, spec: LayerSpec) -> bool:
+    children = _children(module)
+    return (
+        children - HEAD_NORMS == ATTENTION
+        and len(children & HEAD_NORMS) != 1
+        and spec.key_dim == spec.value_dim
+        and spec.softcap is None
+        and not spec.has_sinks
+        and "position_embeddings" in inspect.signature(type(module).forward).parameters
+    )

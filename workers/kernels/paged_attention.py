@@ -1,0 +1,272 @@
+"""Causal attention of ragged rows over a paged KV cache, in Triton.
+
+What a query gets is a function of its position, its sequence and nothing else, bit for bit:
+
+- keys are read in tiles whose edges are absolute positions, in ascending order;
+- a context is cut into *splits* at the fixed edges of workers/attention/tiling.py; each is reduced on its own, and
+  what comes of them is merged in ascending order;
+- a tile, or a split, of which a query sees nothing leaves its sums as they are, exactly;
+- every query is computed in a tile of BLOCK_M, however few there are: another size would be another kernel.
+
+Whether the splits of a query run one after the other in one program, or side by side with a second kernel that
+merges them, is a matter of how many programs fill the device. Both do the same arithmetic in the same order,
+compiled without contraction of products and sums (``enable_fp_fusion=False``), and so agree bit for bit.
+
+A program computes BLOCK_M *query rows* of one sequence and one key/value head: the pairs (token, query head of the
+group), flattened, so that keys and values are read once for all query heads that share them. The tiles of row b
+begin at ``query_start_loc[b] * group // BLOCK_M + b``, which leaves each row at least as many as it needs: a
+program finds its row by bisection, and the size of the grid depends on the numbers of tokens and rows only. That
+is what lets a CUDA graph be replayed for rows of any length.
+"""
+
+import triton
+import triton.language as tl
+
+from workers.kernels.tiles import keys_of_tile, last_at_most, place_in_row, row_of_tile
+
+
+@triton.jit
+def _merge(m_a, l_a, acc_a, m_b, l_b, acc_b):
+    """Join two partial results; one that has seen no key (m = -inf, total = 0) leaves the other as it is."""
+    m = tl.maximum(m_a, m_b)
+    base = tl.where(m == -float("inf"), 0.0, m)
+    scale_a = tl.exp2(m_a - base)
+    scale_b = tl.exp2(m_b - base)
+    return m, l_a * scale_a + l_b * scale_b, acc_a * scale_a[:, None] + acc_b * scale_b[:, None]
+
+
+@triton.jit
+def _finish(m, total, acc, sinks, head, valid, HAS_SINKS: tl.constexpr):
+    """Add the sinks' share to the sum of weights and divide by it."""
+    if HAS_SINKS:
+        sink = tl.load(sinks + head, mask=valid, other=0.0).to(tl.float32) * 1.4426950408889634
+        m_all = tl.maximum(m, sink)
+        scale = tl.exp2(m - m_all)
+        total = total * scale + tl.exp2(sink - m_all)
+        acc = acc * scale[:, None]
+    return acc / tl.where(total == 0.0, 1.0, total)[:, None]
+
+
+@triton.jit
+def _one_split(
+    q,
+    position,
+    keys,
+    values,
+    table,
+    kv_head,
+    begin,
+    end,
+    key_end,
+    kv_heads,
+    score_scale,
+    softcap,
+    PAGE: tl.constexpr,
+    KEY_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    KEY_PAD: tl.constexpr,
+    VALUE_PAD: tl.constexpr,
+    WINDOW: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Reduce the keys at ``begin .. end - 1``: the largest score (base 2), the sum of weights, the weighted values."""
+    m = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    total = tl.zeros([BLOCK_M], tl.float32)
+    acc = tl.zeros([BLOCK_M, VALUE_PAD], tl.float32)
+    key_column = tl.arange(0, KEY_PAD)
+    value_column = tl.arange(0, VALUE_PAD)
+    for start in range(begin, end, BLOCK_N):
+        at = start + tl.arange(0, BLOCK_N)
+        there = at < key_end
+        block = tl.load(table + at // PAGE, mask=there, other=0)
+        row = (block.to(tl.int64) * PAGE + at % PAGE) * kv_heads + kv_head
+        k = tl.load(
+            keys + row[None, :] * KEY_DIM + key_column[:, None],
+            mask=there[None, :] & (key_column[:, None] < KEY_DIM),
+            other=0.0,
+        )
+        score = tl.dot(q, k, input_precision="ieee") * score_scale
+        if HAS_SOFTCAP:
+            # tanh(x) = 1 - 2 / (exp(2 x) + 1), right at both ends
+            score = softcap * (1.0 - 2.0 / (tl.exp2(score * (2.0 * 1.4426950408889634)) + 1.0)) * 1.4426950408889634
+        visible = there[None, :] & (at[None, :] <= position[:, None])
+        if WINDOW > 0:
+            visible = visible & (at[None, :] > position[:, None] - WINDOW)
+        score = tl.where(visible, score, -float("inf"))
+        m_new = tl.maximum(m, tl.max(score, 1))
+        base = tl.where(m_new == -float("inf"), 0.0, m_new)
+        weight = tl.exp2(score - base[:, None])
+        scale = tl.exp2(m - base)
+        total = total * scale + tl.sum(weight, 1)
+        v = tl.load(
+            values + row[:, None] * VALUE_DIM + value_column[None, :],
+            mask=there[:, None] & (value_column[None, :] < VALUE_DIM),
+            other=0.0,
+        )
+        acc = tl.dot(weight.to(v.dtype), v, acc * scale[:, None], input_precision="ieee")
+        m = m_new
+    return m, total, acc
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_splits", "table_stride", "partial_stride"])
+def attend_kernel(
+    q,  # [num_tokens, num_query_heads, KEY_DIM] by its strides
+    keys,  # [num_blocks + 1, PAGE, kv_heads, KEY_DIM]
+    values,  # [num_blocks + 1, PAGE, kv_heads, VALUE_DIM]
+    sinks,  # [num_query_heads]
+    out,  # [num_tokens, num_query_heads, VALUE_DIM]
+    partial_acc,  # [splits, num_tokens * num_query_heads, VALUE_DIM] float32
+    partial_ml,  # [splits, num_tokens * num_query_heads, 2] float32
+    query_start_loc,
+    seq_lens,
+    block_table,
+    edges,
+    num_rows,
+    num_splits,
+    table_stride,
+    q_token_stride,
+    q_head_stride,
+    partial_stride,
+    kv_heads,
+    score_scale,
+    softcap,
+    GROUP: tl.constexpr,
+    PAGE: tl.constexpr,
+    KEY_DIM: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    KEY_PAD: tl.constexpr,
+    VALUE_PAD: tl.constexpr,
+    WINDOW: tl.constexpr,
+    HAS_SOFTCAP: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
+    SIDE_BY_SIDE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Attend for one tile; with SIDE_BY_SIDE, to every so-many-th split only, leaving the rest to ``merge_kernel``."""
+    tile = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    part = tl.program_id(2)
+    row = row_of_tile(query_start_loc, num_rows, tile, GROUP, BLOCK_M)
+    first_token, count, before, first = place_in_row(query_start_loc, seq_lens, row, tile, GROUP, BLOCK_M)
+    if first >= count * GROUP:
+        return
+
+    query = first + tl.arange(0, BLOCK_M)
+    valid = query < count * GROUP
+    token = query // GROUP
+    head = kv_head * GROUP + query % GROUP
+    position = before + token
+    key_begin, key_end = keys_of_tile(before, count, first, GROUP, BLOCK_M, WINDOW)
+    key_begin = key_begin // BLOCK_N * BLOCK_N
+    first_split = last_at_most(edges, num_splits, key_begin)
+    end_split = last_at_most(edges, num_splits, key_end - 1) + 1
+
+    column = tl.arange(0, KEY_PAD)
+    q_row = (first_token + token).to(tl.int64) * q_token_stride + head * q_head_stride
+    q_tile = tl.load(q + q_row[:, None] + column[None, :], mask=valid[:, None] & (column[None, :] < KEY_DIM), other=0.0)
+    out_row = (first_token + token).to(tl.int64) * (kv_heads * GROUP) + head
+    value_column = tl.arange(0, VALUE_PAD)
+    stored = valid[:, None] & (value_column[None, :] < VALUE_DIM)
+    table = block_table + row * table_stride
+
+    m_all = tl.full([BLOCK_M], -float("inf"), tl.float32)
+    l_all = tl.zeros([BLOCK_M], tl.float32)
+    acc_all = tl.zeros([BLOCK_M, VALUE_PAD], tl.float32)
+    for split in range(first_split + part, end_split, tl.num_programs(2)):
+        begin = tl.maximum(tl.load(edges + split), key_begin)
+        end = tl.minimum(tl.load(edges + split + 1), key_end)
+        m, total, acc = _one_split(
+            q_tile,
+            position,
+            keys,
+            values,
+            table,
+            kv_head,
+            begin,
+            end,
+            key_end,
+            kv_heads,
+            score_scale,
+            softcap,
+            PAGE,
+            KEY_DIM,
+            VALUE_DIM,
+            KEY_PAD,
+            VALUE_PAD,
+            WINDOW,
+            HAS_SOFTCAP,
+            BLOCK_M,
+            BLOCK_N,
+        )
+        if SIDE_BY_SIDE:
+            at = out_row + split * partial_stride.to(tl.int64)
+            tl.store(partial_ml + at * 2, m, mask=valid)
+            tl.store(partial_ml + at * 2 + 1, total, mask=valid)
+            tl.store(partial_acc + at[:, None] * VALUE_DIM + value_column[None, :], acc, mask=stored)
+        else:
+            m_all, l_all, acc_all = _merge(m_all, l_all, acc_all, m, total, acc)
+    if not SIDE_BY_SIDE:
+        result = _finish(m_all, l_all, acc_all, sinks, head, valid, HAS_SINKS)
+        tl.store(out + out_row[:, None] * VALUE_DIM + value_column[None, :], result.to(out.dtype.element_ty), stored)
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_splits", "partial_stride"])
+def merge_kernel(
+    sinks,
+    out,
+    partial_acc,
+    partial_ml,
+    query_start_loc,
+    seq_lens,
+    edges,
+    num_rows,
+    num_splits,
+    partial_stride,
+    kv_heads,
+    GROUP: tl.constexpr,
+    VALUE_DIM: tl.constexpr,
+    VALUE_PAD: tl.constexpr,
+    WINDOW: tl.constexpr,
+    HAS_SINKS: tl.constexpr,
+    TILE: tl.constexpr,
+):
+    """Merge what the splits of some query rows gave, in ascending order: those that each row has a part in."""
+    tile = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    row = row_of_tile(query_start_loc, num_rows, tile, GROUP, TILE)
+    first_token, count, before, first = place_in_row(query_start_loc, seq_lens, row, tile, GROUP, TILE)
+    if first >= count * GROUP:
+        return
+
+    query = first + tl.arange(0, TILE)
+    valid = query < count * GROUP
+    token = query // GROUP
+    head = kv_head * GROUP + query % GROUP
+    position = before + token
+    key_begin, key_end = keys_of_tile(before, count, first, GROUP, TILE, WINDOW)
+    first_split = last_at_most(edges, num_splits, key_begin)
+    end_split = last_at_most(edges, num_splits, key_end - 1) + 1
+
+    out_row = (first_token + token).to(tl.int64) * (kv_heads * GROUP) + head
+    value_column = tl.arange(0, VALUE_PAD)
+    stored = valid[:, None] & (value_column[None, :] < VALUE_DIM)
+    m_all = tl.full([TILE], -float("inf"), tl.float32)
+    l_all = tl.zeros([TILE], tl.float32)
+    acc_all = tl.zeros([TILE, VALUE_PAD], tl.float32)
+    for split in range(first_split, end_split):
+        # Nobody has written what lies outside of the keys that a query sees.
+        seen = valid & (tl.load(edges + split) <= position)
+        if WINDOW > 0:
+            seen = seen & (tl.load(edges + split + 1) > position - WINDOW + 1)
+        at = out_row + split * partial_stride.to(tl.int64)
+        m = tl.load(partial_ml + at * 2, mask=seen, other=-float("inf"))
+        total = tl.load(partial_ml + at * 2 + 1, mask=seen, other=0.0)
+        acc = tl.load(
+            partial_acc + at[:, None] * VALUE_DIM + value_column[None, :], mask=stored & seen[:, None], other=0.0
+        )
+        m_all, l_all, acc_all = _merge(m_all, l_all, acc_all, m, total, acc)
+    result = _finish(m_all, l_all, acc_all, sinks, head, valid, HAS_SINKS)
+    tl.store(out + out_row[:, None] * VALUE_DIM + value_column[None, :], result.to(out.dtype.element_ty), stored)
