@@ -29,7 +29,7 @@ test: $(VENV)/.dev  ## The tests that every change must pass
 test-truth: $(VENV)/.dev  ## Same text with any drafter, the full matrix on the real model (well over an hour)
 	$(PYTEST) -m slow --timeout 7200 -s $(ARGS)
 
-test-faults: $(VENV)/.dev  ## Kill drafters in mid-stream; every stream must end with its own text
+test-faults: $(VENV)/.dev  ## Kill and stop drafters, ranks and targets in mid-stream; every stream must end with its own text
 	$(PYTEST) -m faults --timeout 1800 $(ARGS)
 
 test-gpu: $(VENV)/.dev  ## On a machine with a CUDA device: kernels against their references, graphs, same text
@@ -55,6 +55,9 @@ bench-overhead: $(VENV)/.dev  ## What scheduling a step costs, without a model, 
 
 bench-plan: $(VENV)/.dev  ## Does `outrider plan` predict this machine? Simulated throughput beside measured
 	$(BIN)/python -m cluster.bench.plan_accuracy $(ARGS)
+
+bench-overload: $(VENV)/.dev  ## Ten times the load that is sustained: who is let in, how fast others are told, memory
+	$(BIN)/python -m cluster.soak.overload $(ARGS)
 
 bench-metrics: $(VENV)/.dev  ## What counting for metrics costs per step, in processor time
 	$(BIN)/python -m cluster.bench.metrics_cost $(ARGS)
@@ -110,4 +113,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults test-gpu bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-metrics bench-gpu bench-gpu-end-to-end check lint types imports stubs stubs-check chart dev clean
+.PHONY: help serve test test-truth test-faults test-gpu bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics bench-gpu bench-gpu-end-to-end check lint types imports stubs stubs-check chart dev clean

@@ -37,22 +37,30 @@ class Admission:
         self._lock = threading.Lock()
 
     def admit(self, request: GenerationRequest) -> None:
-        """Let a request in, or raise InvalidParameterError or OverloadedError."""
+        """Let a request in, or raise InvalidParameterError or OverloadedError.
+
+        One that was let in elsewhere and has lost its target finds room in any case: what has been admitted is not
+        dropped.
+        """
         self._check(request)
         with self._lock:
             if request.request_id in self._inside:
                 raise InvalidParameterError("request_id", f"request id {request.request_id!r} is in use")
-            if len(self._inside) >= self._max_requests:
-                raise OverloadedError(f"{len(self._inside)} requests are in progress, the most this target takes")
-            if self._tenants[request.tenant] >= self._per_tenant:
-                raise OverloadedError(f"the tenant has {self._per_tenant} requests in progress, the most it may have")
             prompt = len(request.prompt)
-            most = self._max_prompt_tokens
-            if most is not None and self._inside and self._prompt_tokens + prompt > most:
-                raise OverloadedError(f"prompts of {self._prompt_tokens} tokens are in progress, of {most} at most")
+            if not request.attempt:
+                self._find_room(request.tenant, prompt)
             self._inside[request.request_id] = (request.tenant, prompt)
             self._prompt_tokens += prompt
             self._tenants[request.tenant] += 1
+
+    def _find_room(self, tenant: str, prompt: int) -> None:
+        if len(self._inside) >= self._max_requests:
+            raise OverloadedError(f"{len(self._inside)} requests are in progress, the most this target takes")
+        if self._tenants[tenant] >= self._per_tenant:
+            raise OverloadedError(f"the tenant has {self._per_tenant} requests in progress, the most it may have")
+        most = self._max_prompt_tokens
+        if most is not None and self._inside and self._prompt_tokens + prompt > most:
+            raise OverloadedError(f"prompts of {self._prompt_tokens} tokens are in progress, of {most} at most")
 
     def leave(self, request_id: str) -> None:
         """Make room: a request has ended."""

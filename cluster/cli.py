@@ -15,14 +15,16 @@ import typer
 
 from cluster.commands.acceptance import acceptance
 from cluster.commands.bench import bench
+from cluster.commands.certs import certs
 from cluster.commands.distill import distill
 from cluster.commands.keys import keys
 from cluster.commands.models import fetch_model, prepare_models
 from cluster.commands.plan import plan
+from cluster.commands.soak import soak
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
-from cluster.serving import deployed, ray_for, reachable_host, require_free_port, served_model
+from cluster.serving import asks_for_token, deployed, ray_for, reachable_host, require_free_port, served_model
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True)
@@ -30,8 +32,10 @@ app.add_typer(models, name="models", help="Prepare models.")
 app.add_typer(keys, name="keys")
 app.command()(bench)
 app.command()(plan)
+app.command()(certs)
 app.command()(distill)
 app.command()(acceptance)
+app.command()(soak)
 
 
 @app.callback()
@@ -89,6 +93,8 @@ def _serve(config: ClusterConfig) -> None:
     if config.ray.address is None:
         config = prepare_models(_listening_itself(_tracing_here(config)), report)
     report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
+    if config.ray.address is not None and not asks_for_token(os.environ):
+        report("warning: RAY_AUTH_MODE is not 'token': whoever reaches this Ray cluster can run code on all of it")
     with ray_for(config) as logs:
         signal.signal(signal.SIGTERM, _interrupt)
         signal.signal(signal.SIGHUP, _interrupt)

@@ -5,7 +5,7 @@ command line, each over the one before: see ``cluster.config_loader``.
 """
 
 from enum import StrEnum
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -66,8 +66,17 @@ class TargetConfig(Placement):
     """Address that targets listen on and advertise; None: the one by which Ray knows the node."""
     drain_timeout_s: float = Field(default=60.0, ge=0)
     """How long a target that is told to stop may go on with the requests it has."""
+    rollout_surge: bool = False
+    """Whether a new replica is started before an old one is told to stop when settings change. That takes room for one
+    more; where there is none, the rollout waits for it. False: a single target's service has a gap."""
+    step_deadline_s: float = Field(default=30.0, gt=0)
+    """A step that takes longer is taken for hung, and its replica is replaced; one of a model whose steps were seen to
+    take long may take four times as long as the longest."""
     trace: TraceSettings | None = None
     """Where each replica records its steps; None: it does not."""
+    external_drafters: tuple[Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:/]+):[0-9]{1,5}$")], ...] = ()
+    """``host:port`` of drafters that run outside of this Ray cluster, on machines that are not trusted with more than
+    the texts: ``python -m workers.drafting.server`` there. They are used beside those of ``drafters``."""
 
     @model_validator(mode="after")
     def _one_model_name(self) -> Self:
@@ -144,6 +153,9 @@ class HttpConfig(Placement):
     processes are on one machine, else Serve's proxy."""
     replicas: int = Field(default=1, ge=1)
     """Ingress processes (API, tokenizer, streams)."""
+    resume_wait_s: float = Field(default=120.0, ge=0)
+    """How long a request that has lost its target waits for another one, or for the same to be back: longer than it
+    takes to load the model."""
     api: ApiSettings = ApiSettings()
     """Limits and names of the OpenAI-compatible API."""
 

@@ -13,17 +13,17 @@ from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import replace
-from typing import Protocol
 
 from cluster.admission import Admission
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
 from cluster.scheduler.load import EngineLoad, StepSizes
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.step_runner import StepRunner, salvage
 from cluster.tracing.observer import EngineObserver
 from workers.contract.draft import DraftBlock, DraftOp
-from workers.contract.errors import InvalidParameterError, UnavailableError
-from workers.contract.identity import ModelIdentity, new_incarnation
+from workers.contract.errors import InvalidParameterError, TargetBrokenError, UnavailableError
+from workers.contract.identity import new_incarnation
 from workers.contract.processing import Grammar, GrammarMatcher
 from workers.contract.request import FinishReason, GenerationRequest, Progress
 from workers.contract.step import StepOutput, StepPlan
@@ -38,20 +38,10 @@ IDLE_BEAT_S = 1.0
 """How often an idle engine shows that it lives."""
 PROMPTS_PER_CACHE = 8
 """Prompt tokens that may be inside at once, waiting ones included, per position of the KV cache."""
-MAX_FAILED_STEPS = 3
-"""Failed steps in a row after which the engine gives up: the model, not a request, is broken."""
-
-
-class StepRunner(Protocol):
-    """What the engine needs of a model: `workers.model_runner.ModelRunner` is the one that users get."""
-
-    identity: ModelIdentity
-    num_blocks: int
-    block_size: int
-    max_model_len: int
-
-    def execute(self, plan: StepPlan) -> StepOutput:
-        """Run one step and return the model's choices."""
+STEP_DEADLINE_S = 30.0
+"""An engine that has not come round for this long counts as hung, unless told otherwise."""
+LONG_STEPS = 4.0
+"""A step hangs when it takes so many times as long as the longest before it, however slow the model is."""
 
 
 class Engine:
@@ -89,7 +79,7 @@ class Engine:
         self._sinks: dict[str, ProgressSink] = {}
         self._load = self._planner.load()
         self._last_beat = clock()
-        self._failed_steps = 0
+        self._longest_step_s = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
         self._dead = threading.Event()
@@ -129,7 +119,7 @@ class Engine:
             raise UnavailableError("the target has given up")  # it died since the check above
         if self._observer is not None:
             self._observer.submitted(request.request_id, self._clock())
-        self._inbox.put(Arrived(request, grammar))
+        self._inbox.put(Arrived(request, grammar, self._clock()))
 
     def cancel(self, request_id: str) -> None:
         """Drop a request; it gets no further progress. Unknown ids are ignored: it may just have finished."""
@@ -158,6 +148,13 @@ class Engine:
         """Return how long ago the loop last showed that it lives; infinite once it has given up."""
         return float("inf") if self._dead.is_set() else self._clock() - self._last_beat
 
+    def hangs(self, deadline_s: float) -> bool:
+        """Return whether the loop has given up, or has not come round for ``deadline_s``.
+
+        A model whose steps have been seen to take longer gets longer.
+        """
+        return self.seconds_since_beat() > max(deadline_s, LONG_STEPS * self._longest_step_s)
+
     def _compiled(self, grammar: Grammar | None) -> GrammarMatcher | None:
         if grammar is None:
             return None
@@ -166,6 +163,16 @@ class Engine:
         return self._compile_grammar(grammar)
 
     def _run(self) -> None:
+        try:
+            self._loop()
+        except Exception:
+            log.critical("the step loop failed; its requests go on elsewhere", exc_info=True)
+            self._dead.set()
+            self._stopping = True
+        if self._dead.is_set():
+            self._abandon()
+
+    def _loop(self) -> None:
         deadline: float | None = None
         wait = True
         gc.freeze()  # what is loaded by now stays: no collection need look it through again
@@ -177,6 +184,8 @@ class Engine:
             if self._observer is not None:
                 self._observer.woke(self._last_beat)
             plan = self._planner.plan(self._clock())
+            if failed := self._planner.take_failed():
+                self._deliver(failed)
             self._post()
             wait = isinstance(plan, Wait)
             if isinstance(plan, Wait):
@@ -188,8 +197,6 @@ class Engine:
                 progress = self._step(plan)
                 self._post()  # first: drafters are waited for
                 self._deliver(progress)
-        if self._dead.is_set():
-            self._abandon()
 
     def _take_events(self, wait: bool, deadline: float | None) -> None:
         """Let the planner observe what has arrived; with ``wait``, sleep for the first event or the deadline."""
@@ -207,30 +214,34 @@ class Engine:
     def _step(self, plan: StepPlan) -> list[Progress]:
         started = self._clock()
         try:
-            output = self._runner.execute(plan)
-        except Exception as error:
-            log.exception("a step of %d rows failed", len(plan.rows))
-            self._failed_steps += 1
-            if self._failed_steps >= MAX_FAILED_STEPS:
-                self._dead.set()
-                self._stopping = True
+            output = self._execute(plan)
+        except TargetBrokenError:
             if self._observer is not None:
                 self._observer.stepped(plan, None, started, self._clock())
-            return self._planner.fail(plan, f"the model step failed: {type(error).__name__}")
-        self._failed_steps = 0
+            raise
         now = self._clock()
+        self._longest_step_s = max(self._longest_step_s, now - started)
         self._planner.counters.busy_seconds += now - started
         if self._observer is not None:
-            self._observer.stepped(plan, output, started, now)
+            whole = len(output.errors) < len(plan.rows)
+            self._observer.stepped(plan, output if whole else None, started, now)
         # What was prepared for this very verdict may have come meanwhile: then nobody need be asked in vain.
         self._take_events(wait=False, deadline=None)
         return self._planner.commit(plan, output, started, now)
 
+    def _execute(self, plan: StepPlan) -> StepOutput:
+        try:
+            return self._runner.execute(plan)
+        except TargetBrokenError:
+            raise
+        except Exception as error:
+            self._planner.counters.steps_failed += 1
+            return salvage(self._runner, plan, error)
+
     def _abandon(self) -> None:
-        """Tell everybody who still waits that the engine has given up."""
-        message = f"the target gave up after {MAX_FAILED_STEPS} failed steps in a row"
+        """Give every request back to its ingress, which has it go on at another target."""
         for request_id in list(self._sinks):
-            self._deliver([Progress(request_id, 0, (), (), FinishReason.ERROR, message)])
+            self._deliver([Progress(request_id, 0, (), (), FinishReason.CANCELLED)])
 
     def _post(self) -> None:
         ops = self._planner.take_draft_ops()

@@ -20,6 +20,8 @@ from cluster.tracing.settings import TraceSettings
 from workers.contract.errors import ConfigurationError
 from workers.contract.request import GenerationRequest, Progress
 from workers.model_runner import ModelRunner
+from workers.rpc.roles import PeerRole
+from workers.rpc.tls import TlsSettings, channel_credentials
 from workers.settings import DrafterSettings
 
 LOOPBACK = "127.0.0.1"
@@ -30,8 +32,9 @@ STOP_TIMEOUT_S = 10.0
 class DrafterProcess:
     """A drafter in a process of its own, which may be killed and started again."""
 
-    def __init__(self, settings: DrafterSettings) -> None:
+    def __init__(self, settings: DrafterSettings, tls: TlsSettings | None = None) -> None:
         self._settings = settings
+        self._tls = tls
         self._process: Process | None = None
         self.address = ""
 
@@ -45,6 +48,8 @@ class DrafterProcess:
     async def start(self) -> str:
         """Start the drafter on a free port and return its address once it answers."""
         command = ["-m", "workers.drafting.server", "--settings", self._settings.model_dump_json(), "--host", LOOPBACK]
+        if self._tls is not None:
+            command += ["--tls", self._tls.model_dump_json()]
         self._process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE)
         if self._process.stdout is None:
             raise ConfigurationError("the drafter's standard output is not piped")
@@ -78,14 +83,15 @@ class LocalCluster:
         scheduler: SchedulerSettings | None = None,
         trace: TraceSettings | None = None,
         observer: EngineObserver | None = None,
+        tls: TlsSettings | None = None,
     ) -> None:
         """Serve a loaded model with the given drafters; none of them decodes plainly.
 
-        See TargetServer on traces and observers.
+        See TargetServer on traces and observers. ``tls``: certificates of the three roles; None: plain text.
         """
-        self.target = TargetServer(runner, scheduler or SchedulerSettings(), trace, observer)
-        self.drafters = [DrafterProcess(settings) for settings in drafters]
-        self.router = Router()
+        self.target = TargetServer(runner, scheduler or SchedulerSettings(), trace, observer, tls)
+        self.drafters = [DrafterProcess(settings, tls) for settings in drafters]
+        self.router = Router(credentials=channel_credentials(tls, PeerRole.INGRESS))
 
     async def __aenter__(self) -> Self:
         try:

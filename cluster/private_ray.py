@@ -33,6 +33,8 @@ def environment() -> dict[str, str]:
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         # Workers would run at niceness 15 and give way to everything else on the machine.
         "RAY_worker_niceness": "0",
+        # A replica that fails its health checks does not hear a polite request to end either.
+        "RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS": "1",
         # Serve's controller looks around ten times a second by default, for 2 % of a core of an idle machine.
         "RAY_SERVE_CONTROL_LOOP_INTERVAL_S": "0.5",
     }

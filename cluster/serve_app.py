@@ -19,7 +19,9 @@ from cluster.autoscaling.settings import Scaling
 from cluster.config import ClusterConfig, Placement
 from cluster.config_loader import parse_config
 
-HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 60.0}
+HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 10.0}
+"""Serve replaces a replica after three checks in a row that fail or are not answered: within 36 s where a process is
+stopped altogether."""
 QUIET = {"log_level": "WARNING", "enable_access_log": False}
 STOP_POLL_S = 0.2
 STOP_MARGIN_S = 10.0
@@ -60,6 +62,7 @@ def build_application(config: ClusterConfig) -> Application:
         Ingress,
         num_replicas=config.http.replicas,
         ray_actor_options=actor_options(config.http, config.http.num_gpus or 0.0),
+        max_surge_percent=100,  # in a rollout somebody always answers: a process more costs little here
         **_common(drain_s + STOP_MARGIN_S),
     )
     return ingress.bind(config.target.model, config.http, drain_s, config.tls, *members)
@@ -101,6 +104,7 @@ def _target_options(config: ClusterConfig, num_gpus: float) -> dict[str, Any]:
     target = config.target
     options = _common(target.drain_timeout_s + STOP_MARGIN_S)
     options |= _number(target.replicas, target.autoscaling, TARGET_POLICY)
+    options["max_surge_percent"] = 1 if target.rollout_surge else 0  # rounded up to one replica
     if target.tp == 1:
         return options | {"ray_actor_options": actor_options(target, num_gpus)}
     cpus = max(target.num_cpus, LEAST_CPU)

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ def fingerprint_of(folder: Path) -> str:
 def require_free_port(http: HttpConfig) -> None:
     """Raise ConfigurationError where HTTP cannot listen, before anything is started for nothing."""
     bind_http(http.host, http.port).close()
+
+
+def asks_for_token(environ: Mapping[str, str]) -> bool:
+    """Return whether Ray, in an environment like this, asks everybody who comes for a token."""
+    return environ.get("RAY_AUTH_MODE", "").lower() == "token"
 
 
 @contextlib.contextmanager
@@ -161,7 +166,7 @@ def _get(http: HttpConfig, path: str) -> tuple[int, bytes]:
 
 def reachable_host(http: HttpConfig) -> str:
     """Return the address under which this machine reaches what listens on ``http.host``."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(http.host, http.host)  # noqa: S104  # it binds nothing
 
 
 def _require_no_refusal(application: Any) -> None:

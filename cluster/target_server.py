@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry
 
-from cluster.engine import Engine
+from cluster.engine import STEP_DEADLINE_S, Engine
 from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
 from cluster.metrics.target import TargetMetrics
@@ -18,10 +18,8 @@ from workers.feature_store import FeatureStore
 from workers.grammar.compiler import GrammarCompiler
 from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
+from workers.rpc.roles import PeerRole
 from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
-
-STEP_DEADLINE_S = 120.0
-"""An engine that has not come round for this long counts as hung."""
 
 
 class TargetServer:
@@ -39,14 +37,19 @@ class TargetServer:
         observer: EngineObserver | None = None,
         tls: TlsSettings | None = None,
         served_name: str = "",
+        external_drafters: Iterable[str] = (),
+        step_deadline_s: float = STEP_DEADLINE_S,
     ) -> None:
         """Serve a loaded model; ``observer`` watches its engine where no trace is made.
 
-        ``served_name`` is the name that its metrics carry; empty: the model's own.
+        ``served_name`` is the name that its metrics carry; empty: the model's own. ``external_drafters`` are addresses
+        of drafters that are always there, beside those that are set. ``step_deadline_s``: see ``Engine.hangs``.
 
         Raises ConfigurationError where the trace that is wanted cannot be written, or a certificate read.
         """
         self._served_name = served_name
+        self._external_drafters = tuple(external_drafters)
+        self._step_deadline_s = step_deadline_s
         tracer = Tracer(trace, f"target {runner.identity.name}") if trace is not None else observer
         grammars = GrammarCompiler(runner.tokenizer, runner.vocab_size)
         self.engine = Engine(
@@ -63,10 +66,12 @@ class TargetServer:
             self.engine.incarnation,
             self.engine.deliver,
             self.engine.drafters_connected,
-            channel_credentials(tls),
+            channel_credentials(tls, PeerRole.TARGET),
             features,
         )
-        self._generation = GenerationServer(self.engine, server_credentials(tls))
+        self.set_drafters(())
+        credentials = server_credentials(tls, PeerRole.TARGET)
+        self._generation = GenerationServer(self.engine, credentials, drafters=self._pool.names)
 
     @property
     def identity(self) -> ModelIdentity:
@@ -76,7 +81,7 @@ class TargetServer:
     @property
     def healthy(self) -> bool:
         """False once the step loop has given up or hangs."""
-        return self.engine.seconds_since_beat() < STEP_DEADLINE_S
+        return not self.engine.hangs(self._step_deadline_s)
 
     @property
     def metrics(self) -> CollectorRegistry:
@@ -91,7 +96,7 @@ class TargetServer:
 
     def set_drafters(self, addresses: Iterable[str]) -> None:
         """Say which drafters there are now; links to others are closed. Callable from any thread."""
-        self._pool.set_drafters(addresses)
+        self._pool.set_drafters(dict.fromkeys((*addresses, *self._external_drafters)))
 
     async def stop(self, grace: float = 0.0) -> None:
         """Refuse new requests, give those in progress ``grace`` seconds to finish, then end."""

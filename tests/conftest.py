@@ -12,3 +12,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 # Without a GPU, Triton's kernels run in its interpreter; it must be told before they are imported.
 if not any(Path(sign).exists() for sign in ("/proc/driver/nvidia", "/dev/nvidia0", "/dev/nvidiactl")):
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is: no test is about that.
+settings.register_profile("outrider", deadline=None)
+settings.load_profile("outrider")

@@ -24,7 +24,12 @@ PURE = (
     "cluster/links/generation/affinity.py",
     "cluster/links/prefix_memory.py",
     "cluster/links/drafting/accepted.py",
+    "cluster/links/drafting/breaker.py",
+    "cluster/links/drafting/cause.py",
     "cluster/links/drafting/choice.py",
+    "cluster/links/drafting/deadline.py",
+    "cluster/links/drafting/mirror.py",
+    "cluster/links/drafting/orders.py",
     "cluster/links/drafting/placement.py",
     "workers/drafting/ngram.py",
     "workers/drafting/outcome_cache.py",
@@ -32,7 +37,7 @@ PURE = (
 )
 HEAVY = ("torch", "numpy", "transformers", "ray", "grpc")
 
-UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve"}
+UNSAFE_MODULES = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 UNSAFE_CALLS = {("torch", "load"), ("yaml", "load"), ("yaml", "unsafe_load"), ("yaml", "full_load")}
 
 

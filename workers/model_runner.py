@@ -16,7 +16,7 @@ from workers.attention.bridge import AttentionCall, attending, probe
 from workers.attention.choice import make_attention
 from workers.checkpoint.load import LoadedModel, load_causal_lm, resolve_device
 from workers.checkpoint.source import resolve_model
-from workers.contract.errors import ConfigurationError
+from workers.contract.errors import ConfigurationError, TargetBrokenError
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
@@ -130,15 +130,29 @@ class ModelRunner:
         return run_in_passing_thread(load)
 
     def execute(self, plan: StepPlan) -> StepOutput:
-        """Run a step on all ranks and return the model's choices, in the order of the plan's rows."""
+        """Run a step on all ranks and return the model's choices, in the order of the plan's rows.
+
+        Raises:
+            TargetBrokenError: the ranks no longer run the same step. On a single rank, whatever goes wrong is
+                raised as it is, and another step may be tried.
+        """
         if not plan.rows:
             return StepOutput([])
         batch = self._pack(plan)
-        if self._group is not None:
-            self._group.send_step(batch.buffer)
-        output = self._sampler.sample(plan, batch, self.logits(batch))
+        try:
+            if self._group is not None:
+                self._group.send_step(batch.buffer)
+            output = self._sampler.sample(plan, batch, self.logits(batch))
+        except Exception as error:
+            if self._group is None:
+                raise
+            raise TargetBrokenError(f"the ranks are out of step: {error}") from error
         self._keep_states(plan)
         return output
+
+    def probe(self) -> None:
+        """Compute one token that nobody asked for, on the spare block; raises where no step can be computed."""
+        self.logits(self._pack(StepPlan((Row(0, (0,), 0, (self._cache.trash_block,), 1, SamplingParams()),))))
 
     def keep_features(self, store: FeatureStore) -> None:
         """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""

@@ -15,6 +15,10 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
+Linear = Callable[[Tensor], Tensor]
+Make = Callable[[Tensor, Tensor | None], Linear]
+"""(weight ``[out, in]``, bias) -> the layer."""
+
 ROWS_AT_ONCE = 128
 """Rows of one call of a linear layer: as far as no result was ever seen to change."""
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -49,16 +53,14 @@ class SharedLinear:
     tensor; whoever asks again, or with another, has it computed.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear]) -> None:
+    def __init__(self, layers: Sequence[nn.Linear], make: Make = PackedLinear) -> None:
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
-        self._linear = PackedLinear(
-            torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None
-        )
+        self._linear = make(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
         self._widths = [layer.out_features for layer in layers]
         self._input: Tensor | None = None
         self._parts: dict[int, Tensor] = {}
 
-    def part(self, index: int) -> Callable[[Tensor], Tensor]:
+    def part(self, index: int) -> Linear:
         """Return the layer number ``index`` as a function of its input ``[..., in_features]``."""
 
         def forward(x: Tensor) -> Tensor:
@@ -72,7 +74,7 @@ class SharedLinear:
         return forward
 
 
-def pack_linears(model: nn.Module) -> int:
+def pack_linears(model: nn.Module, make: Make = PackedLinear) -> int:
     """Lay out the weights of all plain linear layers of a model on a CPU; return how many there were.
 
     The original of a packed weight is freed, unless another module (a tied embedding) still holds it. Does
@@ -83,17 +85,17 @@ def pack_linears(model: nn.Module) -> int:
         for names in SIBLINGS:
             siblings = [layer for name in names if _packable(layer := getattr(module, name, None))]
             if len(siblings) == len(names) and _can_share(siblings):
-                shared = SharedLinear(siblings)
+                shared = SharedLinear(siblings, make)
                 for index, layer in enumerate(siblings):
                     _replace(layer, shared.part(index))
                 packed += len(siblings)
         if _packable(module):
-            _replace(module, PackedLinear(module.weight, module.bias))
+            _replace(module, make(module.weight, module.bias))
             packed += 1
     return packed
 
 
-def _replace(layer: nn.Linear, forward: Callable[[Tensor], Tensor]) -> None:
+def _replace(layer: nn.Linear, forward: Linear) -> None:
     layer.forward = forward  # type: ignore[method-assign, assignment]
     layer.weight = nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
 

@@ -22,7 +22,7 @@ class RunnerSettings(Settings):
     model: str = DEFAULT_MODEL
     """The embedded default's name, a folder with safetensors, or a hub id."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """auto: the checkpoint's dtype."""
+    """auto: the checkpoint's dtype; for a draft model on a CPU 8-bit integers, where those are fast."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     max_model_len: int | None = Field(default=None, ge=2)
     """Longest sequence, prompt and answer together; None: what the model was trained for."""

@@ -8,6 +8,7 @@ from cluster.actors.roster_state import Role
 from cluster.config import DraftersConfig
 from workers.drafting.server import DrafterServer
 from workers.metrics.server import MetricsServer
+from workers.rpc.roles import PeerRole
 from workers.rpc.tls import TlsSettings, server_credentials
 
 DRAIN_S = 5.0
@@ -20,7 +21,7 @@ class Drafter:
     async def __init__(self, config: DraftersConfig, tls: TlsSettings | None) -> None:  # type: ignore[misc]
         """Load the drafter and serve it; Serve awaits this constructor."""
         settings = config.drafter_settings()
-        self._server = DrafterServer(settings, server_credentials(tls))
+        self._server = DrafterServer(settings, server_credentials(tls, PeerRole.DRAFTER))
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)

@@ -19,6 +19,7 @@ from cluster.links.generation.router import Router
 from cluster.metrics.discovery import ScrapeTarget
 from workers.checkpoint.source import resolve_model
 from workers.metrics.server import MetricsServer
+from workers.rpc.roles import PeerRole
 from workers.rpc.tls import TlsSettings, channel_credentials
 
 
@@ -36,7 +37,8 @@ class Ingress:
         source = await asyncio.to_thread(resolve_model, model)
         tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
         self._drain_timeout_s = drain_timeout_s
-        self._router = Router(tokenizer.fingerprint, credentials=channel_credentials(tls))
+        credentials = channel_credentials(tls, PeerRole.INGRESS)
+        self._router = Router(tokenizer.fingerprint, http.resume_wait_s, credentials)
         await self._router.start()
         metrics = make_metrics(self._router, http.api)
         self._metrics = MetricsServer(metrics.own, listen_host(None), http.metrics_port)

@@ -5,8 +5,10 @@ loopback: no port is chosen that another process might take, and nothing listens
 """
 
 import asyncio
+import contextlib
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import ray
 from ray.util.placement_group import get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from workers.contract.errors import OutriderError
 from workers.settings import RunnerSettings
 from workers.threads import claim_threads
 
@@ -23,10 +26,21 @@ if TYPE_CHECKING:
 
 SAME_NODE = {"LOCAL_RANK": "0", "GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 """Ray shows each rank one GPU, as index 0, so every rank is the local rank 0."""
+BEAT_S = 1.0
+SILENCE_S = 10.0
+"""A rank that has not answered for so long is stopped or as good as dead, whether a step waits for it or not."""
+
+
+class RankLostError(OutriderError):
+    """A tensor-parallel rank has ended, or does not answer."""
 
 
 class Rank:
-    """Actor around ``workers.rank.run_rank``."""
+    """Actor around ``workers.rank.run_rank``, which answers beside it."""
+
+    def pid(self) -> int:
+        """Answer, from a thread beside the one that computes."""
+        return os.getpid()
 
     def run(self, settings: RunnerSettings, rank: int, size: int, meeting: str) -> None:
         """Follow rank 0 until it says that it is over; raises where the model cannot be loaded or rank 0 is lost."""
@@ -49,6 +63,7 @@ class RankGroup:
         self._runs = [
             actor.run.remote(settings, rank, size, self._meeting) for rank, actor in enumerate(self._actors, start=1)
         ]
+        self._pids: dict[int, int] = {}
 
     def load_rank_zero(self) -> "ModelRunner":
         """Return this process's share of the model; blocks until every rank has joined."""
@@ -70,10 +85,32 @@ class RankGroup:
         for run in done:
             run.result()
 
+    async def silence(self) -> None:
+        """Raise RankLostError when some rank does not answer any more; waits for ever where there are no others.
+
+        For when the model is loaded: an import may keep a process from answering for long.
+        """
+        await asyncio.gather(
+            asyncio.get_running_loop().create_future(),
+            *(self._listen(rank, actor) for rank, actor in enumerate(self._actors, start=1)),
+        )
+
+    async def _listen(self, rank: int, actor: Any) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    self._pids[rank] = await actor.pid.remote()
+            except TimeoutError as error:
+                raise RankLostError(f"rank {rank} has not answered for {SILENCE_S:.0f} s") from error
+            await asyncio.sleep(BEAT_S)
+
     def close(self) -> None:
-        """End the other ranks."""
+        """End the other ranks, those that are stopped included: Ray asks politely, which only the living hear."""
         for actor in self._actors:
             ray.kill(actor)
+        for pid in self._pids.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -91,4 +128,4 @@ def _start_rank(rank: int) -> Any:
     place = PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank)
     cpus, gpus = bundle.pop("CPU", 0), bundle.pop("GPU", 0)
     options = {"num_cpus": cpus, "num_gpus": gpus, "resources": bundle, "scheduling_strategy": place}
-    return ray.remote(Rank).options(**options, max_restarts=0).remote()
+    return ray.remote(Rank).options(**options, max_restarts=0, max_concurrency=2).remote()

@@ -1,7 +1,8 @@
 """A target as a Ray Serve deployment: one replica is one tensor-parallel group, and the replica is its rank 0.
 
 The other ranks are actors in the other bundles of the replica's placement group. Ray ends them when the
-replica goes, and the replica ends itself when one of them goes: a group with a missing rank can only hang.
+replica goes, and the replica ends itself when one of them goes or does not answer, or when a step does not come to
+its end: a group with a missing rank can only hang. Its streams break at that moment, and go on at another target.
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import logging
 import os
 from typing import TYPE_CHECKING
 
-from cluster.actors.rank import RankGroup
+from cluster.actors.rank import RankGroup, RankLostError
 from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
 from cluster.autoscaling.signals import RecentShare
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EXIT_RANK_LOST = 70
+EXIT_BROKEN = 70
+WATCH_S = 0.25
+"""How often it is looked whether steps come to their end."""
 
 
-class RankLostError(OutriderError):
-    """A tensor-parallel rank ended while the model was being loaded."""
+class StepHangsError(OutriderError):
+    """A step has taken too long, or the step loop has given up."""
 
 
 class Target:
@@ -45,10 +48,18 @@ class Target:
         self._ranks = RankGroup(runner_settings(config), config.tp)
         self._loss = asyncio.create_task(self._ranks.loss())
         self._runner = await self._load()
-        self._watch = asyncio.create_task(self._end_with_ranks())
         from cluster.target_server import TargetServer  # torch: the ranks set its threads first
 
-        self._server = TargetServer(self._runner, scheduler, config.trace, tls=tls, served_name=served_name)
+        self._server = TargetServer(
+            self._runner,
+            scheduler,
+            config.trace,
+            tls=tls,
+            served_name=served_name,
+            external_drafters=config.external_drafters,
+            step_deadline_s=config.step_deadline_s,
+        )
+        self._watch = asyncio.create_task(self._end_when_broken())
         host = listen_host(config.host)
         address = await self._server.start(host)
         self._metrics = MetricsServer(self._server.metrics, host, config.metrics_port)
@@ -73,8 +84,8 @@ class Target:
 
     async def __del__(self) -> None:
         """Finish the requests in progress; ingresses are told to go elsewhere with new ones meanwhile."""
-        self._watch.cancel()
         await self._server.stop(self._drain_timeout_s)
+        self._watch.cancel()
         await self._membership.stop()
         self._metrics.close()
         await asyncio.to_thread(self._runner.close)
@@ -93,14 +104,20 @@ class Target:
             self._ranks.close()
             raise
 
-    async def _end_with_ranks(self) -> None:
-        """End this process at once when a rank has ended: streams break now and go on at another target."""
-        try:
-            await self._loss
-        except Exception as error:
-            logger.critical("a tensor-parallel rank was lost, so this target ends too: %s", error)
+    async def _end_when_broken(self) -> None:
+        """End this process at once when a rank is lost or a step hangs: streams break now and go on elsewhere."""
+        signs = [self._loss, asyncio.create_task(self._ranks.silence()), asyncio.create_task(self._steps_hang())]
+        done, _ = await asyncio.wait(signs, return_when=asyncio.FIRST_COMPLETED)
+        reasons = [str(sign.exception() or "a tensor-parallel rank has ended") for sign in done]
+        logger.critical("this target cannot go on and ends: %s", "; ".join(reasons))
         self._ranks.close()
-        os._exit(EXIT_RANK_LOST)
+        os._exit(EXIT_BROKEN)
+
+    async def _steps_hang(self) -> None:
+        """Raise StepHangsError when the engine has given up or a step does not come to its end."""
+        while self._server.healthy:
+            await asyncio.sleep(WATCH_S)
+        raise StepHangsError("a step took longer than target.step_deadline_s, or the step loop has given up")
 
 
 def runner_settings(config: TargetConfig) -> RunnerSettings:

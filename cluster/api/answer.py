@@ -1,6 +1,7 @@
 """The way of a request that both endpoints share: ask the targets, then answer at once or as a stream."""
 
 import time
+from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
@@ -25,7 +26,7 @@ from cluster.api.responses import ChoiceRecord, Head, Usage
 from cluster.api.speculation_report import RequestMetrics
 from cluster.api.stop_strings import StopStrings
 from cluster.api.streaming import AnswerWriter, EventStream, unless_gone
-from cluster.api.text import TextWriter, write_text
+from cluster.api.text import TextDelta, TextWriter, write_text
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 from workers.contract.processing import Grammar
 from workers.contract.request import GenerationRequest
@@ -69,14 +70,14 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     seed = resolve_seed(body.seed)
     tenant = getattr(http.state, "tenant", "")
     requests = _requests(context, question, seed, identity.max_model_len, tenant)
-    streams = _streams(context, question, requests, arrived)
+    first_choices = frozenset(range(0, len(requests), body.n or 1))
+    usage = Usage(sum(map(len, question.prompts)), first_choices, question.answers)
+    metrics = RequestMetrics(arrived) if len(requests) == 1 and context.settings.report_metrics else None
+    observers = [usage.see] if metrics is None else [usage.see, metrics.see]
+    streams = ChoiceStreams(_streams(context, question, requests, arrived), observers)
     if await unless_gone(http.receive, _accepted(context, streams, question.grammar_param)) is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    per_prompt = body.n or 1
-    first_choices = frozenset(range(0, len(requests), per_prompt))
-    usage = Usage(sum(map(len, question.prompts)), first_choices, question.answers)
     head = Head(new_id(), body.model, system_fingerprint(identity))
-    metrics = RequestMetrics(arrived) if len(requests) == 1 and context.settings.report_metrics else None
     headers = {SEED_HEADER: str(seed), **question.headers}
     if body.stream:
         options = body.stream_options or StreamOptions()
@@ -105,7 +106,7 @@ def _requests(
 
 def _streams(
     context: ApiContext, question: Question, requests: Seq[GenerationRequest], arrived: float
-) -> ChoiceStreams:
+) -> list[AsyncGenerator[TextDelta]]:
     body = question.body
     streams = []
     for index, request in enumerate(requests):
@@ -119,7 +120,7 @@ def _streams(
         )
         deltas = write_text(context.router.generate(request), writer)
         streams.append(metered(deltas, context.metrics, arrived, len(request.prompt)))
-    return ChoiceStreams(streams)
+    return streams
 
 
 async def _accepted(context: ApiContext, streams: ChoiceStreams, grammar_param: str) -> bool:
@@ -141,10 +142,6 @@ async def _whole(
 ) -> bytes:
     records = [ChoiceRecord(index) for index in range(len(streams))]
     async for delta in streams.deltas():
-        if delta is None:
-            continue
-        usage.see(delta)
-        records[delta.index].add(delta)
-        if metrics is not None:
-            metrics.see(delta)
+        if delta is not None:
+            records[delta.index].add(delta)
     return to_json(writer.whole(head, records, usage, metrics))

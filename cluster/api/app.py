@@ -12,6 +12,7 @@ from cluster.api.chat import chat_routes
 from cluster.api.cluster_picture import cluster_routes
 from cluster.api.completions import completion_routes
 from cluster.api.context import ApiContext, served_names
+from cluster.api.crowd import Crowd
 from cluster.api.errors import install_error_handlers
 from cluster.api.key_ring import KeyRing
 from cluster.api.metrics import ApiMetrics
@@ -50,6 +51,13 @@ def build_app(
     app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
     install_error_handlers(app, settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
+    app.add_middleware(
+        Crowd,
+        max_requests=settings.max_inside,
+        max_bytes=settings.max_inside_bytes,
+        max_body_bytes=settings.max_body_bytes,
+        retry_after_s=settings.retry_after_s,
+    )
     if settings.api_keys_file is not None:
         app.add_middleware(Authentication, keys=KeyRing(settings.api_keys_file), open_paths=_open_paths(settings))
     app.add_middleware(RequestIdHeader)

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from collections.abc import Sequence as Seq
 
 from cluster.api.text import TextDelta
@@ -13,9 +13,12 @@ _DONE = object()
 class ChoiceStreams:
     """Runs several streams of deltas side by side."""
 
-    def __init__(self, streams: Seq[AsyncGenerator[TextDelta]]) -> None:
-        """Take over ``streams``; nothing runs yet."""
+    def __init__(
+        self, streams: Seq[AsyncGenerator[TextDelta]], observers: Seq[Callable[[TextDelta], None]] = ()
+    ) -> None:
+        """Take over ``streams``; nothing runs yet. Each of ``observers`` sees every delta before it is yielded."""
         self._streams = streams
+        self._observers = observers
         self._queue: asyncio.Queue[object] = asyncio.Queue()
 
     def __len__(self) -> int:
@@ -48,8 +51,12 @@ class ChoiceStreams:
                     left -= 1
                 elif isinstance(item, Exception):
                     raise item
-                elif item is None or isinstance(item, TextDelta):
+                elif isinstance(item, TextDelta):
+                    for observe in self._observers:
+                        observe(item)
                     yield item
+                else:
+                    yield None
         finally:
             await _cancel(pumps)
             await self._close()

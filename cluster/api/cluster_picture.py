@@ -66,6 +66,7 @@ def describe(status: TargetStatus) -> Json:
         "waiting": load.waiting,
         "kv_usage": load.kv_usage,
         "drafters_connected": load.drafters_connected,
+        "drafters": dict(sorted(status.drafters.items())),
         "draft_round_trip_seconds": load.round_trip_seconds,
         "expected_tokens_per_second": {"plain": load.goodput_plain, "drafted": load.goodput_drafted},
         "since_start": _counters(load),

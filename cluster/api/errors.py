@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from cluster.api.base_model import TAG
+from cluster.links.generation.resumption import RequestGivenUpError
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,10 @@ def api_error(error: Exception, retry_after_s: float) -> ApiError:
         return ApiError(
             503, "no target can serve the request now", code="unavailable", headers=_retry_after(retry_after_s)
         )
+    if isinstance(error, RequestGivenUpError):
+        log.error("a request was given up: %s", error)
+        message = "the request was given up: it seems to end the processes that serve it"
+        return ApiError(500, message, code="request_given_up", headers={"x-should-retry": "false"})
     log.error("a request failed", exc_info=error)
     return ApiError(500, "the server failed to process the request", code="internal_error")
 
@@ -89,7 +94,14 @@ def install_error_handlers(app: FastAPI, retry_after_s: float) -> None:
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         return _from_http(request, error).response()
 
-    for kind in (ApiError, InvalidParameterError, OverloadedError, UnavailableError, Exception):
+    for kind in (
+        ApiError,
+        InvalidParameterError,
+        OverloadedError,
+        UnavailableError,
+        RequestGivenUpError,
+        Exception,
+    ):
         app.add_exception_handler(kind, on_domain_error)
     app.add_exception_handler(RequestValidationError, on_invalid_body)
     app.add_exception_handler(HTTPException, on_http_error)

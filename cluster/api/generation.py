@@ -6,6 +6,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from cluster.api.context import ApiContext
+from cluster.api.drafter_choice import chosen_drafter
 from cluster.api.errors import invalid
 from cluster.api.models import GenerationBody
 from workers.contract.prefix_hash import extend
@@ -139,6 +140,7 @@ def choice_requests(
         raise invalid("ignore_eos", "ignore_eos contradicts a response format or grammar, which ends the answer")
     if not body.ignore_eos:
         stop_ids |= context.tokenizer.eos_token_ids
+    draft_from, drafter = chosen_drafter(body.speculation, context.router.targets())
     first = GenerationRequest(
         request_id="",
         prompt=prompt,
@@ -146,7 +148,8 @@ def choice_requests(
         stopping=Stopping(max_tokens, stop_ids),
         salt=cache_salt(tenant, body.cache_salt or ""),
         max_draft_tokens=None if body.speculation is None else body.speculation.limit,
-        draft_from=None if body.speculation is None else body.speculation.source,
+        draft_from=draft_from,
+        drafter=drafter,
         tenant=tenant or body.cache_salt or "",
         priority=body.priority or 0,
         processors=processors,

@@ -34,6 +34,7 @@ class ApiMetrics(Collector):
         self._ended: Counter[str] = Counter({str(reason): 0 for reason in FinishReason})
         self._rejected: Counter[str] = Counter(dict.fromkeys(REJECTIONS, 0))
         self._ttft, self._itl, self._e2e = catalog.TTFT.counts(), catalog.ITL.counts(), catalog.E2E.counts()
+        self._queue = catalog.QUEUE.counts()
         self._prompts, self._answers = catalog.PROMPT_TOKENS_EACH.counts(), catalog.GENERATED_TOKENS_EACH.counts()
         self.own = process_registry([self, RouterMetrics(router, model)])
         """What this process alone knows: for the port where each process is scraped."""
@@ -48,6 +49,7 @@ class ApiMetrics(Collector):
         yield family(catalog.REQUESTS, {(model, reason): count for reason, count in dict(self._ended).items()})
         yield family(catalog.REJECTIONS, {(model, reason): count for reason, count in dict(self._rejected).items()})
         yield histogram_family(catalog.TTFT, [((model,), self._ttft)])
+        yield histogram_family(catalog.QUEUE, [((model,), self._queue)])
         yield histogram_family(catalog.ITL, [((model,), self._itl)])
         yield histogram_family(catalog.E2E, [((model,), self._e2e)])
         yield histogram_family(catalog.PROMPT_TOKENS_EACH, [((model,), self._prompts)])
@@ -69,9 +71,10 @@ class ApiMetrics(Collector):
         """Count a choice that ended."""
         self._ended[reason] += 1
 
-    def first_token(self, seconds: float) -> None:
-        """Note how long a choice waited for its first token."""
+    def first_token(self, seconds: float, queued: float) -> None:
+        """Note how long a choice waited for its first token, and how much of that for a place at its target."""
         self._ttft.observe(seconds)
+        self._queue.observe(queued)
 
     def later_tokens(self, seconds: float, count: int) -> None:
         """Note ``count`` tokens that came together ``seconds`` after those before them."""
@@ -99,7 +102,7 @@ async def metered(
             async for delta in deltas:
                 now = time.monotonic()
                 if delta.num_tokens and last is None:
-                    metrics.first_token(now - arrived)
+                    metrics.first_token(now - arrived, delta.queued_s)
                 elif delta.num_tokens and last is not None:
                     metrics.later_tokens(now - last, delta.num_tokens)
                 last = now if delta.num_tokens else last

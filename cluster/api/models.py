@@ -4,13 +4,13 @@ Unknown fields pass, to be reported; ``cluster.api.unsupported`` refuses those t
 Ranges of sampling parameters are checked by ``SamplingParams`` and ``ProcessorParams``, for every caller alike.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints, WithJsonSchema
 
 from cluster.api.base_model import ApiModel, Integer, between
 from cluster.api.structured import ResponseFormat, StructuredOutputs
-from workers.contract.draft import MAX_DRAFT_LENGTH, DraftSource
+from workers.contract.draft import MAX_DRAFT_LENGTH
 from workers.contract.logprobs import MAX_LOGPROBS
 from workers.contract.processing import (
     MAX_ALLOWED_TOKENS,
@@ -20,12 +20,18 @@ from workers.contract.processing import (
     MAX_REPETITION_PENALTY,
 )
 from workers.contract.request import MAX_PRIORITY
+from workers.rpc.hello import MAX_NAME_CHARS
 from workers.settings import Settings
 
 MAX_INT = 2**31 - 1
 TokenId = Annotated[Integer, Field(ge=0, le=MAX_INT)]
 MAX_LIST = 2**20
 """Bound of every list; settings and the model's context bound most of them further."""
+
+
+ANY = "any"
+"""The drafter of a request that does not choose one."""
+_DRAFTERS: dict[str, JsonValue] = {"examples": [ANY, "drafter", "lookup", "none", "ngram"]}
 
 
 class StreamOptions(ApiModel):
@@ -42,8 +48,9 @@ class Speculation(Settings):
 
     enabled: bool = Field(default=True, strict=True)
     max_draft_tokens: Integer | None = Field(default=None, ge=0, le=MAX_DRAFT_LENGTH, strict=True)
-    drafter: Literal["any", "drafter", "lookup"] = "any"
-    """Whose drafts are used: the drafters', the target's own n-gram look-ups, or what is at hand."""
+    drafter: str = Field(default=ANY, min_length=1, max_length=MAX_NAME_CHARS, json_schema_extra=_DRAFTERS)
+    """Whose drafts are used: ``any``, what is at hand; ``drafter``, those of drafters; ``lookup``, the target's own
+    n-gram guesses; ``none``; or the name of a connected drafter, as ``/v1/cluster`` lists them."""
     report_sources: bool = Field(default=False, strict=True)
     """Tell of each token whether the target alone chose it or who had guessed it. Choices, and in streams their
     chunks, one for each verification, then have
@@ -58,12 +65,7 @@ class Speculation(Settings):
     @property
     def limit(self) -> int | None:
         """Most draft tokens per verification; None leaves it to the scheduler."""
-        return self.max_draft_tokens if self.enabled else 0
-
-    @property
-    def source(self) -> DraftSource | None:
-        """Whose drafts may be used; None: anybody's."""
-        return {"any": None, "drafter": DraftSource.DRAFTER, "lookup": DraftSource.LOOKUP}[self.drafter]
+        return self.max_draft_tokens if self.enabled and self.drafter != "none" else 0
 
 
 def _as_list(value: Any) -> Any:

@@ -21,6 +21,10 @@ class ApiSettings(Settings):
     """Largest request body; larger ones are answered with 413."""
     body_timeout_s: float = Field(default=60.0, gt=0)
     """How long a client may take to send its body; after that it is answered with 408."""
+    max_inside: int = Field(default=2048, ge=1)
+    """Requests that an ingress has inside at once, whatever they wait for; more are answered with 429 unread."""
+    max_inside_bytes: int = Field(default=256 * 2**20, ge=1024)
+    """Bodies of all requests inside together; more are answered with 429 unread."""
     max_choices: int = Field(default=8, ge=1, le=128)
     """Largest ``n``."""
     max_prompts: int = Field(default=64, ge=1, le=1024)

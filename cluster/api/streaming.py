@@ -42,7 +42,10 @@ class AnswerWriter(Protocol):
         keepalive_s: float,
         metrics: RequestMetrics | None,
     ) -> AsyncGenerator[bytes]:
-        """Yield the events of a streamed one; an error in mid-stream is an event of its own before the end."""
+        """Yield the events of a streamed one; an error in mid-stream is an event of its own before the end.
+
+        ``usage`` and ``metrics`` count what ``streams`` yields, as it does.
+        """
 
 
 class ChoicesWriter:
@@ -69,24 +72,18 @@ class ChoicesWriter:
         """See AnswerWriter. The chunk with the usage has the request's ``metrics`` as well, where there are any."""
         reply = Reply(head, self._shape)
         async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
-            begun = False
+            begun: set[int] = set()
             try:
-                for index in range(len(streams)):
-                    first = self._shape.first(index)
-                    if first is not None:
-                        yield event(_with_usage(reply.chunk([first], root=not begun), usage, options))
-                        begun = True
                 async for delta in deltas:
                     if delta is None:
                         yield KEEP_ALIVE
                         continue
-                    usage.see(delta)
-                    if metrics is not None:
-                        metrics.see(delta)
-                    choice = self._shape.chunk(delta)
-                    if choice is not None:
-                        yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
-                        begun = True
+                    # Who speaks is told with the first token: clients take the first chunk for that token's time.
+                    first = self._shape.first(delta.index) if delta.index not in begun else None
+                    for choice in (first, self._shape.chunk(delta)):
+                        if choice is not None:
+                            yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
+                            begun.add(delta.index)
                 if options.include_usage:
                     told = {"usage": usage.body()} | ({"metrics": metrics.body()} if metrics is not None else {})
                     yield event(reply.chunk([]) | told)

@@ -38,6 +38,10 @@ class TextDelta:
     """1 where the step verified a draft."""
     num_draft_tokens: int = 0
     num_accepted: int = 0
+    drafter: str = ""
+    """The name of the drafter whose draft that was; empty where it was none of a drafter."""
+    queued_s: float = 0.0
+    """With the first tokens: seconds that the choice waited for a place at its target."""
 
     @property
     def num_tokens(self) -> int:
@@ -120,6 +124,8 @@ class TextWriter:
             progress.num_drafts,
             progress.num_draft_tokens,
             sum(source is not DraftSource.NONE for source in progress.sources),
+            progress.drafter,
+            progress.queued_s,
         )
 
 

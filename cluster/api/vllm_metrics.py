@@ -20,6 +20,7 @@ NAMES = {
     "outrider_requests": "vllm:request_success",
     "outrider_admission_rejections": "vllm:admission_rejections",
     "outrider_ttft_seconds": "vllm:time_to_first_token_seconds",
+    "outrider_queue_seconds": "vllm:request_queue_time_seconds",
     "outrider_itl_seconds": "vllm:inter_token_latency_seconds",
     "outrider_e2e_seconds": "vllm:e2e_request_latency_seconds",
     "outrider_request_prompt_tokens": "vllm:request_prompt_tokens",

@@ -156,7 +156,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
             in_turn = started(before, "in turn", runner, IN_TURN, answers, threads, drafter=own)
             console.print("calibration")
             calibration = calibrate(engines[NONE], in_turn, prompts, runner, arguments.new_tokens)
-        profile = profile_of(calibration, "this machine", prompts, runs_ahead=True)
+        profile = profile_of(calibration, "this machine", prompts, arguments.drafter)
         console.print(f"acceptance by position, greedy: {profile.acceptance}")
         for n in arguments.concurrency:
             used = [prompts[i % len(prompts)] for i in range(n)]

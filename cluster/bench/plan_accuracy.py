@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.bench.machine import describe_machine
-from cluster.bench.recorded_drafter import RecordedDrafter
 from cluster.bench.report import save_report
 from cluster.bench.workload import GREEDY, NEW_TOKENS, Workload
 from cluster.plan.calibration import Calibration
@@ -149,7 +148,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> tuple[HardwarePr
                     calibration.add(seen)
                 elif number:
                     asked_by.measured.append(seen.tokens_per_second)
-    profile = profile_of(calibration, "this machine", prompts, runs_ahead=RecordedDrafter.runs_ahead)
+    profile = profile_of(calibration, "this machine", prompts)
     for check in checks:
         used = prompts[: check.concurrency]
         check.predicted = predict(profile, *KINDS[check.drafter], used, arguments.new_tokens)

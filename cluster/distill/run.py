@@ -18,6 +18,7 @@ from workers.checkpoint.source import ModelSource, resolve_model
 from workers.contract.errors import ConfigurationError
 from workers.distill.estimate import Acceptance, estimate_acceptance
 from workers.distill.samples import Sample, append_samples, frequent_ids, read_samples, split
+from workers.distill.sharpness import sharpen
 from workers.distill.student import new_student, student_config
 from workers.distill.target_states import TargetStates
 from workers.distill.teacher import rows_of, teacher_of
@@ -42,6 +43,8 @@ class Made:
     training: Progress
     samples: int
     held_out: int
+    sharpness: float
+    """By which the trained model's logits were multiplied in the end."""
     acceptance: list[Acceptance]
 
     def figures(self) -> dict[str, Any]:
@@ -96,10 +99,12 @@ def distill(order: Order, watcher: Watcher) -> Made:
 
     watcher.begin("training", trainer.progress.of - trainer.progress.step)
     trainer.run(watcher.trained, along_the_way)
+    watcher.begin("finding out how decided drafts should be", 1)
+    sharpness = sharpen(student, teacher, samples, chosen, states)
     watcher.begin("estimating acceptance on prompts that were kept apart", 1)
     acceptance = estimate(held)
     save_draft_model(student, order.out, with_shared=order.store_shared)
-    return Made(config, trainer.progress, len(samples), len(held), acceptance)
+    return Made(config, trainer.progress, len(samples), len(held), sharpness, acceptance)
 
 
 def _samples(order: Order, source: ModelSource, runner: ModelRunner, watcher: Watcher) -> tuple[list[Sample], str]:

@@ -6,8 +6,8 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from cluster.engine import Engine
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.pool import DrafterPool
-from cluster.links.drafting.stream import Cause
 from cluster.metrics.load import load_metrics
 from workers.metrics import catalog
 from workers.metrics.families import family, histogram_family
@@ -41,6 +41,7 @@ class TargetMetrics(Collector):
         # Every cause is there from the start: Prometheus sees no growth in a series that begins with its first event.
         lost = {(self._model, str(cause)): stats.disconnects[cause] for cause in Cause}
         yield family(catalog.DRAFTER_DISCONNECTS, lost)
+        yield family(catalog.DRAFT_ORDERS_OVERDUE, {key: stats.overdue})
         refusals = {(self._model, "busy"): stats.busy, (self._model, "unknown"): stats.unknown}
         yield family(catalog.DRAFT_REFUSALS, refusals)
         yield family(catalog.DRAFT_SEQUENCES_OPENED, {key: stats.opened})
@@ -52,6 +53,11 @@ class TargetMetrics(Collector):
         drafters = {(self._model, address): record for address, record in self._pool.drafters().items()}
         known = {key: record for key, record in drafters.items() if record is not None}
         yield family(catalog.DRAFTER_UP, {key: float(key in known) for key in drafters})
+        standings = {(self._model, address): standing for address, standing in self._pool.standings().items()}
+        probation = {key: float(standing.breaker.on_probation) for key, standing in standings.items()}
+        yield family(catalog.DRAFTER_PROBATION, probation)
+        deadlines = {key: standing.deadline.seconds() for key, standing in standings.items()}
+        yield family(catalog.DRAFTER_DEADLINE, deadlines)
         yield family(catalog.DRAFTER_SEQUENCES, {key: record.own for key, record in known.items()})
         rates = {key: record.rate.measured() for key, record in known.items()}
         yield family(catalog.DRAFTER_ACCEPTED_RATE, rates)

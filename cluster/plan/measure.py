@@ -17,6 +17,7 @@ from cluster.plan.observed_engine import Ask, observed_engine
 from cluster.plan.profile import HardwareProfile
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from workers.checkpoint.source import resolve_model
+from workers.draft_model.config import reads_states
 from workers.drafting.server import NGRAM
 from workers.settings import DrafterSettings, RunnerSettings
 from workers.threads import SPIN_COUNT
@@ -54,13 +55,22 @@ def measure_profile(runner: RunnerSettings, drafter: DrafterSettings, tell: Call
             tell(f"drafting, {len(workload.prompts)} at once")
             calibration.add(drafted(workload))
     name = f"{Path(runner.model).name} with {drafter.model}, this machine"
-    return profile_of(calibration, name, prompts, runs_ahead=drafter.model != NGRAM)
+    return profile_of(calibration, name, prompts, drafter.model)
+
+
+def _manner(drafter_model: str) -> dict[str, bool]:
+    """Return how a drafter works, as fields of DraftCosts."""
+    if drafter_model in ("", NGRAM):
+        return {"runs_ahead": drafter_model != NGRAM, "whole_blocks": True}
+    return {"runs_ahead": True, "whole_blocks": reads_states(resolve_model(drafter_model).path)}
 
 
 def profile_of(
-    calibration: Calibration, name: str, prompts: Sequence[Sequence[int]], *, runs_ahead: bool
+    calibration: Calibration, name: str, prompts: Sequence[Sequence[int]], drafter_model: str = ""
 ) -> HardwareProfile:
-    """Return the profile that the observations so far amount to; ``runs_ahead``: whether the drafter does.
+    """Return the profile that the observations so far amount to.
+
+    ``drafter_model``: as in DrafterSettings, or empty for one that runs ahead and makes blocks in one go.
 
     Raises:
         CalibrationError: Too little was seen.
@@ -71,7 +81,7 @@ def profile_of(
         name=name,
         origin=f"measured {today()} on {machine['cores']} cores of {machine['processor']}, commit {machine['commit']}",
         target=calibration.step_costs(),
-        drafter=drafter.model_copy(update={"runs_ahead": runs_ahead}),
+        drafter=drafter.model_copy(update=_manner(drafter_model)),
         round_trip_ms=round_trip_ms,
         acceptance=calibration.acceptance() or (0.0,),
         prompt_tokens=sum(map(len, prompts)) // len(prompts),

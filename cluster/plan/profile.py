@@ -61,6 +61,9 @@ class DraftCosts(Settings):
     """For each sequence, and for each guess that runs ahead."""
     runs_ahead: bool = True
     """Whether it prepares for verdicts while the target comes to them: models do, n-gram look-up does not."""
+    whole_blocks: bool = False
+    """Whether it makes a block in one go, as models that read the target's states do; else token by token, so that
+    what is asked for meanwhile is begun at once."""
     price_per_hour: float | None = Field(default=None, ge=0, le=MAX_PRICE)
     """Of one drafter, in the currency of the target's. None: not known."""
 
@@ -100,6 +103,7 @@ class HardwareProfile(Settings):
             self.round_trip_ms * MS,
             self.interference,
             self.target.overhead_s,
+            self.drafter.whole_blocks,
             self.jitter,
         )
 

@@ -49,6 +49,8 @@ class ActiveRequest:
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     scoring: PromptScoring
+    longest: int
+    """Length of the sequence with all tokens that may be emitted."""
     draft_open: bool = False
     drafter_len: int = 0
     """Tokens that the drafter has been told of."""
@@ -68,10 +70,16 @@ class ActiveRequest:
     """The latest of all asks, answered or not."""
     last_step: int = 0
     """Number of the latest step that it took part in."""
+    arrived_at: float | None = None
+    """When it came to this target, where that is known."""
+    queued_s: float = 0.0
+    """How long it waited for its first place, until that is told."""
     cached_prompt_tokens: int | None = None
     """Prompt tokens found in the prefix cache; None before the first admission."""
     processing: Processing | None = None
     """What reshapes its logits, its place in the grammar included; None: nothing."""
+    verified_drafter: str = ""
+    """Name of the drafter whose draft its latest row verifies; empty where that is none of a drafter."""
     plain: bool = True
     """Whether nothing is wanted of its logits but a choice: true of most, which then cost nothing more."""
 
@@ -87,6 +95,7 @@ class ActiveRequest:
         seq_id: int,
         grammar: GrammarMatcher | None = None,
         wasted: list[int] | None = None,
+        arrived_at: float | None = None,
     ) -> "ActiveRequest":
         """Begin a request; tokens that an earlier attempt emitted count as emitted, not as prompt.
 
@@ -97,14 +106,21 @@ class ActiveRequest:
         # An attempt that has delivered tokens has delivered the prompt's log-probabilities with the first of them.
         scoring = PromptScoring(sequence, request.num_prompt_logprobs is not None and not request.emitted)
         outcomes = OutcomeCache(wasted=wasted)
-        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring)
+        longest = sequence.prompt_len + request.stopping.max_tokens
+        active = cls(request, sequence, outcomes, lookup, [prefix_hash(request.prompt)], scoring, longest)
         if grammar is not None or not request.processors.neutral:
             stops = request.stopping.stop_token_ids
             active.processing = Processing(request.processors, sequence.tokens, sequence.prompt_len, stops, grammar)
         active.plain = active.processing is None and active.num_logprobs is None
+        active.arrived_at = arrived_at
         active.append(request.emitted)
         active.judged_len = len(sequence)
         return active
+
+    def admit(self, now: float, cached: int) -> None:
+        """Note that it has got its first place, with so many tokens of its prompt in the prefix cache."""
+        self.queued_s = 0.0 if self.arrived_at is None else max(0.0, now - self.arrived_at)
+        self.cached_prompt_tokens = cached
 
     @property
     def num_emitted(self) -> int:
@@ -114,7 +130,7 @@ class ActiveRequest:
     @property
     def remaining(self) -> int:
         """Tokens that may still be emitted."""
-        return self.request.stopping.max_tokens - self.num_emitted
+        return self.longest - len(self.sequence.tokens)
 
     def drafted(self) -> tuple[int, ...]:
         """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""

@@ -24,15 +24,18 @@ class DraftOrders:
             first = not active.draft_open
             if first:
                 tokens, params, salt = tuple(sequence.tokens), sequence.params, sequence.salt
-                self._ops.append(OpenDraft(sequence.seq_id, tokens, params, order.length, salt, order.ahead))
+                drafter = active.request.drafter
+                self._ops.append(
+                    OpenDraft(sequence.seq_id, tokens, params, order.length, salt, order.ahead, drafter=drafter)
+                )
             else:
                 base = active.drafter_len
                 news = tuple(sequence.tokens[base:])
                 self._ops.append(CommitDraft(sequence.seq_id, base, news, order.length, order.ahead))
             active.draft_open = True
-            active.drafter_len = len(sequence)
+            active.drafter_len = length = len(sequence.tokens)
             before = active.last_ask
-            active.last_ask = active.asks[len(sequence)] = Ask(
+            active.last_ask = active.asks[length] = Ask(
                 now,
                 order.length,
                 len(asks),

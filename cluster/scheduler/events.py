@@ -15,6 +15,8 @@ class Arrived:
     request: GenerationRequest
     grammar: GrammarMatcher | None = None
     """Its grammar, compiled and at its beginning."""
+    at: float | None = None
+    """When it came; None where that does not matter."""
 
 
 @dataclass(frozen=True, slots=True)

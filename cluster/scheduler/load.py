@@ -143,8 +143,9 @@ class Counters:
         value: AskValue,
         run_ahead: RunAheadRecord,
         round_trip_s: float,
+        draft_length: int,
     ) -> EngineLoad:
-        """Freeze the counters together with the present load."""
+        """Freeze the counters together with the present load; no draft is longer than ``draft_length``."""
         drafter = DraftSource.DRAFTER
         wasted = list(self.wasted_draft_tokens)
         wasted[Waste.REJECTED] = self.draft_tokens_by_source[drafter] - self.accepted_tokens_by_source[drafter]
@@ -168,7 +169,7 @@ class Counters:
             num_drafts=self.num_drafts,
             draft_tokens=sum(self.draft_tokens_by_source),
             accepted_tokens=sum(self.accepted_tokens_by_source),
-            accepted_per_position=tuple(accumulate(self._accepted_lengths[:0:-1]))[::-1],
+            accepted_per_position=tuple(accumulate(self._accepted_lengths[:0:-1]))[::-1][:draft_length],
             draft_tokens_by_source=tuple(self.draft_tokens_by_source),
             accepted_tokens_by_source=tuple(self.accepted_tokens_by_source),
             draft_blocks_received=self.draft_blocks_received,

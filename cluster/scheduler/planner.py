@@ -13,7 +13,8 @@ from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, Draf
 from cluster.scheduler.fallback import why_without
 from cluster.scheduler.load import Counters, EngineLoad
 from cluster.scheduler.prefill import prompt_limits
-from cluster.scheduler.scoring import SCORED_PER_STEP, trimmed
+from cluster.scheduler.progress import failed, failure, gained
+from cluster.scheduler.scoring import SCORED_PER_STEP
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
@@ -43,12 +44,16 @@ class Planner:
         self._next_seq_id = 1
         self._held_since: float | None = None
         self._idle_since: float | None = None
+        self._failed: list[Progress] = []
         self.counters = Counters()
 
     def observe(self, event: Event) -> None:
         """Take note of something that happened; it counts from the next plan on."""
         if isinstance(event, Arrived):
-            self._arrive(event)
+            try:
+                self._arrive(event)
+            except Exception as error:
+                self._failed.append(failure(event.request.request_id, error))
         elif isinstance(event, Cancelled):
             active = self._by_request.get(event.request_id)
             if active is not None:
@@ -91,20 +96,24 @@ class Planner:
             if active is None:
                 continue
             if index in output.errors:
-                progress.append(self._fail(active, output.errors[index]))
+                self._remove(active)
+                progress.append(failed(active.request.request_id, output.errors[index]))
                 continue
-            step = self._advance(active, row, sampled, output.logprobs.get(index))
+            try:
+                step = self._advance(active, row, sampled, output.logprobs.get(index))
+            except Exception as error:
+                progress.append(self._fail(active, error))
+                continue
             if step is not None:
                 progress.append(step)
                 stepped.append(active)
         self._ask(stepped, now)
         return progress
 
-    def fail(self, plan: StepPlan, message: str) -> list[Progress]:
-        """End the requests of a step that could not be computed; all others go on."""
-        self.counters.steps_failed += 1
-        present = (self._by_sequence.get(row.seq_id) for row in plan.rows)
-        return [self._fail(active, message) for active in present if active is not None]
+    def take_failed(self) -> list[Progress]:
+        """Return the ends of requests that could not be handled since the last call; all others go on."""
+        failed, self._failed = self._failed, []
+        return failed
 
     def take_draft_ops(self) -> list[DraftOp]:
         """Return what the drafters must be told since the last call."""
@@ -120,11 +129,12 @@ class Planner:
             value=self._speculation.value,
             run_ahead=self._speculation.run_ahead,
             round_trip_s=self._speculation.costs.round_trip_s if self._speculation.costs else 0.0,
+            draft_length=self._settings.draft_length,
         )
 
     def _arrive(self, event: Arrived) -> None:
         wasted = self.counters.wasted_draft_tokens
-        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted)
+        active = ActiveRequest.start(event.request, self._next_seq_id, event.grammar, wasted, event.at)
         self._next_seq_id += 1
         self._by_request[event.request.request_id] = active
         self._by_sequence[active.sequence.seq_id] = active
@@ -137,7 +147,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             if outcome.continuation:
-                active.outcomes.add(outcome)
+                active.outcomes.add(outcome, block.drafter)
         if block.ahead_of:
             return
         self._speculation.note_block(active, block, at)
@@ -164,9 +174,9 @@ class Planner:
             self._waiting.admit(active, len(sequence) - cached)
             self._running.append(active)
             if active.cached_prompt_tokens is None:
-                active.cached_prompt_tokens = min(cached, sequence.prompt_len)
+                active.admit(now, min(cached, sequence.prompt_len))
                 self.counters.prompt_tokens += sequence.prompt_len
-                self.counters.cached_prompt_tokens += active.cached_prompt_tokens
+                self.counters.cached_prompt_tokens += active.cached_prompt_tokens or 0
             if (order := self._speculation.admitted(active)) and not active.draft_open:
                 self._order({active: order}, now)
 
@@ -176,22 +186,33 @@ class Planner:
         rows: list[Row] = []
         decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
         limits: dict[ActiveRequest, int] | None = None
-        scored = 0
+        scored, preempted = 0, self.counters.preemptions
         for active in decoding_first:
-            if active not in self._running or self._speculation.sits_out(active):  # preempted, or the others' turn
+            if self._speculation.sits_out(active):  # it is the others' turn
+                continue
+            if self.counters.preemptions != preempted and active not in self._running:
                 continue
             if limits is None and active.sequence.num_pending > 1:
                 limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
             limit = min(budget, (limits or {}).get(active, budget))
             if active.scoring.left:
                 limit = min(limit, SCORED_PER_STEP - scored)
-            row = self._row(active, limit) if limit else None
+            row = self._row_or_failure(active, limit) if limit else None
             if row is not None:
                 rows.append(row)
                 budget -= len(row.tokens)
                 scored += len(row.scored)
+        if self.counters.preemptions == preempted:
+            return rows
         # Who was preempted after getting a row has lost its blocks.
-        return [row for row in rows if self._by_sequence[row.seq_id].sequence.block_ids]
+        return [row for row in rows if (kept := self._by_sequence.get(row.seq_id)) and kept.sequence.block_ids]
+
+    def _row_or_failure(self, active: ActiveRequest, budget: int) -> Row | None:
+        try:
+            return self._row(active, budget)
+        except Exception as error:
+            self._failed.append(self._fail(active, error))
+            return None
 
     def _row(self, active: ActiveRequest, budget: int) -> Row | None:
         sequence = active.sequence
@@ -204,7 +225,9 @@ class Planner:
             draft = Draft()
             if not self._make_room(active):
                 return None
-        if draft.source is not DraftSource.DRAFTER and end - start == 1 and draft_limit(self._settings, active):
+        drafted = draft.source is DraftSource.DRAFTER
+        active.verified_drafter = active.outcomes.drafter if drafted else ""
+        if not drafted and end - start == 1 and draft_limit(self._settings, active):
             self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
         return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 
@@ -224,9 +247,10 @@ class Planner:
         self._pool.release(active.sequence)
         self._waiting.put_back(active)
 
-    def _fail(self, active: ActiveRequest, message: str) -> Progress:
+    def _fail(self, active: ActiveRequest, error: Exception) -> Progress:
+        """End a request whose own handling raised; all others go on."""
         self._remove(active)
-        return Progress(active.request.request_id, active.num_emitted, (), (), FinishReason.ERROR, message)
+        return failure(active.request.request_id, error)
 
     def _advance(
         self, active: ActiveRequest, row: Row, sampled: Seq[int], logprobs: RowLogprobs | None
@@ -239,40 +263,26 @@ class Planner:
             self._pool.publish(sequence)
             return None
         draft = row.draft
-        emitted = verify(draft, sampled)
+        emitted, num_draft = verify(draft, sampled), len(draft)
         num_accepted = len(emitted) - 1
-        sequence.computed = row.start + len(row.tokens) - len(draft) + num_accepted
-        self.counters.rows_by_draft_length[len(draft)] += 1
-        if draft:
-            self.counters.count_verification(row.draft_source, len(draft), num_accepted)
-        offset = active.num_emitted
+        sequence.computed = row.start + len(row.tokens) - num_draft + num_accepted
+        self.counters.rows_by_draft_length[num_draft] += 1
+        if num_draft:
+            self.counters.count_verification(row.draft_source, num_draft, num_accepted)
         tokens, finish = active.cut_at_stop(emitted)
         active.append(tokens)
         self._speculation.note_tokens(active)
         self.counters.generated_tokens += len(tokens)
         self._waiting.charge(active, len(tokens))
-        if finish is None and len(sequence) >= self._max_model_len:
+        length = len(sequence.tokens)
+        if finish is None and length >= self._max_model_len:
             finish = FinishReason.LENGTH
-        sequence.computed = min(sequence.computed, len(sequence))
+        if sequence.computed > length:
+            sequence.computed = length
         self._pool.publish(sequence)
         if finish is not None:
             self._remove(active)
-        sources = [row.draft_source if i < num_accepted else DraftSource.NONE for i in range(len(tokens))]
-        progress = Progress(
-            active.request.request_id,
-            offset,
-            tokens,
-            sources,
-            finish,
-            num_drafts=1 if draft else 0,
-            num_draft_tokens=len(draft),
-            cached_prompt_tokens=active.cached_prompt_tokens or 0,
-        )
-        if logprobs is not None and active.request.num_logprobs is not None:
-            progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], active.request.num_logprobs)
-        if active.scoring.wanted:
-            progress.prompt_logprobs = active.scoring.deliver(active.request.num_prompt_logprobs)
-        return progress
+        return gained(active, row, tokens, num_accepted, finish, logprobs)
 
     def _remove(self, active: ActiveRequest) -> None:
         del self._by_request[active.request.request_id]

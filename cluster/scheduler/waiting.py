@@ -10,8 +10,8 @@ Within a tenant: by arrival, which a step of priority shifts by ``priority_step_
 their order never changes, and a request is overtaken only by those that arrive within that time for each step
 of priority between them: nothing starves. A priority is no claim against other tenants: clients choose it.
 
-Preempted requests come before all others, and the most urgent of those that run is never preempted. So it runs to
-its end, then the next one does, and there is no livelock.
+Preempted requests, and those whose target was lost, come before all others, and the most urgent of those that run
+is never preempted. So it runs to its end, then the next one does, and there is no livelock.
 
 Fairness is that of one target; each counts for itself.
 """
@@ -135,9 +135,12 @@ class WaitingRequests:
             tenant.served = max(tenant.served, least)
         ticket = _Ticket(now + request.priority * self._priority_step_s, seq_id, active, tenant)
         self._tickets[seq_id] = ticket
-        insort(tenant.queue, ticket)
         tenant.inside += 1
-        self._queued += 1
+        if request.attempt:
+            insort(self._preempted, ticket)
+        else:
+            insort(tenant.queue, ticket)
+            self._queued += 1
 
     def _backlogged(self) -> list[_Tenant]:
         return [tenant for tenant in self._tenants.values() if tenant.queue] if self._queued else []

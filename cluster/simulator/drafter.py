@@ -32,7 +32,7 @@ class SimulatedDrafter:
         self._hardware = hardware
         self._timeline = timeline
         self._rng = rng
-        self._model = SyntheticDrafter(acceptance)
+        self._model = SyntheticDrafter(acceptance, whole_blocks=hardware.whole_blocks)
         self._desk = DraftDesk(self._model, MAX_SEQUENCES, run_ahead_rows)
         self._inbox: list[tuple[DraftPeer, Seq[DraftOp]]] = []
 
@@ -53,7 +53,7 @@ class SimulatedDrafter:
             return
         self._desk.step()
         self.busy = True
-        seconds = self._hardware.vary(self._hardware.draft_step_s(self._model.rows), self._rng)
+        seconds = self._hardware.vary(sum(map(self._hardware.draft_step_s, self._model.rows)), self._rng)
         self.busy_s += seconds
         self._timeline.after(seconds, self._end_of_step)
 

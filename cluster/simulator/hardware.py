@@ -19,6 +19,8 @@ class Hardware:
     """By what share a target's step is slower beside a drafter at work: 0 on hardware of its own."""
     overhead_s: Callable[[int], float] = lambda rows: 0.0
     """(rows) -> what passes between a target's steps, for planning and handing tokens out."""
+    whole_blocks: bool = False
+    """Whether a drafter makes a block in one go: what arrives meanwhile waits for its end, not for a token's."""
     jitter: float = 0.0
     """Times vary evenly by this share up and down."""
 

@@ -82,21 +82,26 @@ class SyntheticDrafter:
 
     runs_ahead = True
 
-    def __init__(self, acceptance: SyntheticAcceptance, truth: Truth = simulated_truth) -> None:
-        """Guess the ``truth`` as often as ``acceptance`` says."""
+    def __init__(
+        self, acceptance: SyntheticAcceptance, truth: Truth = simulated_truth, whole_blocks: bool = False
+    ) -> None:
+        """Guess the ``truth`` as often as ``acceptance`` says, a token or a whole block at a time."""
         self.identity = ModelIdentity(name="synthetic", vocab_size=0, tokenizer_fingerprint="")
         self.acceptance = acceptance
         self._truth = truth
-        self.rows = 0
-        """Lanes that the latest step was about: what its time depends on."""
+        self._whole_blocks = whole_blocks
+        self.rows: list[int] = []
+        """Lanes that the latest step was about, for each of its tokens: what its time depends on."""
 
     def advance(self, wanting: Seq[DraftState]) -> Advance:
-        """Append a guess to every unfinished lane."""
-        self.rows = 0
-        for state in wanting:
-            for lane in state.unfinished():
+        """Append a guess to every unfinished lane, or all of them."""
+        lanes = [(state, lane) for state in wanting for lane in state.unfinished()]
+        self.rows = []
+        while lanes and (self._whole_blocks or not self.rows):
+            self.rows.append(len(lanes))
+            for state, lane in lanes:
                 lane.take(self._ranked(state, lane))
-                self.rows += 1
+            lanes = [(state, lane) for state, lane in lanes if not lane.complete]
         return Advance(finished=[state for state in wanting if not state.unfinished()])
 
     def forget(self, state: DraftState) -> None:

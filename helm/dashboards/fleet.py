@@ -116,6 +116,22 @@ FLEET = Board(
                     (Query(rate(c.DRAFTER_DISCONNECTS, "reason"), "{{reason}}"),),
                     stacked=True,
                 ),
+                Panel(
+                    "Doubted",
+                    "overdue: orders without an answer by the deadline, which follows what the drafter usually takes. "
+                    "on probation: drafters that have failed and are let in again bit by bit.",
+                    "short",
+                    (
+                        Query(rate(c.DRAFT_ORDERS_OVERDUE), "overdue, per second"),
+                        Query(gauge(c.DRAFTER_PROBATION, "sum"), "on probation"),
+                    ),
+                ),
+                Panel(
+                    "Deadline",
+                    "How long an answer of each drafter may take before it is doubted.",
+                    "s",
+                    (Query(gauge(c.DRAFTER_DEADLINE, "max", "drafter"), "{{drafter}}"),),
+                ),
                 Panel("Links made", "To drafters, by all targets.", "cps", (Query(rate(c.DRAFTER_CONNECTS), "links"),)),
                 Panel(
                     "Sequences given to drafters",

@@ -1,7 +1,7 @@
 """The first look: what users get, how busy the cluster is, and what goes wrong."""
 
 from helm.dashboards.layout import Board, Panel, Query, Row
-from helm.dashboards.promql import gauge, quantile, rate, ratio
+from helm.dashboards.promql import gauge, mean, quantile, rate, ratio
 from workers.metrics import catalog as c
 from workers.metrics.spec import HistogramSpec
 
@@ -72,6 +72,12 @@ OVERVIEW = Board(
                     "Queueing and the prompt. Where it grows with `Waiting`, targets are too few.",
                     "s",
                     _quantiles(c.TTFT),
+                ),
+                Panel(
+                    "Time in the queue",
+                    "Of that, how long a choice waited at its target for a place; the mean.",
+                    "s",
+                    (Query(mean(c.QUEUE), "mean"),),
                 ),
                 Panel(
                     "Time per token",

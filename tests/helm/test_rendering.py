@@ -6,8 +6,26 @@ import pytest
 import yaml
 
 from cluster.actors.roster_state import Role
-from tests.helm.chart import CHART, EXAMPLES, Helm, any_helm, binaries, groups, needs_helm, of_kind, settings_of
+from cluster.api.app import build_app
+from cluster.api.page.routes import page_paths
+from cluster.api.settings import ApiSettings
+from cluster.links.generation.router import Router
+from tests.helm.chart import (
+    CHART,
+    EXAMPLES,
+    ChartRefusedError,
+    Helm,
+    any_helm,
+    binaries,
+    groups,
+    needs_helm,
+    of_kind,
+    settings_of,
+)
 from tests.helm.schemas import crd_folder, faults
+from tests.support.tiny_models import byte_tokenizer
+from workers.rpc.roles import PeerRole
+from workers.tokenizer import Tokenizer
 
 pytestmark = needs_helm
 every_helm = pytest.mark.parametrize("helm", [Helm(path) for path in binaries()], ids=lambda helm: helm.path)
@@ -20,6 +38,7 @@ EVERYTHING = {
     "tls": {"enabled": True},
     "metrics": {"serviceMonitor": {"enabled": True}, "rules": {"enabled": True}, "dashboards": {"enabled": True}},
     "podDisruptionBudget": {"head": True},
+    "front": {"exposed": ["api", "page", "probes"]},
     "huggingFace": {"tokenSecret": {"name": "hf"}},
     "imagePullSecrets": [{"name": "registry"}],
     "ray": {"gcsFaultTolerance": {"redisAddress": "redis:6380", "passwordSecret": {"name": "redis"}}},
@@ -130,17 +149,71 @@ def test_http_reaches_the_front_and_nothing_else():
     assert service["ports"][0]["targetPort"] in {port["name"] for port in ports}
 
 
-def test_certificates_are_mounted_where_the_settings_look_for_them():
-    objects = any_helm().objects({"tls": {"enabled": True, "existingSecret": "mine"}})
-    assert [o for o in objects if o["apiVersion"].startswith("cert-manager")] == []
+@pytest.mark.parametrize("exposed", [None, ["api", "page"], ["probes", "api", "page"]], ids=str)
+def test_what_is_exposed_is_a_choice_and_metrics_never_are(exposed):
+    doors = {
+        "ingress": {"enabled": True, "hosts": ["a.example"]},
+        "httpRoute": {"enabled": True, "parentRefs": [{"name": "gateway"}]},
+    }
+    objects = any_helm().objects(doors | ({"front": {"exposed": exposed}} if exposed else {}))
+    (host,) = of_kind(objects, "Ingress")["spec"]["rules"]
+    by_ingress = {(path["path"], path["pathType"] == "Prefix") for path in host["http"]["paths"]}
+    rules = of_kind(objects, "HTTPRoute")["spec"]["rules"]
+    by_gateway = {
+        (match["path"]["value"], match["path"]["type"] == "PathPrefix") for r in rules for match in r["matches"]
+    }
+    assert by_ingress == by_gateway
+    assert all(len(rule["matches"]) <= 8 for rule in rules), "more are an error to older gateways"
+    reached = {path for path in served_paths() if any(reaches(path, door, prefix) for door, prefix in by_ingress)}
+    api = {path for path in served_paths() if path.startswith("/v1/")} | {"/tokenize", "/detokenize", "/openapi.json"}
+    page = page_paths() if exposed else set()
+    probes = {"/health", "/ready", "/version"} if exposed and "probes" in exposed else set()
+    assert reached == api | page | probes
+    assert served_paths() - reached >= {"/metrics", "/metrics/targets"}
+
+
+def served_paths():
+    """Every path of the API as a real application has it."""
+    app = build_app(Router(), Tokenizer(byte_tokenizer(), [258]), ApiSettings())
+    return {*app.openapi()["paths"], *page_paths(), "/openapi.json"}
+
+
+def reaches(path, door, prefix):
+    """Whether a path goes through a door; prefixes are of whole elements, as both kinds of object define it."""
+    return path == door or (prefix and path.startswith(door.rstrip("/") + "/"))
+
+
+ROLES = {"front": PeerRole.INGRESS, "target": PeerRole.TARGET, "drafter": PeerRole.DRAFTER}
+
+
+def tls_secrets(objects):
+    """Return the Secret that each group's pods have mounted where the settings look for certificates."""
     tls = settings_of(objects)["tls"]
-    for group in groups(objects).values():
+    found = {}
+    for name, group in groups(objects).items():
         pod = group["template"]["spec"]
         (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["name"] == "tls"]
         assert {path.rpartition("/")[0] for path in tls.values()} == {mount["mountPath"]}
-        assert next(v for v in pod["volumes"] if v["name"] == "tls")["secret"]["secretName"] == "mine"
-    made = of_kind(any_helm().objects({"tls": {"enabled": True}}), "Certificate", "out-outrider")["spec"]
-    assert made["dnsNames"] == ["outrider"], "the name that peers ask for"
+        (found[name],) = [v["secret"]["secretName"] for v in pod["volumes"] if v["name"] == "tls"]
+    return found
+
+
+def test_each_pod_has_the_certificate_of_its_role_and_no_other():
+    objects = any_helm().objects({"tls": {"enabled": True}})
+    made = {o["spec"]["secretName"]: o["spec"] for o in objects if o["kind"] == "Certificate"}
+    for group, secret in tls_secrets(objects).items():
+        assert made[secret]["dnsNames"] == [ROLES[group].dns_name]
+        assert made[secret]["usages"] == ["server auth", "client auth"], "it dials, or is dialled, or both"
+    assert len(set(tls_secrets(objects).values())) == len(ROLES)
+
+
+def test_certificates_of_ones_own_are_mounted_instead():
+    secrets = {"ingress": "a", "target": "b", "drafter": "c"}
+    objects = any_helm().objects({"tls": {"enabled": True, "existingSecrets": secrets}})
+    assert [o for o in objects if o["apiVersion"].startswith("cert-manager")] == []
+    assert tls_secrets(objects) == {"front": "a", "target": "b", "drafter": "c"}
+    with pytest.raises(ChartRefusedError, match="each of ingress, target and drafter"):
+        any_helm().objects({"tls": {"enabled": True, "existingSecrets": {"ingress": "a"}}})
 
 
 def test_api_keys_are_mounted_at_the_front_alone():

@@ -123,6 +123,10 @@ def test_a_value_of_the_wrong_kind_is_refused_by_name(data):
         ({"metrics": {"port": 8265}}, "metrics.port: 8265 is taken"),
         ({"httpRoute": {"enabled": True}}, "httpRoute.parentRefs: name the Gateway"),
         (
+            {"ingress": {"enabled": True}, "front": {"exposed": ["api", "page"], "api": {"page": False}}},
+            "front.exposed: there is no page to expose where front.api.page is false",
+        ),
+        (
             {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
             "metrics.podMonitor and metrics.serviceMonitor scrape the same",
         ),

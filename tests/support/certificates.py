@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from workers.rpc.roles import PeerRole
 from workers.rpc.tls import TlsSettings
+
+EVERY_ROLE = " ".join(role.dns_name for role in PeerRole)
 
 
 class Authority:
@@ -20,14 +23,15 @@ class Authority:
         self.certificate, self._key = folder / "ca.crt", folder / "ca.key"
         openssl("req", "-x509", *NEW_KEY, "-keyout", self._key, "-out", self.certificate, "-subj", "/CN=ca", *DAYS)
 
-    def sign(self, name: str, dns: str = "outrider") -> TlsSettings:
-        """Return the settings of a process with a certificate for a DNS name; signing again renews it."""
+    def sign(self, name: str, dns: str = EVERY_ROLE, days: int = 2) -> TlsSettings:
+        """Return the settings of a process with a certificate for some DNS names; signing again renews it."""
         certificate, key, request = (self.folder / f"{name}.{suffix}" for suffix in ("crt", "key", "csr"))
         extensions = self.folder / "extensions"
-        extensions.write_text(f"subjectAltName=DNS:{dns}\n")
+        names = ",".join(f"DNS:{name}" for name in dns.split())
+        extensions.write_text(f"subjectAltName={names}\n" if names else "basicConstraints=CA:FALSE\n")
         openssl("req", *NEW_KEY, "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         signing = ("-CA", self.certificate, "-CAkey", self._key, "-CAcreateserial", "-extfile", extensions)
-        openssl("x509", "-req", "-in", request, "-out", certificate, *signing, *DAYS)
+        openssl("x509", "-req", "-in", request, "-out", certificate, *signing, "-days", days)
         return TlsSettings(certificate=certificate, key=key, authority=self.certificate)
 
 

@@ -35,8 +35,9 @@ class ScriptedEngine:
     """Steps all its requests in a thread of its own; each step emits ``burst`` tokens per request.
 
     All but the last of them count as accepted from ``source(k)`` in a request's k-th step, out of a draft that has
-    ``rejected`` tokens more; a request without speculation gets one token per step. ``script`` maps a prompt to the
-    tokens that answer it; other prompts get pseudo-random ones below ``token_range``.
+    ``rejected`` tokens more; a request without speculation gets one token per step. The only drafter
+    is named "small". ``script`` maps a prompt to the tokens that answer it; other prompts get pseudo-random ones below
+    ``token_range``.
     """
 
     def __init__(
@@ -165,8 +166,10 @@ class ScriptedEngine:
         sources = [self.source(offset // burst)] * (len(tokens) - 1) + [DraftSource.NONE]
         progress = Progress(request.request_id, offset, tokens, sources, finish)
         progress.cached_prompt_tokens = len(request.prompt) // 2
+        progress.queued_s = 0.25 if offset == 0 else 0.0
         if burst > 1:
             progress.num_drafts, progress.num_draft_tokens = 1, burst - 1 + self.rejected
+            progress.drafter = "small" if sources[0] is DraftSource.DRAFTER else ""
         if request.num_logprobs is not None:
             progress.logprobs = [scripted_logprobs(token, request.num_logprobs) for token in tokens]
         if request.num_prompt_logprobs is not None and offset == 0:

@@ -43,6 +43,10 @@ class ToyTarget:
                 self.slots[self._slot(row, row.start + i)] = token
         return StepOutput([self._choices(row) for row in plan.rows])
 
+    def probe(self) -> None:
+        """A toy that can execute can compute."""
+        self.execute(StepPlan(()))
+
     def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
         """The choices and what stands in for the next best: the ids after them."""
         chosen = self.execute(plan).sampled

@@ -123,3 +123,10 @@ def test_the_cache_is_never_larger_than_sequences_could_fill(folder):
 def test_too_little_memory_for_a_block_is_refused_with_the_numbers(folder):
     with pytest.raises(ConfigurationError, match="takes 1536 bytes; raise kv_cache_bytes"):
         ModelRunner.from_settings(RunnerSettings(model=str(folder), block_size=4, kv_cache_bytes=1000))
+
+
+def test_a_probe_computes_and_touches_no_request(runner, greedy):
+    blocks = range(12)
+    first = choose(runner, Row(0, PROMPT, 0, blocks, 1, GREEDY))[0]
+    runner.probe()
+    assert choose(runner, Row(0, first, len(PROMPT), blocks, 1, GREEDY))[0] == greedy[1:2]

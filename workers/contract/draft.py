@@ -54,6 +54,8 @@ class OpenDraft:
     features: bytes = b""
     """What the last of the tokens were chosen from, a row each (see workers.contract.features). Only filled on the
     way to a drafter that wants it."""
+    drafter: str = ""
+    """Only a drafter of this name may have it; empty: any. Not told to drafters."""
 
 
 @dataclass(slots=True)
@@ -106,6 +108,8 @@ class DraftBlock:
     drafting_us: int = field(default=0, compare=False)
     """Microseconds from the order's arrival at the drafter until this was ready; what is missing from the target's
     own count was spent on the way."""
+    drafter: str = field(default="", compare=False)
+    """The name of whoever made it, as the target's link knows it; not on the wire."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,5 +38,9 @@ class UnavailableError(OutriderError):
     """Nobody is there to serve the request (starting, draining or lost)."""
 
 
+class TargetBrokenError(OutriderError):
+    """The model can compute nothing any more: its device, or another rank, is lost. Its process has to end."""
+
+
 class ProtocolError(OutriderError):
     """A peer sent a message that breaks the protocol; its stream is closed."""

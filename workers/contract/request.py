@@ -48,6 +48,8 @@ class GenerationRequest:
     params: SamplingParams
     stopping: Stopping
     emitted: Seq[int] = ()
+    attempt: int = 0
+    """Targets that had taken the request and were lost."""
     salt: str = ""
     max_draft_tokens: int | None = None
     """Most draft tokens per verification for this request; 0 turns speculation off, None leaves it open."""
@@ -60,6 +62,8 @@ class GenerationRequest:
     """What the answer must conform to."""
     draft_from: DraftSource | None = None
     """Whose drafts may be verified: the drafters' or the target's own look-ups; None: either."""
+    drafter: str = ""
+    """Only drafters of this name are asked; empty: any."""
     num_logprobs: int | None = None
     """Alternatives whose log-probabilities are wanted beside each emitted token's own; None: none at all."""
     num_prompt_logprobs: int | None = None
@@ -90,3 +94,7 @@ class Progress:
     """One for each token, where the request wants them."""
     prompt_logprobs: Seq[TokenLogprobs] = ()
     """Those of the prompt, with the first token of the answer."""
+    drafter: str = ""
+    """The name of the drafter whose draft this step verified; empty where it was none of a drafter."""
+    queued_s: float = 0.0
+    """With the first tokens of an attempt: seconds that it waited for a place at the target."""

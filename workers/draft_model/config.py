@@ -91,3 +91,8 @@ def read_config(folder: Path) -> dict[str, Any]:
 def is_draft_model(folder: Path) -> bool:
     """True for a folder that `outrider distill` wrote."""
     return read_config(folder).get("model_type") == MODEL_TYPE
+
+
+def reads_states(folder: Path) -> bool:
+    """True for one of them that conditions on its target's hidden states."""
+    return is_draft_model(folder) and bool(read_config(folder).get("feature_layers"))

@@ -112,7 +112,7 @@ class DraftModel(nn.Module):
         """
         angles = positions[..., None].float() * self._frequencies
         rotation = angles.cos()[:, :, None], angles.sin()[:, :, None]
-        x: Tensor = self.embedding(tokens)
+        x: Tensor = self.embedding(tokens).to(self.norm.weight.dtype)
         for layer in self.layers:
             x, states = layer(x, states, rotation, attend), None
         return x

@@ -10,22 +10,22 @@ from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepPlan
 from workers.draft_model.model import DraftModel
 from workers.input_batch import InputBatch, pack
+from workers.int8_linears import Int8Linear
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
-from workers.packed_linears import pack_linears
+from workers.packed_linears import PackedLinear, pack_linears
 from workers.sampling.batch import SamplingBatch
 from workers.sampling.coupled import rank_tokens
 from workers.settings import RunnerSettings
 
 
 class DraftModelRunner:
-    """A loaded draft model with its KV cache; one thread at a time may use it.
+    """A loaded draft model with its KV cache; one thread at a time may use it."""
 
-    As it is it runs models without features, as `workers.drafting.model_drafter` wants them run.
-    """
-
-    def __init__(self, model: DraftModel, name: str, settings: RunnerSettings) -> None:
+    def __init__(self, model: DraftModel, name: str, settings: RunnerSettings, int8: bool = False) -> None:
         """Take over a model in evaluation mode on its device.
+
+        ``int8``: round its linear layers to integers, and compute all else in float32.
 
         Raises:
             ConfigurationError: there is no memory for a single KV block.
@@ -45,8 +45,12 @@ class DraftModelRunner:
             )
             for index in range(config.num_layers)
         )
+        if int8:
+            for part in model.children():
+                if part is not model.embedding:  # only a few of its rows are ever read
+                    part.float()
         dtype = model.head.weight.dtype
-        pack_linears(model)
+        pack_linears(model, Int8Linear if int8 else PackedLinear)
         self.block_size = settings.block_size
         self.max_model_len = config.max_position_embeddings
         self.num_blocks = count_blocks(settings, self._layers, self.max_model_len, dtype, self._device)
@@ -65,14 +69,6 @@ class DraftModelRunner:
         """Copy one block of keys and values."""
         self._cache.copy_block(source, destination)
 
-    @torch.inference_mode()
-    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
-        """Run one step; return per row and sampled position the model's choice and its next best, ``count`` in all."""
-        batch = self._pack(plan)
-        own = self._forward(batch, None)
-        ranked = iter(self._ranked(own, batch.sampling_batch(self._device), count))
-        return [[next(ranked) for _ in range(row.num_samples)] for row in plan.rows]
-
     def _pack(self, plan: StepPlan) -> InputBatch:
         return pack(plan, self.block_size, self._cache.trash_block)
 
@@ -84,6 +80,22 @@ class DraftModelRunner:
         out: Tensor = self._model(inputs.input_ids, before, inputs.positions, self._attend)
         return out[0, inputs.logits_indices]
 
+    def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
+        return self._attention.forward(self._layers[layer], q, k, v, None)
+
+
+class PlainDraftRunner(DraftModelRunner):
+    """Runs models without features, as `workers.drafting.model_drafter` wants them run."""
+
+    @torch.inference_mode()
+    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
+        """Run one step; return per row and sampled position the model's choice and its next best, ``count`` in all."""
+        batch = self._pack(plan)
+        own = self._forward(batch, None)
+        ranked = iter(self._ranked(own, batch.sampling_batch(self._device), count))
+        return [[next(ranked) for _ in range(row.num_samples)] for row in plan.rows]
+
     def _ranked(self, own: Tensor, sampling: SamplingBatch, count: int) -> list[list[int]]:
         """Rank by the target's ids: those that the model cannot propose are never chosen."""
         if not len(own):
@@ -94,7 +106,3 @@ class DraftModelRunner:
             best: list[list[int]] = ids[logits.topk(min(count, logits.shape[1]), dim=-1).indices].tolist()
             return best
         return rank_tokens(self._model.over_target_ids(logits), sampling, count)
-
-    def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        q, k, v = (x.transpose(1, 2) for x in (query, key, value))
-        return self._attention.forward(self._layers[layer], q, k, v, None)

@@ -169,7 +169,7 @@ class Drafter(Protocol):
     """Whether it ranks what it guesses, so that verdicts about its drafts can be prepared for."""
 
     def advance(self, wanting: Seq[DraftState]) -> Advance:
-        """Run one step for the unfinished lanes of sequences, in order of asking.
+        """Run one step for the unfinished lanes of sequences, in order of asking: a guess or several for each.
 
         A step that raises has changed nothing that another try would trip over.
         """

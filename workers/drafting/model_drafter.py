@@ -106,22 +106,30 @@ class ModelDrafter:
                 if row is None:
                     lane.give_up()
                     continue
-                if not self._fits(cached, len(row.tokens), result):
+                if not self._fits(cached, self._room(state, lane, cached, row), result):
                     result.refused.append(state)
                     return
                 feed = Feed(state, lane, cached, _on_its_blocks(row, cached))
             else:
                 branch = self._kv.of_branch(state, lane)
                 row = None if branch is None else self._row(state, lane, branch, budget)
-                if branch is None or row is None or not self._kv.reserve_free(branch, branch.size + len(row.tokens)):
+                if (
+                    branch is None
+                    or row is None
+                    or not self._kv.reserve_free(branch, self._room(state, lane, branch, row))
+                ):
                     state.branches.remove(lane)
                     continue
                 feed = Feed(state, lane, branch, _on_its_blocks(row, branch))
             budget -= len(feed.row.tokens)
             yield feed
 
-    def _fits(self, cached: CachedDraft, count: int, result: Advance) -> bool:
-        fits, evicted = self._kv.reserve(cached, cached.size + count)
+    def _room(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
+        """Return how many positions of a lane need KV blocks in this step."""
+        return row.start + len(row.tokens)
+
+    def _fits(self, cached: CachedDraft, positions: int, result: Advance) -> bool:
+        fits, evicted = self._kv.reserve(cached, positions)
         result.refused += evicted
         return fits
 

@@ -12,6 +12,7 @@ CAPACITY = 64
 @dataclass(slots=True)
 class _Kept:
     outcome: Outcome
+    drafter: str
     fresh: bool = True
     """It has not given a draft yet."""
 
@@ -36,6 +37,8 @@ class OutcomeCache:
         """Outcomes dropped without ever having given one."""
         self.additions = 0
         """Outcomes that were added."""
+        self.drafter = ""
+        """The name of whoever guessed the latest draft."""
         self._capacity = capacity
         self._size = 0
         self._kept: dict[int, dict[int, _Kept]] = {}  # by length of the base, then by its hash; in order of arrival
@@ -43,8 +46,8 @@ class OutcomeCache:
     def __len__(self) -> int:
         return self._size
 
-    def add(self, outcome: Outcome) -> None:
-        """Keep an outcome. Of two with one base the longer is kept, the later if they are equally long."""
+    def add(self, outcome: Outcome, drafter: str = "") -> None:
+        """Keep an outcome of a drafter. Of two with one base the longer is kept, the later if they are equally long."""
         known = self._kept.get(outcome.base_len, {}).get(outcome.base_hash)
         if known is not None:
             if known.outcome.continuation == outcome.continuation:
@@ -59,7 +62,7 @@ class OutcomeCache:
             self._drop(next(iter(next(iter(self._kept.values())).values())), Waste.SURPLUS)
         self.additions += 1
         self._size += 1
-        self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome)
+        self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome, drafter)
 
     def draft(self, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> tuple[int, ...]:
         """Return the longest draft that follows ``tokens``; empty where no outcome fits.
@@ -84,11 +87,14 @@ class OutcomeCache:
         if best.fresh:
             best.fresh = False
             self.used += 1
+        self.drafter = best.drafter
         return best.outcome.continuation[length - best.outcome.base_len :]
 
     def _only_right(self, base_len: int, right: int | None) -> _Kept | None:
         """Drop the outcomes of a base that is not the text's; return the one whose base is, if there is one."""
         group = self._kept[base_len]
+        if right in group and len(group) == 1:
+            return group[right]
         kept = group.pop(right, None) if right is not None else None
         if group:
             for wrong in group.values():

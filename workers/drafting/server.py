@@ -20,7 +20,9 @@ from workers.drafting.ngram_drafter import NgramDrafter
 from workers.drafting.service import DraftingService
 from workers.metrics.server import MetricsServer, process_registry
 from workers.rpc.channel import RpcServer
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import drafting_pb2_grpc
+from workers.rpc.tls import TlsSettings, server_credentials
 from workers.settings import DrafterSettings
 from workers.threads import claim_threads, usable_cpus
 
@@ -89,7 +91,7 @@ class DrafterServer:
         """
         drafter = await asyncio.to_thread(self._make, self._settings)
         batcher = DraftBatcher(drafter, self._settings.max_sequences, self._settings.run_ahead_rows)
-        rpc = RpcServer(self._credentials)
+        rpc = RpcServer(PeerRole.TARGET, self._credentials)
         service = DraftingService(batcher, self.incarnation)
         drafting_pb2_grpc.add_DraftingServiceServicer_to_server(service, rpc.grpc)
         address = await rpc.start(host, port, [SERVICE])
@@ -134,12 +136,15 @@ def main() -> None:
     """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
     parser = argparse.ArgumentParser(prog="python -m workers.drafting.server", description=main.__doc__)
     parser.add_argument("--settings", default="{}", help="DrafterSettings as JSON")
+    parser.add_argument("--tls", help="TlsSettings as JSON; left out: plain text")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--metrics-port", type=int, help="Prometheus metrics; 0: any free port; left out: none")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
-    server = DrafterServer(DrafterSettings.model_validate_json(args.settings))
+    tls = TlsSettings.model_validate_json(args.tls) if args.tls else None
+    credentials = server_credentials(tls, PeerRole.DRAFTER)
+    server = DrafterServer(DrafterSettings.model_validate_json(args.settings), credentials)
     asyncio.run(serve_until_told(server, args.host, args.port, args.metrics_port))
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc import aio
 
 from workers.contract.draft import DraftReply
@@ -86,7 +87,7 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
         """Serve one target until its stream ends; a fault closes this stream alone, with a status that says why."""
         try:
             limits = await self._greet(request_iterator, context)
-        except (ProtocolError, TimeoutError) as error:
+        except (ProtocolError, DecodeError, TimeoutError) as error:
             log.warning("target %s refused: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error) or "no hello came")
         outbox = Outbox()
@@ -146,7 +147,7 @@ class DraftingService(drafting_pb2_grpc.DraftingServiceServicer):
         match fault:
             case None:
                 return
-            case ProtocolError():
+            case ProtocolError() | DecodeError():
                 log.warning("target %s closed: %s", context.peer(), fault)
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(fault))
             case SlowPeerError() | TimeoutError():

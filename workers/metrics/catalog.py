@@ -20,6 +20,9 @@ _PER_SEQUENCE = tuple(float(k) for k in range(17))
 REQUESTS = CounterSpec("requests", "Choices that ended, by how they ended.", ("model", "finish_reason"))
 REJECTIONS = CounterSpec("admission_rejections", "Requests refused at the door.", ("model", "reason"))
 TTFT = HistogramSpec("ttft_seconds", "From a request's arrival to its first token.", unit="seconds", buckets=_LATENCY)
+QUEUE = HistogramSpec(
+    "queue_seconds", "How long a choice waited at its target for a place.", unit="seconds", buckets=_LATENCY
+)
 ITL = HistogramSpec("itl_seconds", "Time per token after the first.", unit="seconds", buckets=_PER_TOKEN)
 E2E = HistogramSpec("e2e_seconds", "From a request's arrival to its last token.", unit="seconds", buckets=_LATENCY)
 PROMPT_TOKENS_EACH = HistogramSpec("request_prompt_tokens", "Tokens of a choice's prompt.", buckets=_TOKENS)
@@ -34,7 +37,7 @@ REQUESTS_RUNNING = GaugeSpec("requests_running", "Requests that targets are work
 REQUESTS_WAITING = GaugeSpec("requests_waiting", "Requests that wait at targets for a place or for KV blocks.")
 KV_CACHE_USAGE = GaugeSpec("kv_cache_usage_ratio", "KV blocks in use, 0 to 1; of the fullest target.", unit="ratio")
 TARGET_STEPS = CounterSpec("target_steps", "Model steps of targets.")
-TARGET_STEPS_FAILED = CounterSpec("target_steps_failed", "Model steps that raised an error; their requests failed.")
+TARGET_STEPS_FAILED = CounterSpec("target_steps_failed", "Model steps that raised an error; run again in parts.")
 TARGET_STEPS_BY_WAY = CounterSpec(
     "target_steps_by_way", "Model steps, by the way in which drafters were asked.", ("model", "way")
 )
@@ -98,6 +101,18 @@ VERIFY_BATCH_TOKENS = HistogramSpec(
     "verify_batch_tokens", "Positions computed in a model step.", unit="tokens", buckets=_COUNTS
 )
 DRAFTER_UP = GaugeSpec("drafter_up", "1 while the link to a drafter on the list stands.", ("model", "drafter"))
+DRAFTER_PROBATION = GaugeSpec(
+    "drafter_on_probation",
+    "1 from a drafter's failure until it has answered a few orders in time.",
+    ("model", "drafter"),
+)
+DRAFTER_DEADLINE = GaugeSpec(
+    "drafter_answer_deadline_seconds",
+    "How long an answer may take before the drafter is doubted, by how long they have taken.",
+    ("model", "drafter"),
+    "seconds",
+)
+DRAFT_ORDERS_OVERDUE = CounterSpec("draft_orders_overdue", "Orders to drafters without an answer by their deadline.")
 DRAFTER_SEQUENCES = GaugeSpec("drafter_inflight", "Sequences of this target at a drafter.", ("model", "drafter"))
 DRAFTER_ACCEPTED_RATE = GaugeSpec(
     "drafter_accepted_tokens_per_second",

@@ -7,18 +7,17 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from workers.contract.errors import ConfigurationError
+from workers.rpc.roles import PeerRole, RoleCheck
 
 ChannelAuth = Callable[[], grpc.ChannelCredentials]
 """Makes the credentials of a new channel: certificates may have been renewed since the one before."""
 
-PEER_NAME = "outrider"
-"""The DNS name that every peer's certificate must carry, whatever its address."""
-
 MAX_MESSAGE_BYTES = 32 * 2**20
 """Senders split well below this; grpc's own 4 MiB would refuse the first message after a long reconnect."""
+MAX_DRAFTER_MESSAGE_BYTES = 4 * 2**20
+"""Most that a drafter may send at once: blocks for hundreds of sequences. It is not trusted with more of our memory."""
 
 _BOTH: list[tuple[str, int]] = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     # A stopped peer, or one behind a cut cable, sends no FIN: only an unanswered ping shows that it is gone.
     ("grpc.keepalive_time_ms", 10_000),
@@ -31,6 +30,7 @@ _BOTH: list[tuple[str, int]] = [
 
 SERVER_OPTIONS: list[tuple[str, int]] = [
     *_BOTH,
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     # Otherwise a server answers our keepalive with GOAWAY "too_many_pings" once a stream has been quiet.
     ("grpc.http2.max_ping_strikes", 0),
     # A second server on a port is an error to report, not a silent sharing of its connections.
@@ -50,23 +50,31 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
 ]
 
 
-def open_channel(address: str, credentials: ChannelAuth | None = None) -> aio.Channel:
+def open_channel(address: str, to: PeerRole, credentials: ChannelAuth | None = None) -> aio.Channel:
     """Return a lazily connecting channel to ``host:port``; without credentials it is plain text.
+
+    With them only a server whose certificate names the role ``to`` is talked to.
 
     Raises ConfigurationError where ``credentials`` cannot be made.
     """
+    largest = MAX_DRAFTER_MESSAGE_BYTES if to is PeerRole.DRAFTER else MAX_MESSAGE_BYTES
+    bounded = [*CHANNEL_OPTIONS, ("grpc.max_receive_message_length", largest)]
     if credentials is None:
-        return aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-    options = [*CHANNEL_OPTIONS, ("grpc.ssl_target_name_override", PEER_NAME)]
+        return aio.insecure_channel(address, options=bounded)
+    options = [*bounded, ("grpc.ssl_target_name_override", to.dns_name)]
     return aio.secure_channel(address, credentials(), options=options)
 
 
 class RpcServer:
     """A gRPC server of this process: its services beside the standard health service."""
 
-    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
-        """Make a server; without credentials it is plain text. Needs a running event loop."""
-        self.grpc = aio.server(options=SERVER_OPTIONS)
+    def __init__(self, admits: PeerRole, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Make a server for peers of one role; without credentials it is plain text and for whoever can reach it.
+
+        Needs a running event loop.
+        """
+        checks = [RoleCheck(admits)] if credentials is not None else []
+        self.grpc = aio.server(options=SERVER_OPTIONS, interceptors=checks)
         """Where the generated ``add_..._to_server`` functions register services, before the start."""
         self._credentials = credentials
         self._health = health.aio.HealthServicer()

@@ -111,13 +111,13 @@ def response_message(replies: Iterable[DraftReply]) -> pb.DraftResponse:
     return message
 
 
-def read_response(message: pb.DraftResponse, limits: Limits) -> list[DraftReply]:
-    """Return what a drafter answers; ProtocolError names the first field that is wrong."""
+def read_response(message: pb.DraftResponse, limits: Limits, drafter: str = "") -> list[DraftReply]:
+    """Return what the drafter of that name answers; ProtocolError names the first field that is wrong."""
     if message.HasField("welcome"):
         raise ProtocolError("welcome: only the first message of a stream may carry one")
     replies: list[DraftReply] = [UnknownSequence(seq_id) for seq_id in message.unknown]
     replies += [Busy(seq_id) for seq_id in message.busy]
-    replies += [_read_block(block, f"blocks[{i}]", limits) for i, block in enumerate(message.blocks)]
+    replies += [_read_block(block, f"blocks[{i}]", limits, drafter) for i, block in enumerate(message.blocks)]
     return replies
 
 
@@ -164,10 +164,10 @@ def _read_features(data: bytes, where: str, num_tokens: int, limits: Limits) -> 
     return data
 
 
-def _read_block(message: pb.DraftBlock, where: str, limits: Limits) -> DraftBlock:
+def _read_block(message: pb.DraftBlock, where: str, limits: Limits, drafter: str) -> DraftBlock:
     check_range(f"{where}.ahead_of", message.ahead_of, 0, limits.max_tokens)
     outcomes = tuple(_read_outcomes(message, where, limits))
-    return DraftBlock(message.seq_id, outcomes, message.ahead_of, message.drafting_us)
+    return DraftBlock(message.seq_id, outcomes, message.ahead_of, message.drafting_us, drafter)
 
 
 def _read_outcomes(block: pb.DraftBlock, where: str, limits: Limits) -> Iterator[Outcome]:

@@ -17,6 +17,7 @@ from workers.contract.errors import (
 from workers.contract.request import MAX_PRIORITY, FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.fields import check_range, check_tokens, read_sampling, read_tokens, sampling_message
+from workers.rpc.hello import MAX_NAME_CHARS
 from workers.rpc.logits_messages import (
     grammar_message,
     logprobs_message,
@@ -51,11 +52,11 @@ _DRAFT_FROM = {number: source for source, number in _DRAFT_FROM_TO_PROTO.items()
 _FINISH_FROM_PROTO = {number: reason for reason, number in _FINISH_TO_PROTO.items()}
 
 
-def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
-    """Return the message that asks a target to serve a request; ``attempt`` counts resubmissions."""
+def submit_to_proto(request: GenerationRequest) -> pb.Submit:
+    """Return the message that asks a target to serve a request."""
     return pb.Submit(
         request_id=request.request_id,
-        attempt=attempt,
+        attempt=request.attempt,
         prompt=request.prompt,
         emitted=request.emitted,
         sampling=sampling_message(request.params),
@@ -70,6 +71,7 @@ def submit_to_proto(request: GenerationRequest, attempt: int = 0) -> pb.Submit:
         num_logprobs=request.num_logprobs,
         num_prompt_logprobs=request.num_prompt_logprobs,
         draft_from=_DRAFT_FROM_TO_PROTO[request.draft_from],
+        drafter=request.drafter,
     )
 
 
@@ -89,6 +91,8 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         raise InvalidParameterError("salt", f"the cache salt may have at most {MAX_SALT} characters")
     if len(message.tenant) > MAX_TENANT:
         raise InvalidParameterError("tenant", f"the tenant may have at most {MAX_TENANT} characters")
+    if len(message.drafter) > MAX_NAME_CHARS:
+        raise InvalidParameterError("drafter", f"a drafter's name has at most {MAX_NAME_CHARS} characters")
     if abs(message.priority) > MAX_PRIORITY:
         raise InvalidParameterError(
             "priority", f"priority must lie between -{MAX_PRIORITY} and {MAX_PRIORITY}, got {message.priority}"
@@ -101,6 +105,7 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         params=_sampling(message),
         stopping=Stopping(message.max_tokens, frozenset(message.stop_token_ids)),
         emitted=list(message.emitted),
+        attempt=message.attempt,
         salt=message.salt,
         max_draft_tokens=_max_draft_tokens(message),
         tenant=message.tenant,
@@ -110,6 +115,7 @@ def submit_from_proto(message: pb.Submit, vocab_size: int) -> GenerationRequest:
         num_logprobs=read_count(message, "num_logprobs"),
         num_prompt_logprobs=read_count(message, "num_prompt_logprobs"),
         draft_from=_draft_from(message),
+        drafter=message.drafter,
     )
 
 
@@ -128,6 +134,8 @@ def tokens_to_proto(progress: Progress, request_id: str | None = None) -> pb.Tok
         cached_prompt_tokens=progress.cached_prompt_tokens,
         logprobs=map(logprobs_message, progress.logprobs),
         prompt_logprobs=map(logprobs_message, progress.prompt_logprobs),
+        drafter=progress.drafter,
+        queued_seconds=progress.queued_s,
     )
 
 
@@ -139,6 +147,9 @@ def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
     check_range("tokens.sources", max(message.sources, default=0), 0, max(DraftSource))
     if message.logprobs:
         check_range("tokens.logprobs", len(message.logprobs), len(message.tokens), len(message.tokens), "entries")
+    check_range("tokens.drafter", len(message.drafter), 0, MAX_NAME_CHARS, "characters")
+    if not 0 <= message.queued_seconds < math.inf:
+        raise ProtocolError(f"tokens.queued_seconds: must be a time, got {message.queued_seconds}")
     finish = message.finish_reason
     if finish != pb.FINISH_REASON_UNSPECIFIED and finish not in _FINISH_FROM_PROTO:
         raise ProtocolError(f"tokens.finish_reason: {finish} is not known")
@@ -154,6 +165,8 @@ def tokens_from_proto(message: pb.Tokens, vocab_size: int) -> Progress:
         cached_prompt_tokens=message.cached_prompt_tokens,
         logprobs=read_logprobs(message.logprobs, "tokens.logprobs", vocab_size),
         prompt_logprobs=read_logprobs(message.prompt_logprobs, "tokens.prompt_logprobs", vocab_size),
+        drafter=message.drafter,
+        queued_s=message.queued_seconds,
     )
 
 

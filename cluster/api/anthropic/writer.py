@@ -52,9 +52,6 @@ class MessageWriter:
                     if delta is None:
                         yield PING
                         continue
-                    usage.see(delta)
-                    if metrics is not None:
-                        metrics.see(delta)
                     for piece in turn.take(delta):
                         for data in blocks.text(piece) if isinstance(piece, str) else blocks.call(piece):
                             yield data

@@ -58,9 +58,6 @@ class ResponseWriter:
                     if delta is None:
                         yield KEEP_ALIVE
                         continue
-                    usage.see(delta)
-                    if metrics is not None:
-                        metrics.see(delta)
                     for piece in turn.take(delta):
                         if isinstance(piece, str):
                             if open_message is None:

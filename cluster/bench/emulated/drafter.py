@@ -63,8 +63,8 @@ class EmulatedDrafter:
         started = time.monotonic()
         advance = self._guesser.advance(wanting)
         self.steps += 1
-        self.rows += self._guesser.rows
-        pause_until(started + self._step_s(self._guesser.rows))
+        self.rows += sum(self._guesser.rows)
+        pause_until(started + sum(map(self._step_s, self._guesser.rows)))
         return advance
 
     def forget(self, state: DraftState) -> None:

@@ -15,11 +15,13 @@ slows others by the size of the batch alone. Places are first come, first served
 answered Busy and goes elsewhere, or comes back after a pause.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from cluster.links.drafting.accepted import AcceptedRate
+from cluster.links.drafting.breaker import Breaker
 from workers.metrics import catalog
 from workers.metrics.buckets import BucketCounts
 
@@ -43,9 +45,17 @@ class DrafterRecord:
 
     life: int
     """Number of this connection: what comes back after a loss has another one."""
+    breaker: Breaker = field(default_factory=Breaker)
+    """Bounds how many sequences it may have after a failure."""
     own: int = 0
     """Sequences of ours that it has."""
     busy_until: float = 0.0
+    suspected_at: float | None = None
+    """Since when it owes an answer whose deadline has passed; None while it owes none."""
+    owing_since: float | None = None
+    """When it was asked first of what it has not answered, for whichever sequence; None while it owes nothing."""
+    given_up_at: float = math.inf
+    """When it will be given up if no answer comes; of a drafter that is suspected."""
     rate: AcceptedRate = field(default_factory=AcceptedRate)
     flights: BucketCounts = field(default_factory=catalog.DRAFT_RTT.counts)
     """What blocks that were asked for took besides the drafter's own time, in seconds."""
@@ -60,19 +70,24 @@ class DrafterRecord:
             self._reported, self._own_then = reported, self.own
         return max(self.own, reported + self.own - self._own_then)
 
+    def takes_more(self, now: float) -> bool:
+        """Return whether it may be given another sequence: it has room, owes nothing, and is trusted so far."""
+        allowance = self.breaker.allowance
+        return self.busy_until <= now and self.suspected_at is None and (allowance is None or self.own < allowance)
+
 
 L = TypeVar("L", bound=Loaded)
 
 
 def best(drafters: Mapping[L, DrafterRecord], known: Mapping[L, float], now: float) -> L | None:
-    """Return the drafter that promises most, the one with fewer sequences on a tie; those known to be full aside.
+    """Return the drafter that promises most, the one with fewer sequences on a tie; those that take no more aside.
 
     ``known`` is the share, 0 to 1, of the text that a drafter has computed before.
     """
     prior = max([LEAST_RATE, *(record.rate.expected(LEAST_RATE, now) for record in drafters.values())])
     ranks: dict[L, tuple[float, int]] = {}
     for link, record in drafters.items():
-        if record.busy_until <= now:
+        if record.takes_more(now):
             sequences = record.sequences(link.open_sequences)
             worth = record.rate.expected(prior, now) * (1 + KNOWS_TEXT * known.get(link, 0.0))
             ranks[link] = (-worth / (1 + sequences), sequences)

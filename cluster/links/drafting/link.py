@@ -6,17 +6,20 @@ import random
 from collections.abc import Sequence as Seq
 from typing import Protocol
 
-from cluster.links.drafting.stream import Cause, DraftStream, StreamLostError
+from cluster.links.drafting.cause import Cause
+from cluster.links.drafting.standing import Standing
+from cluster.links.drafting.stream import DraftStream, StreamLostError
 from workers.contract.draft import DraftOp, DraftReply
 from workers.contract.features import FeatureSource, NoFeatures
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.hello import Peer
+from workers.rpc.roles import PeerRole
 
 log = logging.getLogger(__name__)
 
-BACKOFF_MIN_S = 0.1
-BACKOFF_MAX_S = 5.0
+JITTER = (0.5, 1.0)
+"""Share of a pause that is waited: drafters that were lost together are not dialled together."""
 
 
 class LinkListener(Protocol):
@@ -33,11 +36,7 @@ class LinkListener(Protocol):
 
 
 class DrafterLink:
-    """Keeps one stream to one drafter. It waits 0.1 s to 5 s with jitter between attempts.
-
-    The pause grows until a stream has brought a reply: a drafter that welcomes us and then lies is not
-    dialled ten times a second.
-    """
+    """Keeps one stream to one drafter; how long it waits between attempts is up to the drafter's `Breaker`."""
 
     def __init__(
         self,
@@ -55,6 +54,8 @@ class DrafterLink:
         self.address = address
         self.peer: Peer | None = None
         """The drafter; None while there is no stream."""
+        self.standing = Standing()
+        """What is remembered of it when a stream ends."""
         self._target = target
         self._incarnation = incarnation
         self._listener = listener
@@ -62,7 +63,12 @@ class DrafterLink:
         self._features = features or NoFeatures()
         self._stream: DraftStream | None = None
         self._task: asyncio.Task[None] | None = None
-        self._backoff = BACKOFF_MIN_S
+        self._last: Cause | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the model that it drafts with; empty while there is no stream."""
+        return self.peer.identity.name if self.peer is not None else ""
 
     @property
     def open_sequences(self) -> int:
@@ -85,30 +91,34 @@ class DrafterLink:
         if self._stream is not None and self.peer is not None:
             self._stream.send(op)
 
+    def give_up(self, cause: Cause, why: str) -> None:
+        """End the stream soon, and leave the drafter alone for a while."""
+        if self._stream is not None:
+            self._stream.condemn(cause, why)
+
     async def _run(self) -> None:
+        breaker, loop = self.standing.breaker, asyncio.get_running_loop()
         try:
             while True:
                 cause = await self._session()
+                breaker.failed(cause, loop.time())
                 self._down(cause)
-                if cause in (Cause.INCOMPATIBLE, Cause.PROTOCOL):
-                    self._backoff = BACKOFF_MAX_S
-                await asyncio.sleep(self._backoff * random.uniform(0.5, 1.0))
-                self._backoff = min(self._backoff * 2, BACKOFF_MAX_S)
+                await asyncio.sleep(breaker.pause_s * random.uniform(*JITTER))
         finally:
             self._down(Cause.REMOVED)
 
     async def _session(self) -> Cause:
         """Hold one stream for as long as it lasts; return why it ended."""
-        async with open_channel(self.address, self._credentials) as channel:
+        async with open_channel(self.address, PeerRole.DRAFTER, self._credentials) as channel:
             stream = self._stream = DraftStream(channel, self._target, self._incarnation, self._features)
             try:
                 self.peer = await stream.greet()
                 log.info("drafter %s: %s", self.address, self.peer.identity.name)
                 self._listener.link_up(self)
-                await stream.exchange(self._replies)
+                await stream.exchange(lambda replies: self._listener.link_replies(self, replies))
             except StreamLostError as lost:
-                known = self._backoff == BACKOFF_MAX_S and self.peer is None
-                log.log(logging.DEBUG if known else logging.WARNING, "drafter %s: %s", self.address, lost)
+                news = self.peer is not None or lost.cause is not self._last
+                log.log(logging.WARNING if news else logging.DEBUG, "drafter %s: %s", self.address, lost)
                 return lost.cause
             except Exception:
                 log.exception("drafter %s: its stream failed and is made anew", self.address)
@@ -116,10 +126,7 @@ class DrafterLink:
                 stream.close()
         return Cause.LOST
 
-    def _replies(self, replies: Seq[DraftReply]) -> None:
-        self._backoff = BACKOFF_MIN_S
-        self._listener.link_replies(self, replies)
-
     def _down(self, cause: Cause) -> None:
         self.peer = self._stream = None
+        self._last = cause
         self._listener.link_down(self, cause)

@@ -6,16 +6,20 @@ Plain bookkeeping without clock or network of its own; the pool around it has bo
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
 from itertools import count
 from typing import Protocol
 
 from cluster.links.drafting.accepted import SequenceVerdicts
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.choice import DrafterRecord, best
-from cluster.links.prefix_memory import BLOCK_SIZE, PrefixMemory
+from cluster.links.drafting.mirror import Mirror
+from cluster.links.drafting.orders import Order, Verdict
+from cluster.links.drafting.standing import Standing
+from cluster.links.drafting.stats import DraftingStats
+from cluster.links.prefix_memory import PrefixMemory
 from workers.contract.draft import (
     Busy,
     CloseDraft,
@@ -26,7 +30,6 @@ from workers.contract.draft import (
     OpenDraft,
     UnknownSequence,
 )
-from workers.kv.block_hash import PrefixChain
 
 log = logging.getLogger(__name__)
 
@@ -34,67 +37,30 @@ BUSY_S = 0.5
 """How long a drafter that had no room is not offered another sequence."""
 RETRY_MIN_S = 0.5
 RETRY_MAX_S = 30.0
+STALLED_DEADLINES = 4.0
+"""After so many deadlines without any answer a drafter is given up, and its stream ended."""
 
 
 class DraftLink(Protocol):
     """What placement needs of a link to a drafter."""
 
     @property
+    def name(self) -> str:
+        """What requests may call it by; several drafters may share a name."""
+
+    @property
     def open_sequences(self) -> int:
         """Sequences open at the drafter, of all its targets, by its latest report."""
+
+    @property
+    def standing(self) -> Standing:
+        """What is remembered of the drafter from earlier streams."""
 
     def send(self, op: DraftOp) -> None:
         """Queue an order."""
 
-
-@dataclass(slots=True)
-class DraftingStats:
-    """Counters since the start of this target."""
-
-    connects: int = 0
-    disconnects: Counter[str] = field(default_factory=Counter)
-    """Streams lost and attempts failed, by cause."""
-    blocks: int = 0
-    stale_replies: int = 0
-    """For sequences that are closed or have moved to another drafter."""
-    busy: int = 0
-    unknown: int = 0
-    opened: int = 0
-    reopened: int = 0
-    """Sequences that a drafter was given after another one (or the same) had lost them."""
-
-
-@dataclass(slots=True, eq=False)
-class Mirror:
-    """All that a drafter must be told to take over a sequence at any time."""
-
-    op: OpenDraft
-    tokens: list[int]
-    draft_length: int
-    link: DraftLink | None = None
-    placements: int = 0
-    refusals: int = 0
-    """In a row, by any drafter, without a block in between."""
-    retry_at: float = 0.0
-    asked: tuple[int, float] = (-1, 0.0)
-    """For how many tokens the latest block was asked for, and when."""
-    verdicts: SequenceVerdicts = field(default_factory=lambda: SequenceVerdicts(None))
-    """What becomes of the guesses of the drafter that has it."""
-    prefix: PrefixChain | None = None
-    """Of the first ``hashed`` tokens; None until there was a choice of drafters."""
-    hashed: int = 0
-
-    def as_open(self) -> OpenDraft:
-        """Return the order that starts the sequence at a drafter as it stands now."""
-        return OpenDraft(self.op.seq_id, tuple(self.tokens), self.op.params, self.draft_length, self.op.salt)
-
-    def blocks(self) -> list[bytes]:
-        """Return the chained hashes of the text's blocks."""
-        if self.prefix is None:
-            self.prefix = PrefixChain(BLOCK_SIZE, self.op.salt)
-        self.prefix.extend(self.tokens[self.hashed :])
-        self.hashed = len(self.tokens)
-        return self.prefix.hashes
+    def give_up(self, cause: Cause, why: str) -> None:
+        """End the stream soon, with a word about it for the log; ``remove_link`` follows."""
 
 
 class Placement:
@@ -124,7 +90,7 @@ class Placement:
         match op:
             case OpenDraft():
                 self._close(op.seq_id)
-                mirror = Mirror(op, list(op.tokens), op.draft_length)
+                mirror = Mirror.of(op)
                 self._mirrors[op.seq_id] = mirror
                 self._place(mirror)
             case CommitDraft():
@@ -134,7 +100,7 @@ class Placement:
 
     def add_link(self, link: DraftLink) -> None:
         """A drafter is there: give it what has nowhere to be."""
-        self._links[link] = DrafterRecord(next(self._lives))
+        self._links[link] = DrafterRecord(next(self._lives), link.standing.breaker)
         self._place_all()
 
     def remove_link(self, link: DraftLink) -> None:
@@ -144,27 +110,41 @@ class Placement:
         lost = [mirror for mirror in self._mirrors.values() if mirror.link is link]
         for mirror in lost:
             mirror.link = None
+            mirror.orders.withdraw()
             self._place(mirror)
 
     def receive(self, link: DraftLink, replies: Seq[DraftReply]) -> list[DraftBlock]:
-        """Return the blocks that concern sequences which this drafter has, and act on its refusals."""
+        """Return the blocks that concern sequences which this drafter has, and act on its refusals.
+
+        Nothing that comes after a lie is looked at.
+        """
         blocks: list[DraftBlock] = []
-        if link in self._links:
-            self._links[link].sequences(link.open_sequences)
+        record = self._links.get(link)
+        if record is None:
+            self._stats.stale_replies += len(replies)
+            return blocks
+        record.sequences(link.open_sequences)
         for reply in replies:
             mirror = self._mirrors.get(reply.seq_id)
             if mirror is None or mirror.link is not link:
                 self._stats.stale_replies += 1
+                record.suspected_at = None if isinstance(reply, DraftBlock) else record.suspected_at
                 continue
             match reply:
                 case DraftBlock():
+                    verdict, order = mirror.orders.judge(reply)
+                    if verdict is Verdict.LIE:
+                        record.suspected_at = self._clock()
+                        link.give_up(Cause.LYING, f"a block for sequence {reply.seq_id} continues another text")
+                        break
                     mirror.refusals = 0
-                    self._time(self._links[link], mirror, reply)
+                    if order is not None:
+                        self._answered(link, record, order, reply)
                     mirror.verdicts.block(reply, len(mirror.tokens))
                     blocks.append(reply)
                 case Busy():
                     self._stats.busy += 1
-                    self._links[link].busy_until = self._clock() + BUSY_S
+                    record.busy_until = self._clock() + BUSY_S
                     self._refused(mirror)
                 case UnknownSequence():
                     self._stats.unknown += 1
@@ -172,8 +152,17 @@ class Placement:
         self._stats.blocks += len(blocks)
         return blocks
 
-    def retry(self) -> None:
-        """Place what could not be placed before and whose pause is over."""
+    def tick(self) -> None:
+        """Act on what time alone brings about: deadlines that have passed, pauses that are over."""
+        now = self._clock()
+        owing: dict[DraftLink, float] = {}
+        for mirror in list(self._mirrors.values()):
+            link, order = mirror.link, mirror.orders.oldest
+            if link is not None and order is not None:
+                owing[link] = min(order.at, owing.get(link, order.at))
+                self._look_at(link, mirror, order, now)
+        for link, record in list(self._links.items()):
+            self._give_up_where_stalled(link, record, owing.get(link), now)
         self._place_all()
 
     def _commit(self, op: CommitDraft) -> None:
@@ -188,7 +177,7 @@ class Placement:
         mirror.draft_length = op.draft_length
         if mirror.link is not None:
             now = self._clock()
-            mirror.asked = (len(mirror.tokens), now)
+            mirror.ask(now)
             accepted, seconds = mirror.verdicts.commit(mirror.tokens, now, asks=op.draft_length > 0)
             self._links[mirror.link].rate.add(accepted, seconds, now)
             mirror.link.send(op)
@@ -206,30 +195,86 @@ class Placement:
 
     def _refused(self, mirror: Mirror) -> None:
         """Try elsewhere at once the first time; then only after a pause that doubles."""
-        if mirror.link is not None:
-            self._links[mirror.link].own -= 1
-        mirror.link = None
+        self._take_away(mirror)
         if mirror.refusals:
             pause = min(RETRY_MIN_S * 2 ** (mirror.refusals - 1), RETRY_MAX_S)
             mirror.retry_at = self._clock() + pause
         mirror.refusals += 1
         self._place(mirror)
 
+    def _take_away(self, mirror: Mirror) -> None:
+        if mirror.link is not None:
+            self._links[mirror.link].own -= 1
+        mirror.link = None
+        mirror.orders.withdraw()
+
+    def _look_at(self, link: DraftLink, mirror: Mirror, order: Order, now: float) -> None:
+        """Where an answer is overdue: doubt the drafter, and move the sequence if there is another one to take it."""
+        deadline = link.standing.deadline
+        allowed = deadline.seconds(order.opened)
+        if now - order.at <= allowed:
+            return
+        record = self._links[link]
+        if not order.overdue:
+            order.overdue = True
+            self._stats.overdue += 1
+            if record.suspected_at is None:
+                record.suspected_at, record.given_up_at = now, order.at + STALLED_DEADLINES * allowed
+                deadline.missed()
+        if mirror.retry_at <= now and best(self._eligible(mirror.op), self._known(mirror), now) is not None:
+            link.send(CloseDraft(mirror.op.seq_id))
+            self._take_away(mirror)
+            self._place(mirror)
+
+    def _give_up_where_stalled(self, link: DraftLink, record: DrafterRecord, owing: float | None, now: float) -> None:
+        """End a drafter from which no answer has come for several deadlines, to whatever it was asked.
+
+        That a sequence has ended meanwhile, or was taken elsewhere, is no excuse: others are asked for all the time.
+        """
+        if owing is None:
+            record.owing_since = None
+        elif record.owing_since is None:
+            record.owing_since = owing
+        stalled_s = STALLED_DEADLINES * link.standing.deadline.seconds()
+        long_owing = record.owing_since is not None and now - record.owing_since > stalled_s
+        if long_owing or (record.suspected_at is not None and now > record.given_up_at):
+            record.given_up_at, record.owing_since = math.inf, math.inf
+            record.suspected_at = now
+            link.give_up(Cause.OVERDUE, "it owes answers for far longer than it usually takes")
+
+    def _answered(self, link: DraftLink, record: DrafterRecord, order: Order, block: DraftBlock) -> None:
+        """Learn from an answer how long they take; it clears the drafter of suspicion."""
+        took = self._clock() - order.at
+        in_time = took <= link.standing.deadline.seconds(order.opened)
+        link.standing.deadline.observe(took, order.opened)
+        drafting_s = block.drafting_us / 1e6
+        record.drafting.observe(drafting_s)
+        record.flights.observe(max(took - drafting_s, 0.0))
+        record.suspected_at = record.owing_since = None
+        if in_time:
+            link.standing.breaker.answered()
+
     def _place_all(self) -> None:
         if self._links:
             for mirror in list(self._unplaced.values()):
                 self._place(mirror)
 
+    def _eligible(self, op: OpenDraft) -> Mapping[DraftLink, DrafterRecord]:
+        """Return the drafters that a sequence may be given to: those of the name that its request asks for."""
+        if not op.drafter:
+            return self._links
+        return {link: record for link, record in self._links.items() if link.name == op.drafter}
+
     def _place(self, mirror: Mirror) -> None:
         now = self._clock()
-        link = best(self._links, self._known(mirror), now) if mirror.retry_at <= now else None
+        link = best(self._eligible(mirror.op), self._known(mirror), now) if mirror.retry_at <= now else None
         if link is None:
             self._unplaced[mirror.op.seq_id] = mirror
             return
         self._unplaced.pop(mirror.op.seq_id, None)
         mirror.link = link
         mirror.verdicts = SequenceVerdicts(now if mirror.draft_length else None)
-        mirror.asked = (len(mirror.tokens), now)
+        mirror.ask(now, len(mirror.tokens))
         self._links[link].own += 1
         if mirror.prefix is not None:
             self._memory.note(self._links[link].life, mirror.blocks())
@@ -237,14 +282,6 @@ class Placement:
         self._stats.reopened += mirror.placements > 0
         mirror.placements += 1
         link.send(mirror.as_open())
-
-    def _time(self, record: DrafterRecord, mirror: Mirror, block: DraftBlock) -> None:
-        """Note how long a block took that answers the latest order; it was merged with those before it."""
-        base_len, at = mirror.asked
-        if not block.ahead_of and any(outcome.base_len == base_len for outcome in block.outcomes):
-            drafting_s = block.drafting_us / 1e6
-            record.drafting.observe(drafting_s)
-            record.flights.observe(max(self._clock() - at - drafting_s, 0.0))
 
     def _known(self, mirror: Mirror) -> dict[DraftLink, float]:
         """Return the share of a text that each drafter has computed before; empty where there is no choice."""

@@ -3,20 +3,25 @@
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Seq
 
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.choice import DrafterRecord
 from cluster.links.drafting.link import DrafterLink
-from cluster.links.drafting.placement import DraftingStats, Placement
-from cluster.links.drafting.stream import Cause
+from cluster.links.drafting.placement import Placement
+from cluster.links.drafting.standing import Standing
+from cluster.links.drafting.stats import DraftingStats
 from workers.contract.draft import DraftBlock, DraftOp, DraftReply
 from workers.contract.features import FeatureSource
 from workers.contract.identity import ModelIdentity
 from workers.rpc.channel import ChannelAuth
 
-RETRY_INTERVAL_S = 0.25
-"""How often sequences without a drafter are looked at again."""
+TICK_S = 0.1
+"""How often deadlines are looked at, and sequences without a drafter."""
+MAX_NAMES = 64
+"""Names of drafters that are remembered."""
 
 
 class DrafterPool:
@@ -47,6 +52,8 @@ class DrafterPool:
         self._credentials = credentials
         self._features = features
         self._placement = Placement(time.monotonic, self.stats)
+        self._names: dict[str, None] = {}
+        """Of drafters that have been connected, the latest last."""
         self._addresses: tuple[str, ...] = ()
         self._links: dict[str, DrafterLink] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -63,10 +70,19 @@ class DrafterPool:
         records = self._placement.records()
         return {address: records.get(link) for address, link in list(self._links.items())}
 
+    def standings(self) -> dict[str, Standing]:
+        """Return what is remembered of each drafter on the list, whether it can be asked now or not."""
+        return {address: link.standing for address, link in list(self._links.items())}
+
+    def names(self) -> dict[str, int]:
+        """Return how many drafters of each name can be asked now; 0 where there was one and may be again."""
+        present = Counter(link.name for link in self._placement.records())
+        return {name: present[name] for name in self._names}
+
     async def start(self) -> None:
         """Begin to work on the running loop."""
         self._loop = asyncio.get_running_loop()
-        self._ticker = self._loop.create_task(self._retry_now_and_then())
+        self._ticker = self._loop.create_task(self._tick_now_and_then())
         self._dial()
 
     async def stop(self) -> None:
@@ -91,6 +107,9 @@ class DrafterPool:
     def link_up(self, link: DrafterLink) -> None:
         """A drafter is there."""
         self.stats.connects += 1
+        self._names[link.name] = self._names.pop(link.name, None)
+        if len(self._names) > MAX_NAMES:
+            del self._names[next(iter(self._names))]
         self._placement.add_link(link)
         self._on_connected(self.connected)
 
@@ -131,7 +150,7 @@ class DrafterPool:
                 self._links[address] = link
                 link.start()
 
-    async def _retry_now_and_then(self) -> None:
+    async def _tick_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(RETRY_INTERVAL_S)
-            self._placement.retry()
+            await asyncio.sleep(TICK_S)
+            self._placement.tick()

@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import replace
-from enum import StrEnum
 
 import grpc
 from grpc import aio
 
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.outbox import MAX_MESSAGE_TOKENS, DraftOutbox
+from cluster.links.drafting.reply_budget import ReplyBudget
 from workers.contract.draft import CloseDraft, CommitDraft, DraftOp, DraftReply
 from workers.contract.errors import ProtocolError
 from workers.contract.features import FeatureSource, FeatureSpec
@@ -27,23 +28,11 @@ MAX_FEATURE_BYTES = 16 * 2**20
 """Hidden states per message, half of what a message may hold."""
 
 
-class Cause(StrEnum):
-    """Why there is no stream (any longer)."""
-
-    UNREACHABLE = "unreachable"
-    """Nobody answered at the address."""
-    INCOMPATIBLE = "incompatible"
-    """The drafter speaks another version, has another tokenizer, or wants states that the target does not have."""
-    PROTOCOL = "protocol"
-    """A message was wrong: the drafter's, or ours as the drafter says."""
-    SILENT = "silent"
-    """Nothing came for longer than a drafter that runs is ever silent."""
-    UNREAD = "unread"
-    """The drafter does not read what it is sent."""
-    LOST = "lost"
-    """The connection broke or the drafter ended."""
-    REMOVED = "removed"
-    """The drafter was taken off the list."""
+REFUSALS = {
+    grpc.StatusCode.FAILED_PRECONDITION: Cause.INCOMPATIBLE,
+    grpc.StatusCode.PERMISSION_DENIED: Cause.FORBIDDEN,
+}
+"""What a drafter's refusal to welcome us means."""
 
 
 class StreamLostError(Exception):
@@ -68,20 +57,31 @@ class DraftStream:
         self._target = target
         self._features = features
         self._wanted: FeatureSpec | None = None
+        self._name = ""
         self._limits = Limits.of(target)
         self._hello = pb.DraftRequest(hello=hello_message(target, incarnation))
         self._call = drafting_pb2_grpc.DraftingServiceStub(channel).Draft()
         self._outbox = DraftOutbox()
         self._posted = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._condemned: asyncio.Future[None] = self._loop.create_future()
+        self._budget = ReplyBudget(self._loop.time())
 
     def send(self, op: DraftOp) -> None:
         """Queue an order."""
         self._outbox.put(op)
         self._posted.set()
 
+    def condemn(self, cause: Cause, why: str) -> None:
+        """Have ``exchange`` end with this cause."""
+        if not self._condemned.done():
+            self._condemned.set_exception(StreamLostError(cause, why))
+
     def close(self) -> None:
         """End the stream; the drafter frees what belonged to it."""
         self._call.cancel()
+        if not self._condemned.cancel() and not self._condemned.cancelled():
+            self._condemned.exception()  # looked at, or asyncio would complain that nobody did
         if self._wanted is not None:
             self._wanted = None
             self._features.release()
@@ -96,6 +96,7 @@ class DraftStream:
                 raise ProtocolError("welcome: the first message of a stream must carry it")
             peer = read_hello(first.welcome)
             check_drafter_fits(peer.identity, self._target)
+            self._name = peer.identity.name
             if (wanted := peer.identity.features) is not None:
                 self._features.acquire(wanted)
                 self._wanted = wanted
@@ -104,8 +105,7 @@ class DraftStream:
         except ProtocolError as error:
             raise StreamLostError(Cause.INCOMPATIBLE, str(error)) from error
         except aio.AioRpcError as error:
-            refused = error.code() == grpc.StatusCode.FAILED_PRECONDITION
-            cause = Cause.INCOMPATIBLE if refused else Cause.UNREACHABLE
+            cause = REFUSALS.get(error.code(), Cause.UNREACHABLE)
             raise StreamLostError(cause, error.details() or error.code().name) from error
         except asyncio.InvalidStateError as error:
             raise StreamLostError(Cause.UNREACHABLE, str(error)) from error
@@ -115,11 +115,13 @@ class DraftStream:
         """Send what is queued and hand over valid replies, until the stream ends: always StreamLostError."""
         tasks = [asyncio.create_task(self._read(on_replies)), asyncio.create_task(self._write())]
         try:
-            await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            await asyncio.wait([self._condemned, *tasks], return_when=asyncio.FIRST_EXCEPTION)
         finally:
             for task in tasks:
                 task.cancel()
             faults = await asyncio.gather(*tasks, return_exceptions=True)
+        if self._condemned.done():
+            self._condemned.result()
         for fault in faults:
             if isinstance(fault, Exception):
                 raise fault
@@ -130,9 +132,14 @@ class DraftStream:
             while True:
                 async with asyncio.timeout(SILENCE_TIMEOUT_S):
                     message = await self._call.read()
-                if not isinstance(message, pb.DraftResponse):
+                if message is aio.EOF:
                     raise StreamLostError(Cause.LOST, "the drafter ended the stream")
-                replies = read_response(message, self._limits)
+                if not isinstance(message, pb.DraftResponse):  # grpc gives None for bytes that are no message
+                    raise ProtocolError("bytes came that are no message of the protocol")
+                count = len(message.blocks) + len(message.unknown) + len(message.busy)
+                if not self._budget.spend(1 + count, self._loop.time()):  # first: reading them would take time
+                    raise StreamLostError(Cause.FLOODING, "it sends far more than it was asked for")
+                replies = read_response(message, self._limits, self._name)
                 if message.HasField("load"):
                     self.load = message.load
                 if replies:
@@ -152,6 +159,7 @@ class DraftStream:
                 await self._posted.wait()
                 self._posted.clear()
                 while ops := self._outbox.take(self._message_tokens()):
+                    self._budget.asked(len(ops))
                     async with asyncio.timeout(WRITE_TIMEOUT_S):
                         await self._call.write(request_message(map(self._with_features, ops)))
         except TimeoutError as error:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from workers.contract.errors import OutriderError, ProtocolError, UnavailableError
 from workers.contract.request import FinishReason, GenerationRequest, Progress
@@ -14,12 +15,23 @@ log = logging.getLogger(__name__)
 class LinkLostError(UnavailableError):
     """The target, or the way to it, is gone; the request may go on elsewhere with the tokens it has."""
 
+    def __init__(self, message: str, *, leaving: bool = False) -> None:
+        """``leaving``: the target had said that it would go, so that nothing has gone wrong."""
+        super().__init__(message)
+        self.leaving = leaving
+
+
+Watch = Callable[[int, bool], None]
+"""Called with the number of tokens that have arrived, and whether the request has ended: at once, not when they are
+read."""
+
 
 class TargetCall:
     """One request at the target: a queue of at most max_tokens items, because each brings a token."""
 
-    def __init__(self, request: GenerationRequest, vocab_size: int) -> None:
+    def __init__(self, request: GenerationRequest, vocab_size: int, watch: Watch = lambda tokens, ended: None) -> None:
         """Expect the first token after those that the request brought along."""
+        self._watch = watch
         self.request_id = request.request_id
         self.vocab_size = vocab_size
         self.finished = False
@@ -46,17 +58,23 @@ class TargetCall:
         if not self._ended:
             self._ended = True
             self._items.put_nowait(error)
+            self._watch(0, True)
 
     def take(self, progress: Progress) -> None:
-        """Queue tokens. Raises ProtocolError where they do not follow those before."""
-        if progress.offset != self._offset:
-            raise ProtocolError(f"tokens.offset: {progress.offset}, but {self._offset} tokens have arrived")
-        self._offset += len(progress.tokens)
+        """Queue tokens, or end where the target gives the request up.
+
+        Raises ProtocolError where tokens do not follow those before; without any, there is nothing to check.
+        """
         if progress.finish_reason is FinishReason.CANCELLED:
             self.end(LinkLostError("the target gave the request up"))
-        elif not self._ended:
+            return
+        if progress.tokens and progress.offset != self._offset:
+            raise ProtocolError(f"tokens.offset: {progress.offset}, but {self._offset} tokens have arrived")
+        self._offset += len(progress.tokens)
+        if not self._ended:
             self._ended = progress.finish_reason is not None
             self._items.put_nowait(progress)
+            self._watch(len(progress.tokens), self._ended)
 
 
 class TargetCalls:
@@ -68,9 +86,11 @@ class TargetCalls:
     def __len__(self) -> int:
         return len(self._calls)
 
-    def open(self, request: GenerationRequest, vocab_size: int) -> TargetCall:
+    def open(
+        self, request: GenerationRequest, vocab_size: int, watch: Watch = lambda tokens, ended: None
+    ) -> TargetCall:
         """Start to listen for a request that is about to be sent."""
-        call = TargetCall(request, vocab_size)
+        call = TargetCall(request, vocab_size, watch)
         self._calls[call.request_id] = call
         return call
 

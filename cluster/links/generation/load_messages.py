@@ -1,7 +1,7 @@
 """EngineLoad on the wire, and the sum over several targets."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import fields
 from itertools import zip_longest
@@ -9,6 +9,7 @@ from typing import Any
 
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import ProtocolError
+from workers.rpc.hello import MAX_NAME_CHARS
 from workers.rpc.stubs import generation_pb2 as pb
 
 MAX_LIST = 64
@@ -44,6 +45,14 @@ def load_from_proto(message: pb.TargetLoad) -> EngineLoad:
         else:
             values[field.name] = tuple(value)
     return EngineLoad(**values)
+
+
+def drafters_from_proto(message: Mapping[str, int]) -> dict[str, int]:
+    """Return how many drafters of each name a target reaches, or raise ProtocolError where that makes no sense."""
+    drafters = dict(message)
+    if len(drafters) > MAX_LIST or any(len(name) > MAX_NAME_CHARS for name in drafters):
+        raise ProtocolError(f"drafters has {len(drafters)} names: at most {MAX_LIST} short ones make sense")
+    return drafters
 
 
 def sum_loads(live: Iterable[EngineLoad], gone: Iterable[EngineLoad]) -> EngineLoad:

@@ -56,7 +56,10 @@ class Outbox(Generic[T]):
 
 
 def coalesce(messages: Seq[M], max_bytes: int = TARGET_MESSAGE_BYTES) -> Iterator[M]:
-    """Yield the same content in as few messages as ``max_bytes`` allows; the given ones are not changed."""
+    """Yield the same content in as few messages as ``max_bytes`` allows; the given ones are not changed.
+
+    Lists are joined. Of a sub-message that comes once per message, such as a load, the latest counts.
+    """
     group: list[M] = []
     held = 0
     for message in messages:
@@ -75,5 +78,8 @@ def _merge(messages: Seq[M]) -> M:
         return messages[0]
     merged = type(messages[0])()
     for message in messages:
+        for field, _ in message.ListFields():
+            if field.message_type is not None and not field.is_repeated:
+                merged.ClearField(field.name)  # merging two loads would join their lists of counters
         merged.MergeFrom(message)
     return merged

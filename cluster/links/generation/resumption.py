@@ -10,9 +10,16 @@ from workers.contract.errors import OutriderError
 from workers.contract.request import GenerationRequest, Progress
 from workers.kv.block_hash import PrefixChain
 
-MAX_ATTEMPTS = 3
-"""A request that has lost so many targets is probably what kills them."""
+MAX_LOSSES = 16
+"""Targets that a request may lose in all."""
+CLEARING_TOKENS = 8
+"""Tokens that a target has to deliver before its end is no longer put down to the request. What makes a target
+crash does so again at the same position."""
 REFUSED_PAUSE_S = 0.25
+
+
+class RequestGivenUpError(OutriderError):
+    """A request that ends the targets which serve it; it fails, so that others do not."""
 
 
 @dataclass(slots=True)
@@ -29,6 +36,13 @@ class Resumption:
     prefix: PrefixChain = field(init=False)
     """By which targets may know the prompt and what has been emitted."""
     attempt: int = 0
+    """Targets lost so far."""
+    lost_at: list[float] = field(default_factory=list)
+    """When they were lost, as readings of ``time.monotonic``."""
+    early_losses: int = 0
+    """Those of them, in a row, that were lost before the request had got far."""
+    arrived_here: int = 0
+    """Tokens from the present target, whether they have been read or not."""
     accepted: bool = False
     """True once a target has taken the request."""
     numerics_class: str | None = None
@@ -44,7 +58,7 @@ class Resumption:
 
     def request(self) -> GenerationRequest:
         """Return the request as the next target gets it."""
-        return replace(self.original, emitted=tuple(self.emitted))
+        return replace(self.original, emitted=tuple(self.emitted), attempt=self.attempt if self.accepted else 0)
 
     def accept(self, link: TargetLink) -> None:
         """Note that a target has taken the request."""
@@ -61,16 +75,38 @@ class Resumption:
         self.emitted.extend(progress.tokens)
         self.prefix.extend(progress.tokens)
 
+    @property
+    def cleared(self) -> bool:
+        """Whether the request has got so far at its present target that it is not what would end it."""
+        return self.arrived_here >= CLEARING_TOKENS
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the request may be what ended its last target."""
+        return self.early_losses > 0 and not self.cleared
+
     def refuse(self, link: TargetLink, error: OutriderError) -> None:
         """Note that a target has no room for the request."""
         self.refused_by.add(link.address)
         self.refusal = error
 
-    def lose(self, error: LinkLostError) -> None:
-        """Note that a target was lost; raises the error again where the attempts are used up."""
+    def lose(self, error: LinkLostError, patience: int) -> None:
+        """Note that a target was lost, but for one that had said that it would go.
+
+        Raises RequestGivenUpError where the request has lost ``patience`` targets in a row without having got far,
+        so that it seems to be what ends them, or has lost too many.
+        """
         self.attempt += 1
-        if self.attempt >= MAX_ATTEMPTS:
-            raise error
+        self.lost_at.append(time.monotonic())
+        if self.cleared:
+            self.early_losses = 0
+        elif not error.leaving:
+            self.early_losses += 1
+        if self.early_losses >= patience or self.attempt >= MAX_LOSSES:
+            raise RequestGivenUpError(
+                f"given up after the loss of {self.attempt} targets, the last with {self.arrived_here} new tokens"
+            ) from error
+        self.arrived_here = 0
         self.refused_by.clear()
         self.refusal = error
         self._deadline = time.monotonic() + self.wait_s

@@ -5,13 +5,15 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 from cluster.links.generation.affinity import cost
 from cluster.links.generation.calls import LinkLostError
 from cluster.links.generation.load_messages import sum_loads
-from cluster.links.generation.resumption import REFUSED_PAUSE_S, Resumption
+from cluster.links.generation.resumption import REFUSED_PAUSE_S, RequestGivenUpError, Resumption
 from cluster.links.generation.status import TargetStatus
 from cluster.links.generation.target import TargetLink, ingress_peer
+from cluster.links.generation.trials import Trials
 from cluster.links.prefix_memory import PrefixMemory
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import OverloadedError, UnavailableError
@@ -21,8 +23,8 @@ from workers.rpc.channel import ChannelAuth
 
 log = logging.getLogger(__name__)
 
-RESUME_WAIT_S = 30.0
-"""How long a request that lost its target waits for another: about what a restart takes."""
+RESUME_WAIT_S = 120.0
+"""How long a request that lost its target waits for another, unless told otherwise."""
 POLL_S = 0.05
 SWEEP_S = 1.0
 
@@ -36,7 +38,7 @@ class RouterStats:
     resumed_elsewhere: int = 0
     """Those of them that went on in another numerics class, where the text may differ at near-ties."""
     lost: int = 0
-    """Requests that failed because no target could go on with them."""
+    """Requests that failed because no target could go on with them, or because they end whoever does."""
 
 
 class Router:
@@ -58,6 +60,7 @@ class Router:
         self._credentials = credentials
         self._links: dict[str, TargetLink] = {}
         self._memory = PrefixMemory()
+        self._trials = Trials()
         self._wanted: frozenset[str] = frozenset()
         self._loads: dict[int, EngineLoad] = {}
         self._identity: ModelIdentity | None = None
@@ -95,7 +98,7 @@ class Router:
         """Say which targets there are now. A link that is not wanted any more finishes what it has, then closes."""
         self._wanted = frozenset(addresses)
         for address in self._wanted - self._links.keys():
-            link = TargetLink(address, self._me, self._loads.__setitem__, self._credentials)
+            link = TargetLink(address, self._me, self._loads.__setitem__, self._credentials, self._trials.lost_target)
             self._links[address] = link
             link.start()
 
@@ -128,27 +131,34 @@ class Router:
         """Serve a request; the first item has no tokens and says that a target has accepted it.
 
         Raises InvalidParameterError, OverloadedError or UnavailableError before the first item where no
-        target takes it. Later it raises only UnavailableError, where targets were lost too often or for too
-        long; until then the tokens go on as if nothing had happened. Closing the iterator cancels.
+        target takes it. Later it raises only UnavailableError, where targets are lost for too long, and
+        RequestGivenUpError, where the request seems to be what ends them; until then the tokens go on as if
+        nothing had happened. Closing the iterator cancels.
         """
         state = Resumption(request, self._resume_wait_s)
-        while True:
-            link = await self._choose(state)
-            try:
-                async with contextlib.aclosing(link.generate(state.request(), state.attempt)) as items:
-                    async for progress in items:
-                        if not progress.tokens and progress.finish_reason is None and self._begin(state, link):
-                            continue
-                        state.take(progress)
-                        if progress.finish_reason is not None:
-                            self._memory.note(link.incarnation, state.prefix.hashes)
-                        yield progress
-                return
-            except LinkLostError as error:
-                log.warning("request %s: %s, after %d tokens", request.request_id, error, len(state.emitted))
-                self._lose(state, error)
-            except (OverloadedError, UnavailableError) as error:
-                state.refuse(link, error)
+        try:
+            while True:
+                await self._trials.begin(state)
+                link = await self._choose(state)
+                try:
+                    call = link.generate(state.request(), partial(self._arrived, state))
+                    async with contextlib.aclosing(call) as items:
+                        async for progress in items:
+                            if not progress.tokens and progress.finish_reason is None and self._begin(state, link):
+                                continue
+                            state.take(progress)
+                            if progress.finish_reason is not None:
+                                self._memory.note(link.incarnation, state.prefix.hashes)
+                            yield progress
+                    return
+                except LinkLostError as error:
+                    log.warning("request %s: %s, after %d tokens", request.request_id, error, len(state.emitted))
+                    self._trials.end(state)
+                    self._lose(state, error)
+                except (OverloadedError, UnavailableError) as error:
+                    state.refuse(link, error)
+        finally:
+            self._trials.end(state)
 
     async def _choose(self, state: Resumption) -> TargetLink:
         """Return the cheapest target that has not refused the request, waiting only where one was lost."""
@@ -176,10 +186,13 @@ class Router:
         self._memory.note(link.incarnation, state.prefix.hashes)
         return resumed
 
+    def _arrived(self, state: Resumption, tokens: int, ended: bool) -> None:
+        self._trials.note(state, tokens, ended=ended)
+
     def _lose(self, state: Resumption, error: LinkLostError) -> None:
         try:
-            state.lose(error)
-        except LinkLostError:
+            state.lose(error, self._trials.patience(state))
+        except RequestGivenUpError:
             self.stats.lost += 1
             raise
 

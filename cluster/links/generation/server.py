@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any, NoReturn
 
 import grpc
@@ -14,6 +14,7 @@ from cluster.links.generation.session import EnginePort, GenerationSession
 from workers.contract.errors import OutriderError, ProtocolError
 from workers.rpc.channel import RpcServer
 from workers.rpc.hello import hello_message, read_hello
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -34,10 +35,15 @@ class GenerationServer:
         engine: EnginePort,
         credentials: grpc.ServerCredentials | None = None,
         outbox_limit: int = OUTBOX_LIMIT,
+        drafters: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
-        """Make a server around an engine that runs; ``outbox_limit`` bounds what waits for one slow reader."""
+        """Make a server around an engine that runs; ``outbox_limit`` bounds what waits for one slow reader.
+
+        ``drafters`` tells how many of each name are connected.
+        """
         self._engine = engine
         self._credentials = credentials
+        self._drafters = drafters
         self._rpc: RpcServer | None = None
         self._outbox_limit = outbox_limit
         self._numbers = itertools.count(1)
@@ -52,7 +58,7 @@ class GenerationServer:
 
     async def start(self, host: str, port: int = 0) -> str:
         """Listen and return the bound ``host:port``; ConfigurationError where the address cannot be had."""
-        self._rpc = RpcServer(self._credentials)
+        self._rpc = RpcServer(PeerRole.INGRESS, self._credentials)
         pb_grpc.add_GenerationServiceServicer_to_server(_Servicer(self), self._rpc.grpc)
         address = await self._rpc.start(host, port, [SERVICE])
         self._beat = asyncio.create_task(self._report_load())
@@ -116,7 +122,9 @@ class GenerationServer:
                 session.send(status)
 
     def _status(self) -> pb.GenerateResponse:
-        return pb.GenerateResponse(load=load_to_proto(self._engine.load()), draining=self._draining)
+        return pb.GenerateResponse(
+            load=load_to_proto(self._engine.load()), draining=self._draining, drafters=self._drafters()
+        )
 
 
 class _Servicer(pb_grpc.GenerationServiceServicer):

@@ -1,6 +1,7 @@
 """What an ingress knows of a target: what it last said of itself."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cluster.scheduler.load import EngineLoad
 from workers.contract.identity import ModelIdentity
@@ -17,3 +18,5 @@ class TargetStatus:
     load: EngineLoad
     load_at: float
     """When the load arrived, in seconds since the epoch."""
+    drafters: Mapping[str, int] = field(default_factory=dict)
+    """How many drafters of each name it reaches; 0 where it did and may again."""

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 
 import grpc
 
-from cluster.links.generation.calls import LinkLostError, TargetCalls
-from cluster.links.generation.load_messages import load_from_proto
+from cluster.links.generation.calls import LinkLostError, TargetCalls, Watch
+from cluster.links.generation.load_messages import drafters_from_proto, load_from_proto
 from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.links.generation.status import TargetStatus
 from cluster.scheduler.load import EngineLoad
@@ -20,6 +20,7 @@ from workers.contract.request import GenerationRequest, Progress
 from workers.rpc.channel import ChannelAuth, open_channel
 from workers.rpc.generation_messages import submit_to_proto
 from workers.rpc.hello import Peer, hello_message, read_hello
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -44,8 +45,11 @@ class TargetLink:
         me: Peer,
         on_load: Callable[[int, EngineLoad], None] = lambda incarnation, load: None,
         credentials: ChannelAuth | None = None,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         """Make a link; ``on_load`` gets the target's incarnation with each load that it reports.
+
+        ``on_lost`` hears of a target that is gone and had not said that it would go.
 
         ``me`` is what the target is told. Where it names a tokenizer, a target with another is not used.
         """
@@ -56,10 +60,12 @@ class TargetLink:
         self._me = me
         self._on_load = on_load
         self._credentials = credentials
+        self._on_lost = on_lost
         self._calls = TargetCalls()
         self._outbox: Outbox[pb.GenerateRequest] = Outbox(OUTBOX_LIMIT)
         self._load = EngineLoad()
         self._load_at = 0.0
+        self._drafters: dict[str, int] = {}
         self._own_at_load = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -87,7 +93,9 @@ class TargetLink:
         """Return what the target last said of itself; None while the link does not stand or it has said nothing."""
         if self.peer is None or not self._load_at:
             return None
-        return TargetStatus(self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at)
+        return TargetStatus(
+            self.peer.identity, self.peer.incarnation, self.draining, self._load, self._load_at, self._drafters
+        )
 
     def start(self) -> None:
         """Connect, and connect again whenever the stream breaks."""
@@ -100,17 +108,19 @@ class TargetLink:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
-    async def generate(self, request: GenerationRequest, attempt: int = 0) -> AsyncGenerator[Progress]:
+    async def generate(
+        self, request: GenerationRequest, watch: Watch = lambda tokens, ended: None
+    ) -> AsyncGenerator[Progress]:
         """Serve a request; the first item has no tokens and says that the target has accepted it.
 
         Raises InvalidParameterError, OverloadedError or UnavailableError before the first item where the
         request is rejected, and LinkLostError, before or after it, where the target is lost. Closing the
-        iterator before its end cancels the request at the target.
+        iterator before its end cancels the request at the target. ``watch`` hears of tokens as they arrive.
         """
         if self.peer is None or not self.usable:
             raise UnavailableError(f"the target at {self.address} takes no requests now")
-        call = self._calls.open(request, self.peer.identity.vocab_size)
-        submit = pb.GenerateRequest(submits=[submit_to_proto(request, attempt)])
+        call = self._calls.open(request, self.peer.identity.vocab_size, watch)
+        submit = pb.GenerateRequest(submits=[submit_to_proto(request)])
         if not self._outbox.put(submit):
             self._calls.close(call)
             raise UnavailableError(f"the target at {self.address} does not read its requests")
@@ -131,7 +141,7 @@ class TargetLink:
         retry = FIRST_RETRY_S
         while True:
             try:
-                async with open_channel(self.address, self._credentials) as channel:
+                async with open_channel(self.address, PeerRole.TARGET, self._credentials) as channel:
                     await self._converse(channel)
             except (grpc.aio.AioRpcError, ProtocolError, TimeoutError) as error:
                 log.log(logging.WARNING if self.peer else logging.DEBUG, "%s: %s", self.address, _reason(error))
@@ -186,16 +196,19 @@ class TargetLink:
         if message.HasField("load"):
             self._load = load_from_proto(message.load)
             self._load_at = time.time()
+            self._drafters = drafters_from_proto(message.drafters)
             self._own_at_load = self.in_flight
             self._on_load(peer.incarnation, self._load)
         self.draining = self.draining or message.draining
 
     def _lose(self) -> None:
+        leaving, self.draining = self.draining, False
+        if self.peer is not None and not leaving:
+            self._on_lost()
         self.peer = None
-        self.draining = False
         self._load_at = 0.0
         self._outbox.close()
-        self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost"))
+        self._calls.fail(LinkLostError(f"the link to the target at {self.address} was lost", leaving=leaving))
 
 
 def ingress_peer(tokenizer_fingerprint: str, incarnation: int) -> Peer:

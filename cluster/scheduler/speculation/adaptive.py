@@ -149,8 +149,9 @@ class AdaptiveSpeculation:
 
     def note_tokens(self, active: ActiveRequest) -> None:
         """Judge the guesses by what the text has become."""
-        self._emitted += len(active.sequence) - active.judged_len
-        active.judged_len = len(active.sequence)
+        length = len(active.sequence.tokens)
+        self._emitted += length - active.judged_len
+        active.judged_len = length
         self._judge(active)
 
     def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:

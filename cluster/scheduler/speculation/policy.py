@@ -84,23 +84,27 @@ NOTHING = Draft()
 def draft_at_hand(settings: SchedulerSettings, active: ActiveRequest, limit: int) -> Draft:
     """Return the best draft of at most ``limit`` tokens: a drafter's block, else the target's own n-gram guess.
 
-    A grammar cuts either at the first token that it does not allow.
+    ``limit``: at most ``draft_limit``. A grammar cuts either at the first token that it does not allow.
     """
     if limit <= 0:
         return NOTHING
-    if ask_limit(settings, active) and (tokens := active.legal(active.drafted()[:limit])):
+    wanted = active.request.draft_from
+    if wanted is not DraftSource.LOOKUP and (tokens := active.legal(active.drafted()[:limit])):
         return Draft(tokens, DraftSource.DRAFTER)
-    if lookup_limit(settings, active) and (guess := active.legal(active.looked_up(limit))):
+    if settings.lookup and wanted is not DraftSource.DRAFTER and (guess := active.legal(active.looked_up(limit))):
         return Draft(guess, DraftSource.LOOKUP)
     return NOTHING
 
 
 def draft_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:
     """Return the longest draft that the request can use next; 0 where it must not or cannot speculate."""
-    limit = min(settings.draft_length, active.remaining - 1)
-    if active.request.max_draft_tokens is not None:
-        limit = min(limit, active.request.max_draft_tokens)
-    return max(limit, 0)
+    limit, room, wanted = settings.draft_length, active.remaining - 1, active.request.max_draft_tokens
+    # Comparisons, not min and max: this runs several times for every row of a step.
+    if room < limit:
+        limit = room
+    if wanted is not None and wanted < limit:
+        limit = wanted
+    return limit if limit > 0 else 0
 
 
 def ask_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:

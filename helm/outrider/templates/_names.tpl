@@ -33,8 +33,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{ default (printf "%s-models" (include "outrider.fullname" .)) .Values.modelCache.existingClaim }}
 {{- end -}}
 
+{{- /* The Secret with the certificate of a role; takes a dict: root, role (ingress, target or drafter). */ -}}
 {{- define "outrider.tlsSecret" -}}
-{{ default (printf "%s-tls" (include "outrider.fullname" .)) .Values.tls.existingSecret }}
+{{ default (printf "%s-tls-%s" (include "outrider.fullname" .root) .role) (get .root.Values.tls.existingSecrets .role) }}
+{{- end -}}
+
+{{- /* True where the Secrets with certificates are there already; all of them or none. */ -}}
+{{- define "outrider.tlsGiven" -}}
+{{- $given := compact (list .Values.tls.existingSecrets.ingress .Values.tls.existingSecrets.target .Values.tls.existingSecrets.drafter) -}}
+{{- if and $given (lt (len $given) 3) -}}
+{{- fail "tls.existingSecrets: name a Secret for each of ingress, target and drafter, or for none of them" -}}
+{{- end -}}
+{{- if $given -}}true{{- end -}}
 {{- end -}}
 
 {{- define "outrider.autoscales" -}}

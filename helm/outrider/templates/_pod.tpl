@@ -87,6 +87,7 @@ spec:
 # Workers would run at niceness 15 and give way to everything else on the node.
 - {name: RAY_worker_niceness, value: "0"}
 - {name: RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO, value: "0"}
+- {name: RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS, value: "1"}
 {{- if .Values.modelCache.offline }}
 - {name: HF_HUB_OFFLINE, value: "1"}
 {{- end }}
@@ -123,8 +124,9 @@ spec:
   emptyDir: {sizeLimit: {{ .root.Values.modelCache.sizeLimit | quote }}}
   {{- end }}
 {{- if .root.Values.tls.enabled }}
+{{- /* Its own role's and no other: a drafter's pod holds nothing that opens a target. */}}
 - name: tls
-  secret: {secretName: {{ include "outrider.tlsSecret" .root | quote }}, defaultMode: 0440}
+  secret: {secretName: {{ include "outrider.tlsSecret" (dict "root" .root "role" (.role | replace "front" "ingress")) | quote }}, defaultMode: 0440}
 {{- end }}
 {{- with .root.Values.front.apiKeys }}
 {{- if and (eq $.role "front") .name }}

@@ -54,7 +54,7 @@ async def running_api(
 ):
     options = {"fingerprint": tokenizer.fingerprint, "vocab_size": tokenizer.vocab_size, **engine_options}
     engine = ScriptedEngine(**options)
-    target = GenerationServer(engine)
+    target = GenerationServer(engine, drafters=lambda: {"small": 1, "gone": 0})
     router = Router(tokenizer.fingerprint, resume_wait_s=1.0)
     await router.start()
     router.set_targets([await target.start("127.0.0.1")])

@@ -41,9 +41,10 @@ def test_lists_are_told_by_name():
         goodput_drafted=80.0,
         idle_seconds=1.5,
     )
-    told = describe(TargetStatus(ModelIdentity("tiny", 9, "f", 128, "cpu"), 255, True, load, 12.5))
+    told = describe(TargetStatus(ModelIdentity("tiny", 9, "f", 128, "cpu"), 255, True, load, 12.5, {"b": 2, "a": 0}))
     assert (told["id"], told["state"], told["load_at"]) == ("00000000000000ff", "draining", 12.5)
     assert told["expected_tokens_per_second"] == {"plain": 50.0, "drafted": 80.0}
+    assert told["drafters"] == {"a": 0, "b": 2}
     counted = told["since_start"]
     assert counted["steps_by_way"] == {"plain": 5, "in_turn": 4, "overlapped": 3, "run_ahead": 2, "two_groups": 1}
     assert counted["draft_tokens_by_source"] == {"drafter": 40, "lookup": 8}

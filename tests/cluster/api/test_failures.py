@@ -14,6 +14,7 @@ from cluster.links.generation.server import GenerationServer
 from tests.cluster.api.conftest import running_api
 from tests.support.scripted_engine import ScriptedEngine
 
+HELLO = [{"role": "user", "content": "hello"}]
 LONG = {"model": "tiny", "prompt": "go", "max_tokens": 4000, "ignore_eos": True}
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "x"}]}
@@ -112,12 +113,12 @@ async def test_a_client_that_goes_away_in_a_queue_is_cancelled_too(api):
     await api.eventually(lambda: not api.engine.requests, timeout=1)
 
 
-async def test_a_quiet_stream_sends_comments(tokenizer):
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_a_quiet_stream_sends_comments_and_nothing_that_looks_like_a_first_token(tokenizer, path):
+    ask = {"model": "tiny", "prompt": "x"} if path == "/v1/completions" else {"model": "tiny", "messages": HELLO}
     async with running_api(tokenizer, ApiSettings(sse_keepalive_s=0.05)) as api:
         api.engine.pause()
-        async with api.http.stream(
-            "POST", "/v1/completions", json=LONG | {"stream": True, "max_tokens": 3}
-        ) as response:
+        async with api.http.stream("POST", path, json=ask | {"stream": True, "max_tokens": 3}) as response:
             lines = response.aiter_lines()
             assert [await anext(lines) for _ in range(3)] == [": keep-alive", "", ": keep-alive"]
             api.engine.resume()
@@ -144,3 +145,21 @@ async def test_a_stream_survives_the_loss_of_its_target(tokenizer):
         assert 'outrider_migrations_total{model="tiny"} 1.0' in metrics
         await spare.stop()
         spare_engine.stop()
+
+
+async def test_a_request_that_ends_its_targets_is_a_500_that_asks_not_to_be_sent_again(tokenizer):
+    async with running_api(tokenizer) as api:
+        api.engine.pause()
+        answer = asyncio.create_task(api.http.post("/v1/completions", json=LONG))
+        for attempt in range(2):
+            await api.eventually(lambda seen=attempt: len(api.engine.submitted) > seen)
+            for session in list(api.target._sessions):
+                session.end()  # as a crash does, without a word
+            api.engine.requests.clear()
+        response = await answer
+        assert response.status_code == 500
+        assert response.headers["x-should-retry"] == "false"
+        assert response.json()["error"]["code"] == "request_given_up"
+        api.engine.resume()
+        await api.eventually(lambda: api.router.ready)
+        assert (await api.http.post("/v1/completions", json=LONG | {"max_tokens": 5})).status_code == 200

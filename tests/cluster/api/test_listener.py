@@ -66,6 +66,23 @@ async def test_an_answer_under_way_is_finished_and_no_new_one_begun():
         await stopping
 
 
+async def test_a_client_that_sends_its_next_request_while_the_listener_stops_is_answered_and_told_to_go():
+    app = App()
+    listener = await start(app)
+    async with httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=1)) as client:
+        async with client.stream("GET", f"{listener.url}/slow") as answer:
+            parts = answer.aiter_text()
+            assert await anext(parts) == "one "
+            stopping = asyncio.create_task(listener.stop(5.0))
+            await asyncio.sleep(0.3)
+            app.release.set()
+            assert "".join([part async for part in parts]) == "two"
+        assert "connection" not in answer.headers
+        last = await client.get(listener.url)
+        assert (last.text, last.headers["connection"]) == ("hello", "close")
+    await stopping
+
+
 async def test_an_answer_that_takes_too_long_is_cut_off():
     listener = await start(App())
     async with httpx.AsyncClient(trust_env=False) as client, client.stream("GET", f"{listener.url}/slow") as answer:

@@ -118,6 +118,7 @@ async def test_vllms_names_tell_the_same(api):
     assert seen["vllm:kv_cache_usage_perc", engine, model] == 0.25
     assert seen["vllm:num_requests_running", engine, model] == 0
     assert seen["vllm:time_to_first_token_seconds_count", engine, model] == 1
+    assert seen["vllm:request_queue_time_seconds_sum", engine, model] == 0.25
     assert seen["vllm:request_prompt_tokens_sum", engine, model] == 3
     assert seen["vllm:request_generation_tokens_sum", engine, model] == 4
     assert ("vllm:prefix_cache_queries_total", engine, model) in seen

@@ -1,6 +1,7 @@
 """What a request may ask for besides text, over HTTP and gRPC; the model is scripted, so that every value is known."""
 
 import pytest
+from openai import BadRequestError
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
@@ -293,8 +294,10 @@ async def test_speculation_is_reported_in_vllms_shape(api):
         "num_accepted_draft_tokens": 4,
         "num_draft_tokens": 4,
         "num_spec_tokens": 2,
+        "drafters": {"small": {"num_spec_steps": 2, "num_draft_tokens": 4, "num_accepted_draft_tokens": 4}},
     }
     assert metrics["time_to_first_token_ms"] > 0
+    assert metrics["queue_time_ms"] == 250
     assert metrics["tokens_per_second"] > 0
     chunks = await streamed(api, stream_options={"include_usage": True})
     assert chunks[-1].model_extra["metrics"]["speculative_decoding"] == metrics["speculative_decoding"]
@@ -303,14 +306,39 @@ async def test_speculation_is_reported_in_vllms_shape(api):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "source"),
-    [(None, None), ("any", None), ("drafter", DraftSource.DRAFTER), ("lookup", DraftSource.LOOKUP)],
+    ("wanted", "asked"),
+    [
+        (None, (None, "", 3)),
+        ("any", (None, "", 3)),
+        ("none", (None, "", 0)),
+        ("drafter", (DraftSource.DRAFTER, "", 3)),
+        ("lookup", (DraftSource.LOOKUP, "", 3)),
+        ("small", (DraftSource.DRAFTER, "small", 3)),
+        ("gone", (DraftSource.DRAFTER, "gone", 3)),
+    ],
 )
-async def test_whose_drafts_are_used_can_be_chosen(api, wanted, source):
+async def test_whose_drafts_are_used_can_be_chosen(api, wanted, asked):
     speculation = {"max_draft_tokens": 3} | ({"drafter": wanted} if wanted else {})
     await complete(api, max_tokens=1, extra={"speculation": speculation})
     request = api.engine.submitted[-1]
-    assert (request.draft_from, request.max_draft_tokens) == (source, 3)
+    assert (request.draft_from, request.drafter, request.max_draft_tokens) == asked
+
+
+async def test_a_drafter_that_never_was_is_refused_with_the_names_of_those_that_are(api):
+    with pytest.raises(BadRequestError) as refused:
+        await complete(api, max_tokens=1, extra={"speculation": {"drafter": "smal"}})
+    assert refused.value.param == "speculation.drafter"
+    assert "'smal'; drafters by name: gone, small." in refused.value.message
+    assert api.engine.submitted == []
+
+
+async def test_look_ups_are_reported_beside_drafters(api):
+    api.engine.burst = 2
+    api.engine.source = lambda step: DraftSource.LOOKUP if step else DraftSource.DRAFTER
+    answer = await complete(api, max_tokens=6)
+    counts = {"num_spec_steps": 1, "num_draft_tokens": 1, "num_accepted_draft_tokens": 1}
+    told = answer.model_extra["metrics"]["speculative_decoding"]["drafters"]
+    assert told == {"small": counts, "lookup": {name: 2 * count for name, count in counts.items()}}
 
 
 async def test_whole_numbers_may_have_a_point_and_nothing_else_is_an_integer(api):

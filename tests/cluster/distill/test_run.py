@@ -16,6 +16,7 @@ from workers.contract.errors import ConfigurationError
 from workers.contract.sampling_params import SamplingParams
 from workers.distill import training
 from workers.distill.settings import StudentSettings, TrainingSettings
+from workers.distill.sharpness import FACTORS
 from workers.drafting.drafter import DraftPeer, DraftState
 from workers.drafting.load import load_drafter
 from workers.settings import DrafterSettings, RunnerSettings
@@ -79,6 +80,7 @@ def test_it_answers_trains_estimates_and_writes_a_drafter(order, made, target):
         "having the target answer",
         "running the target over its answers",
         "training",
+        "finding out how decided drafts should be",
         "estimating acceptance on prompts that were kept apart",
     ]
     assert watcher.stages[0][1] == 150
@@ -100,6 +102,16 @@ def test_what_is_shared_with_the_target_is_not_stored(order, made):
     stored = load_file(order.out / "model.safetensors")
     assert not {"embedding.weight", "head.weight"} & set(stored)
     assert sum(tensor.nbytes for tensor in stored.values()) < 200_000
+
+
+def test_the_trained_norm_is_sharpened_once_however_often_the_run_is_repeated(order, made):
+    result, _ = made
+    assert result.sharpness in FACTORS
+    again = distill(order, Watcher())
+    trained = load_file(order.work / "training.safetensors")["model/norm.weight"]
+    stored = load_file(order.out / "model.safetensors")["norm.weight"]
+    torch.testing.assert_close(stored, (trained * result.sharpness).bfloat16())
+    assert (again.sharpness, again.acceptance) == (result.sharpness, result.acceptance)
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(order, made, tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.engine import Engine
+from cluster.links.drafting.deadline import LONGEST_S, SHORTEST_S
 from cluster.links.drafting.pool import DrafterPool
 from cluster.metrics.target import TargetMetrics
 from cluster.scheduler.settings import SchedulerSettings
@@ -94,6 +95,9 @@ async def test_steps_and_drafters_are_counted(deployment):
     drafter = deployment.address
     assert seen["outrider_drafter_up", drafter] == 1
     assert seen["outrider_drafter_connects_total",] == 1
+    assert seen["outrider_drafter_on_probation", drafter] == 0
+    assert SHORTEST_S <= seen["outrider_drafter_answer_deadline_seconds", drafter] < LONGEST_S
+    assert ("outrider_draft_orders_overdue_total",) in seen
     assert seen["outrider_draft_sequences_opened_total",] == 1
     blocks = seen["outrider_draft_rtt_seconds_count", drafter]
     assert 0 < blocks <= seen["outrider_draft_blocks_received_total",]

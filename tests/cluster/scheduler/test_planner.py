@@ -1,6 +1,7 @@
 """The planner against a toy target: whatever is drafted, cancelled or preempted, the text is plain decoding's."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, DraftSou
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
-from workers.contract.step import StepPlan
+from workers.contract.step import StepOutput, StepPlan
 from workers.kv.block_pool import BlockPool
 
 STEP_S = 1e-9
@@ -38,12 +39,13 @@ class Rig:
         self.now = 0.0
         self.text: dict[str, list[int]] = {}
         self.sources: dict[str, list[DraftSource]] = {}
+        self.steps: list[Progress] = []
         self.finished: dict[str, FinishReason] = {}
 
     def add(self, *requests: GenerationRequest) -> None:
         for r in requests:
             self.text[r.request_id], self.sources[r.request_id] = list(r.emitted), []
-            self.planner.observe(Arrived(r))
+            self.planner.observe(Arrived(r, at=self.now))
 
     def draft(self, blocks: list[DraftBlock]) -> None:
         self.planner.observe(DraftsArrived(blocks, self.now))
@@ -61,6 +63,7 @@ class Rig:
         assert len(item.sources) == len(item.tokens)
         self.text[item.request_id] += item.tokens
         self.sources[item.request_id] += item.sources
+        self.steps.append(item)
         if item.finish_reason:
             self.finished[item.request_id] = item.finish_reason
 
@@ -113,6 +116,14 @@ def test_a_long_prompt_is_fed_in_chunks_beside_decoding_rows():
     assert rig.text["long"] == plain_text([i % VOCAB for i in range(40)], SamplingParams(), 3)
 
 
+def test_the_first_tokens_tell_how_long_their_request_waited_for_a_place():
+    rig = Rig(max_running=1, draft_length=0)
+    rig.add(request("a", [1], 3), request("b", [2], 3))
+    rig.run()
+    waited = [(step.request_id, step.queued_s) for step in rig.steps]
+    assert waited == [("a", 0.0)] * 3 + [("b", pytest.approx(3 * STEP_S)), ("b", 0.0), ("b", 0.0)]
+
+
 def test_a_shared_prompt_is_computed_once():
     prompt = list(range(17))
     rig = Rig(draft_length=0)
@@ -145,8 +156,23 @@ def test_drafts_are_asked_for_verified_and_counted():
     assert rig.text["a"] == text[:8]
     rig.run()
     assert rig.text["a"] == text
-    assert list(rig.planner.load().accepted_per_position[:4]) == [2, 1, 1, 1]
+    assert rig.planner.load().accepted_per_position == (2, 1, 1, 1), "no longer than a draft can be"
     assert isinstance(rig.planner.take_draft_ops()[-1], CloseDraft)
+
+
+def test_a_drafter_that_was_asked_for_by_name_is_ordered_and_told_of():
+    rig = Rig(lookup=True, draft_length=4)
+    text = plain_text([7, 8], SamplingParams(), 6)
+    rig.planner.observe(DraftersConnected(1))
+    rig.add(replace(request("a", [7, 8], 6), draft_from=DraftSource.DRAFTER, drafter="small"))
+    rig.step()
+    opened = rig.planner.take_draft_ops()[0]
+    assert opened.drafter == "small"
+    right = Outcome(3, prefix_hash([7, 8, text[0]]), tuple(text[1:4]))
+    rig.draft([DraftBlock(opened.seq_id, (right,), drafter="small")])
+    rig.run()
+    assert rig.text["a"] == text
+    assert [(step.drafter, step.num_drafts) for step in rig.steps][:3] == [("", 0), ("small", 1), ("", 0)]
 
 
 def test_a_block_that_comes_a_step_late_is_still_used_where_it_guessed_right():
@@ -225,12 +251,12 @@ def test_when_blocks_run_out_the_youngest_yields_and_its_text_stays():
     assert rig.pool.num_free == 12
 
 
-def test_a_failed_step_ends_its_own_requests_only():
+def test_a_row_that_failed_ends_its_own_request_only():
     rig = Rig(max_running=1)
     rig.add(request("a", [1], 5), request("b", [2], 5))
     plan = rig.planner.plan(0.0)
     assert isinstance(plan, StepPlan)
-    [failed] = rig.planner.fail(plan, "broken")
+    [failed] = rig.planner.commit(plan, StepOutput([[]], errors={0: "broken"}), 0.0, 0.0)
     assert (failed.request_id, failed.finish_reason, failed.message) == ("a", FinishReason.ERROR, "broken")
     rig.run()
     assert rig.text["b"] == plain_text([2], SamplingParams(), 5)

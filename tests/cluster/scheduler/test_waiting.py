@@ -37,10 +37,16 @@ class Server:
     left: dict[ActiveRequest, int] = field(default_factory=dict)
     ids: itertools.count = field(default_factory=itertools.count)
 
-    def add(self, tenant: str, priority: int = 0, prompt: int = 1, output: int = 1) -> ActiveRequest:
+    def add(self, tenant: str, priority: int = 0, prompt: int = 1, output: int = 1, attempt: int = 0) -> ActiveRequest:
         number = next(self.ids)
         request = GenerationRequest(
-            str(number), [0] * prompt, SamplingParams(), Stopping(output), tenant=tenant, priority=priority
+            str(number),
+            [0] * prompt,
+            SamplingParams(),
+            Stopping(output),
+            tenant=tenant,
+            priority=priority,
+            attempt=attempt,
         )
         active = ActiveRequest.start(request, number)
         self.queue.add(active)
@@ -99,6 +105,20 @@ def test_a_request_is_overtaken_only_by_its_tenants_requests_of_a_limited_time(a
             steps = passed.request.priority - passes.request.priority
             assert steps > 0
             assert server.arrived[passes] - server.arrived[passed] <= steps * STEP_S
+
+
+def test_a_request_that_lost_its_target_comes_before_all_that_never_ran():
+    server = Server(places=1)
+    for tenant in "aab":
+        server.add(tenant, priority=-5)
+    resumed = [server.add("c", attempt=1), server.add("c", attempt=1)]
+    leaving = server.add("c", attempt=2)
+    server.tick()
+    server.queue.leave(leaving)
+    while server.running or len(server.queue):
+        server.tick()
+    assert server.admitted[:2] == resumed
+    assert len(server.admitted) == 5
 
 
 def test_a_steady_stream_of_urgent_requests_cannot_starve_one_that_can_wait():

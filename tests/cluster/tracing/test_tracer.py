@@ -170,6 +170,9 @@ def test_a_failed_step_is_shown_and_ends_its_requests(tmp_path):
         def execute(self, plan):
             raise RuntimeError("out of luck")
 
+        def probe(self):
+            """Other steps would go well."""
+
     with Watched(tmp_path / "t.json", target=Unlucky()) as run:
         run.submit("a", [1, 2, 3], 20)
         run.wait_for("a")

@@ -104,6 +104,11 @@ CASES = {
         {m("outrider_drafter_disconnects_total", reason="removed"): steady(50)},
         {"model": "m", "reason": "lost"},
     ),
+    "OutriderDrafterMisbehaves": Case(
+        {m("outrider_drafter_disconnects_total", reason="lying"): "0x55 1x60"},
+        {m("outrider_drafter_disconnects_total", reason="lost"): steady(1)},
+        {"model": "m", "reason": "lying"},
+    ),
     "OutriderLowAcceptance": Case(
         {m(ACCEPTED, source="drafter"): steady(100), m(DRAFTED, source="drafter"): steady(1000)},
         {

@@ -7,8 +7,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.pool import DrafterPool
-from cluster.links.drafting.stream import Cause
 from tests.support.tiny_models import make_tiny
 from workers.contract.draft import CommitDraft, OpenDraft
 from workers.contract.identity import ModelIdentity

@@ -40,6 +40,15 @@ def test_a_late_outcome_gives_what_is_left_and_counts_once():
     assert (cache.used, cache.stale) == (1, 0)
 
 
+def test_it_tells_who_guessed_the_latest_draft():
+    cache = OutcomeCache()
+    cache.add(outcome(PROMPT, 1, 2), "first")
+    cache.add(outcome([*PROMPT, 1, 2], 3), "second")
+    assert draft(cache, PROMPT) and cache.drafter == "first"
+    assert draft(cache, [*PROMPT, 1]) and cache.drafter == "first"
+    assert draft(cache, [*PROMPT, 1, 2]) and cache.drafter == "second"
+
+
 def test_a_wrong_guess_is_dropped_for_good():
     cache = OutcomeCache()
     cache.add(outcome(PROMPT, 1, 2, 3))

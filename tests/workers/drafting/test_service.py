@@ -10,6 +10,7 @@ from workers.drafting import service
 from workers.drafting.server import DrafterServer
 from workers.rpc.channel import open_channel
 from workers.rpc.hello import hello_message, read_hello
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import drafting_pb2 as pb
 from workers.rpc.stubs import drafting_pb2_grpc
 from workers.settings import DrafterSettings
@@ -24,7 +25,7 @@ class Client:
     """A target's end of a stream, by hand."""
 
     def __init__(self, address, channel=None):
-        self.channel = channel or open_channel(address)
+        self.channel = channel or open_channel(address, PeerRole.DRAFTER)
         self.call = drafting_pb2_grpc.DraftingServiceStub(self.channel).Draft()
 
     async def greet(self, hello=HELLO):

@@ -7,6 +7,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from workers.contract.errors import ConfigurationError
 from workers.rpc.channel import CHANNEL_OPTIONS, SERVER_OPTIONS, RpcServer, open_channel
+from workers.rpc.roles import PeerRole
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in SERVER_OPTIONS + CHANNEL_OPTIONS}))
@@ -16,7 +17,7 @@ def test_grpc_knows_the_option(name):
 
 
 async def check_health(address, service=""):
-    async with open_channel(address) as channel:
+    async with open_channel(address, PeerRole.TARGET) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         return (await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)).status
 
@@ -25,7 +26,7 @@ async def test_health_is_served_past_a_proxy(monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    server = RpcServer()
+    server = RpcServer(PeerRole.TARGET)
     address = await server.start("127.0.0.1", 0, ["a.Service"])
     assert await check_health(address) == health_pb2.HealthCheckResponse.SERVING
     assert await check_health(address, "a.Service") == health_pb2.HealthCheckResponse.SERVING
@@ -39,7 +40,7 @@ async def test_health_is_served_past_a_proxy(monkeypatch):
 
 
 async def test_a_taken_port_is_an_error_that_names_it():
-    first, second = RpcServer(), RpcServer()
+    first, second = RpcServer(PeerRole.TARGET), RpcServer(PeerRole.TARGET)
     address = await first.start("127.0.0.1", 0)
     with pytest.raises(ConfigurationError, match=address):
         await second.start("127.0.0.1", int(address.rpartition(":")[2]))
@@ -48,7 +49,7 @@ async def test_a_taken_port_is_an_error_that_names_it():
 
 
 async def test_ipv6_addresses_are_bracketed():
-    server = RpcServer()
+    server = RpcServer(PeerRole.TARGET)
     try:
         address = await server.start("::1", 0)
     except ConfigurationError:

@@ -54,6 +54,7 @@ REQUESTS = st.builds(
     ),
     grammar=st.none() | st.builds(Grammar, st.sampled_from(GrammarKind), st.text(max_size=10)),
     draft_from=st.sampled_from([None, DraftSource.DRAFTER, DraftSource.LOOKUP]),
+    drafter=st.text(max_size=10),
     num_logprobs=st.none() | st.integers(0, MAX_LOGPROBS),
     num_prompt_logprobs=st.none() | st.integers(0, MAX_LOGPROBS),
 )
@@ -82,7 +83,9 @@ def test_a_request_survives_the_wire(request):
 )
 def test_progress_survives_the_wire(tokens, finish, offset, drafts):
     sources = [DraftSource(i % len(DraftSource)) for i in range(len(tokens))]
-    progress = Progress("r", offset, tokens, tuple(sources), finish, "why", 1, drafts, 7)
+    progress = Progress(
+        "r", offset, tokens, tuple(sources), finish, "why", 1, drafts, 7, drafter="small", queued_s=0.25
+    )
     wire = tokens_to_proto(progress).SerializeToString()
     assert tokens_from_proto(pb.Tokens.FromString(wire), VOCAB) == progress
 

@@ -16,7 +16,7 @@ from workers.drafting.draft_kv import CachedDraft
 from workers.drafting.drafter import Advance, DraftState
 from workers.drafting.fan_out import RANKS
 from workers.drafting.features.kv import FeatureDraft, FeatureKvCache
-from workers.drafting.features.row import FeatureRow
+from workers.drafting.features.row import FeatureRow, Guess
 from workers.drafting.lane import Lane
 from workers.drafting.model_drafter import Feed, ModelDrafter, take
 from workers.kv.block_pool import BlockPool
@@ -30,8 +30,8 @@ class StateRunner(Protocol):
     block_size: int
     max_model_len: int
 
-    def rank(self, rows: Seq[FeatureRow], count: int) -> list[tuple[list[int], Any]]:
-        """Run one step; return for each sampled row the choice and its next best, and the model's own state."""
+    def guess(self, rows: Seq[FeatureRow], count: int) -> list[list[Guess]]:
+        """Run one step; return each row's guesses, in each of them ``count`` ids: the choice and its next best."""
 
     def copy_block(self, source: int, destination: int) -> None:
         """Copy the keys and values of one block to another."""
@@ -60,12 +60,15 @@ class FeatureDrafter(ModelDrafter):
             return
         if not state.answered:
             state.lane.restart()  # what was guessed from guesses is guessed again from what was decided
+        if not budget:
+            return
         tokens = state.tokens[cached.valid : cached.valid + budget]
-        if not self._fits(cached, len(tokens), result):
+        wanted = len(tokens) == len(state.tokens) - cached.valid
+        row = Row(cached.kv.seq_id, tokens, cached.size, (), int(wanted), state.params)
+        if not self._fits(cached, self._room(state, state.lane, cached, row), result):
             result.refused.append(state)
             return
-        wanted = int(len(tokens) == len(state.tokens) - cached.valid)
-        row = Row(cached.kv.seq_id, tokens, cached.size, cached.kv.block_ids, wanted, state.params)
+        row.block_ids = cached.kv.block_ids
         yield Feed(state, state.lane, cached, row)
 
     def _row(self, state: DraftState, lane: Lane, cached: CachedDraft, budget: int) -> Row | None:
@@ -75,22 +78,44 @@ class FeatureDrafter(ModelDrafter):
             return None
         return Row(cached.kv.seq_id, [lane.guesses[number]], cached.size, (), 1, state.params)
 
+    def _room(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
+        return row.start + len(row.tokens) + max(self._num_guesses(state, lane, cached, row) - 1, 0)
+
+    def _num_guesses(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
+        """Return how many guesses follow a row in one go: those that are known, and those that the lane wants."""
+        if not row.num_samples:
+            return 0
+        longest: int = self._runner.max_model_len - len(state.tokens) + 1
+        return min(max(lane.goal, len(lane.guesses)), longest) - _next_guess(cached)
+
     def _run(self, feeds: Seq[Feed]) -> None:
-        sampled = iter(self._runner.rank([self._with_states(feed) for feed in feeds], RANKS))
-        for feed in feeds:
-            self._kv.fed(feed.cached, feed.row.tokens)
-            if not feed.row.num_samples:
-                continue
-            likely, own = next(sampled)
-            assert isinstance(feed.cached, FeatureDraft)
-            feed.cached.own.append(own)
-            if len(feed.cached.ahead) == len(feed.lane.guesses):
-                take(feed, likely)
+        guessed = self._runner.guess([self._with_states(feed) for feed in feeds], RANKS)
+        for feed, guesses in zip(feeds, guessed, strict=True):
+            cached, lane = feed.cached, feed.lane
+            assert isinstance(cached, FeatureDraft)
+            first, known = _next_guess(cached), len(lane.guesses)
+            self._kv.fed(cached, feed.row.tokens)
+            for number, guess in enumerate(guesses, first):
+                if number > first:
+                    self._kv.fed(cached, [lane.guesses[number - 1]])
+                cached.own.append(guess.own)
+                if number < known:
+                    continue
+                take(feed, guess.likely)
+                if len(lane.guesses) == number:  # it has given up
+                    break
 
     def _with_states(self, feed: Feed) -> FeatureRow:
-        cached = feed.cached
+        cached, row = feed.cached, feed.row
         assert isinstance(cached, FeatureDraft)
+        guesses = self._num_guesses(feed.state, feed.lane, cached, row)
+        known = tuple(feed.lane.guesses[_next_guess(cached) :]) if guesses else ()
         if cached.own:
-            return FeatureRow(feed.row, cached.origin, own=cached.own[-1])
-        features = self._states.take_states(feed.state, len(feed.row.tokens))
-        return FeatureRow(feed.row, cached.origin, features)
+            return FeatureRow(row, cached.origin, guesses, known, own=cached.own[-1])
+        return FeatureRow(row, cached.origin, guesses, known, self._states.take_states(feed.state, len(row.tokens)))
+
+
+def _next_guess(cached: CachedDraft) -> int:
+    """Return the number of the guess that follows the next row: 0 behind decided tokens, else behind the row's own."""
+    assert isinstance(cached, FeatureDraft)
+    return len(cached.own)

@@ -1,5 +1,6 @@
-"""A row of a step that comes with states."""
+"""What goes into a step with states, and what comes out of it."""
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,21 @@ class FeatureRow:
     """Its positions count from ``origin``."""
     origin: int
     """The text's position at which the row's position 0 stands: noise goes by the text's positions."""
+    guesses: int = 0
+    """How many tokens are to be guessed after the row's; its blocks have room for all of them but the last."""
+    known: Seq[int] = ()
+    """The first of them, where they are known already."""
     features: bytes = b""
     """The target's states that the row's tokens were chosen from."""
     own: Any = None
     """The drafter's own state of the position before the row's only token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a row says next."""
+
+    likely: Seq[int]
+    """The chosen id, then its next best."""
+    own: Any
+    """The drafter's own state that it was chosen from."""

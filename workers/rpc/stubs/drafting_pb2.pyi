@@ -56,7 +56,7 @@ Global___DraftRequest: _TypeAlias = DraftRequest  # noqa: Y015
 
 @_typing.final
 class DraftResponse(_message.Message):
-    """From the drafter. The first message holds only `welcome`."""
+    """From the drafter. The first message holds only `welcome`. At most 4 MiB."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -320,6 +320,12 @@ Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
 
 @_typing.final
 class DraftBlock(_message.Message):
+    """A target ends the stream of a drafter, and leaves it alone for a while, where a field is out of range, where an answer
+    carries the hash of a text that the drafter was never sent, or where far more comes than was asked for. Wrong guesses
+    are no fault. An order that asks for a block is to be answered, if only with an empty continuation: a drafter that
+    takes much longer than it used to gets no more sequences until it answers.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQ_ID_FIELD_NUMBER: _builtins.int

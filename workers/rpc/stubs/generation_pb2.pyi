@@ -98,12 +98,33 @@ class GenerateResponse(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class DraftersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     WELCOME_FIELD_NUMBER: _builtins.int
     ACCEPTED_FIELD_NUMBER: _builtins.int
     REJECTED_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     LOAD_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    DRAFTERS_FIELD_NUMBER: _builtins.int
     draining: _builtins.bool
     """The target takes no more requests; those it has are finished."""
     @_builtins.property
@@ -116,6 +137,10 @@ class GenerateResponse(_message.Message):
     def tokens(self) -> _containers.RepeatedCompositeFieldContainer[Global___Tokens]: ...
     @_builtins.property
     def load(self) -> Global___TargetLoad: ...
+    @_builtins.property
+    def drafters(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Beside `load`: how many drafters are connected, by their names; 0 where one was, and may be again."""
+
     def __init__(
         self,
         *,
@@ -125,10 +150,11 @@ class GenerateResponse(_message.Message):
         tokens: _abc.Iterable[Global___Tokens] | None = ...,
         load: Global___TargetLoad | None = ...,
         draining: _builtins.bool = ...,
+        drafters: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["load", b"load", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "draining", b"draining", "load", b"load", "rejected", b"rejected", "tokens", b"tokens", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "drafters", b"drafters", "draining", b"draining", "load", b"load", "rejected", b"rejected", "tokens", b"tokens", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -154,6 +180,7 @@ class Submit(_message.Message):
     NUM_LOGPROBS_FIELD_NUMBER: _builtins.int
     NUM_PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
     DRAFT_FROM_FIELD_NUMBER: _builtins.int
+    DRAFTER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Made by the ingress, unique for ever; never a client's id."""
     attempt: _builtins.int
@@ -172,6 +199,8 @@ class Submit(_message.Message):
     """The same for the tokens of the prompt but the first; they come with the first token of the answer."""
     draft_from: Global___DraftFrom.ValueType
     """Whose drafts may be verified; unspecified: anybody's."""
+    drafter: _builtins.str
+    """Only drafters of this name; empty: any."""
     @_builtins.property
     def prompt(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -207,10 +236,11 @@ class Submit(_message.Message):
         num_logprobs: _builtins.int | None = ...,
         num_prompt_logprobs: _builtins.int | None = ...,
         draft_from: Global___DraftFrom.ValueType = ...,
+        drafter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "_num_logprobs", b"_num_logprobs", "_num_prompt_logprobs", b"_num_prompt_logprobs", "grammar", b"grammar", "max_draft_tokens", b"max_draft_tokens", "num_logprobs", b"num_logprobs", "num_prompt_logprobs", b"num_prompt_logprobs", "processors", b"processors", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "_num_logprobs", b"_num_logprobs", "_num_prompt_logprobs", b"_num_prompt_logprobs", "attempt", b"attempt", "draft_from", b"draft_from", "emitted", b"emitted", "grammar", b"grammar", "max_draft_tokens", b"max_draft_tokens", "max_tokens", b"max_tokens", "num_logprobs", b"num_logprobs", "num_prompt_logprobs", b"num_prompt_logprobs", "priority", b"priority", "processors", b"processors", "prompt", b"prompt", "request_id", b"request_id", "salt", b"salt", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens", "_num_logprobs", b"_num_logprobs", "_num_prompt_logprobs", b"_num_prompt_logprobs", "attempt", b"attempt", "draft_from", b"draft_from", "drafter", b"drafter", "emitted", b"emitted", "grammar", b"grammar", "max_draft_tokens", b"max_draft_tokens", "max_tokens", b"max_tokens", "num_logprobs", b"num_logprobs", "num_prompt_logprobs", b"num_prompt_logprobs", "priority", b"priority", "processors", b"processors", "prompt", b"prompt", "request_id", b"request_id", "salt", b"salt", "sampling", b"sampling", "stop_token_ids", b"stop_token_ids", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_draft_tokens: _TypeAlias = _typing.Literal["max_draft_tokens"]  # noqa: Y015
     _WhichOneofArgType__max_draft_tokens: _TypeAlias = _typing.Literal["_max_draft_tokens", b"_max_draft_tokens"]  # noqa: Y015
@@ -416,6 +446,8 @@ class Tokens(_message.Message):
     CACHED_PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     LOGPROBS_FIELD_NUMBER: _builtins.int
     PROMPT_LOGPROBS_FIELD_NUMBER: _builtins.int
+    DRAFTER_FIELD_NUMBER: _builtins.int
+    QUEUED_SECONDS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     offset: _builtins.int
     """Emitted tokens of the request before these, earlier attempts included."""
@@ -428,6 +460,10 @@ class Tokens(_message.Message):
     """1 where this step verified a draft of the request."""
     num_draft_tokens: _builtins.int
     cached_prompt_tokens: _builtins.int
+    drafter: _builtins.str
+    """Whose draft this step verified, by its name; empty where it was none of a drafter."""
+    queued_seconds: _builtins.float
+    """With the first tokens of an attempt: how long it waited for a place."""
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
     @_builtins.property
@@ -452,10 +488,12 @@ class Tokens(_message.Message):
         cached_prompt_tokens: _builtins.int = ...,
         logprobs: _abc.Iterable[Global___TokenLogprobs] | None = ...,
         prompt_logprobs: _abc.Iterable[Global___TokenLogprobs] | None = ...,
+        drafter: _builtins.str = ...,
+        queued_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "message", b"message", "num_draft_tokens", b"num_draft_tokens", "num_drafts", b"num_drafts", "offset", b"offset", "prompt_logprobs", b"prompt_logprobs", "request_id", b"request_id", "sources", b"sources", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cached_prompt_tokens", b"cached_prompt_tokens", "drafter", b"drafter", "finish_reason", b"finish_reason", "logprobs", b"logprobs", "message", b"message", "num_draft_tokens", b"num_draft_tokens", "num_drafts", b"num_drafts", "offset", b"offset", "prompt_logprobs", b"prompt_logprobs", "queued_seconds", b"queued_seconds", "request_id", b"request_id", "sources", b"sources", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -2,6 +2,7 @@
 
 import { getJson } from "./api.js";
 import { byId, show } from "./dom.js";
+import { showDrafters } from "./drafters.js";
 import { drawFigures } from "./figures.js";
 import { drawPicture } from "./picture.js";
 import { between } from "./rates.js";
@@ -48,6 +49,7 @@ export class ClusterView {
     while (cluster.now - this.samples[0].now > WINDOW_S) this.samples.shift();
     byId("cluster-state").textContent = cluster.targets_missing ? "targets are missing" : "live";
     drawPicture(byId("picture"), cluster);
+    showDrafters(cluster.targets);
     const past = between(this.samples[0].targets, cluster.targets);
     this.line.add(cluster);
     byId("cluster-speed").textContent = show.rate(this.line.speed);

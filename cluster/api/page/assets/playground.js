@@ -25,6 +25,7 @@ export class Playground {
       this.send();
     });
     byId("stop").addEventListener("click", () => this.abort?.abort());
+    byId("speculation").addEventListener("change", () => (byId("drafter").disabled = !byId("speculation").checked));
     document.addEventListener("keydown", (event) => this.key(event));
     byId("prompt").value = EXAMPLES.Explain;
     byId("examples").append(...Object.entries(EXAMPLES).map(([name, prompt]) => example(name, prompt)));
@@ -104,7 +105,7 @@ function common(model) {
     // Drawn here where none is given, so that the run can be told apart from its like.
     seed: seed === "" ? Math.floor(Math.random() * 2 ** 32) : Number(seed),
     stream: true,
-    speculation: { enabled: byId("speculation").checked, report_sources: true },
+    speculation: { enabled: byId("speculation").checked, drafter: byId("drafter").value, report_sources: true },
   };
 }
 

@@ -29,16 +29,24 @@ export class RunTable {
     const [fast, plain] = enabled ? [run, other] : [other, run];
     const times = fast.tokensPerSecond / plain.tokensPerSecond;
     if (!Number.isFinite(times)) return "";
-    return `With speculation ${show.ratio(times)} times as fast as without, ${sameness(run, other)}.`;
+    const { drafter } = fast.request.speculation;
+    const how = drafter === "any" ? "With speculation" : `With drafts from ${source(drafter)}`;
+    return `${how} ${show.ratio(times)} times as fast as without, ${sameness(run, other)}.`;
   }
 }
 
+/** Say whose drafts a request wanted. */
+function source(drafter) {
+  return { any: "anybody", lookup: "look-ups" }[drafter] ?? drafter;
+}
+
 function row(run, reference) {
+  const { enabled, drafter } = run.request.speculation;
   const cell = (text, kind = "") => make("td", { class: kind, text });
   return make(
     "tr",
     {},
-    make("th", { scope: "row", text: run.request.speculation.enabled ? "on" : "off" }),
+    make("th", { scope: "row", text: enabled ? source(drafter) : "nobody" }),
     cell(show.rate(run.tokensPerSecond), "number"),
     cell(show.ratio(run.tokensPerVerification), "number"),
     cell(show.milliseconds(run.timeToFirstToken), "number wide"),

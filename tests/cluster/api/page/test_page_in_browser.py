@@ -92,8 +92,12 @@ def picture(browser: Browser, name: str) -> None:
 
 
 def send(browser: Browser) -> None:
+    before = len(browser.all("#run-rows tr"))
     browser.find("#send").click()
-    browser.until(lambda: not browser.find("#send").is_enabled(), "the request is under way")
+    browser.until(
+        lambda: not browser.find("#send").is_enabled() or len(browser.all("#run-rows tr")) > before,
+        "the request is under way, or over before anybody looked",
+    )
 
 
 def ended(browser: Browser) -> None:
@@ -115,9 +119,11 @@ async def test_an_answer_with_and_without_speculation(page_api, tmp_path):
         ready(browser)
         send(browser)
         browser.until(lambda: len(shown_sources(browser)) > 40, "tokens arrive")
+        page_api.engine.pause()
         browser.until(lambda: "1 running" in browser.text("#picture"), "the request is in the picture")
         assert not browser.find("#send").is_enabled(), "the first tokens are there before the last ones"
         picture(browser, "1-desktop-streaming")
+        page_api.engine.resume()
         ended(browser)
         tokens = shown_sources(browser)
         assert "".join(text for _, text in tokens) == ANSWER == browser.text("#answer")
@@ -145,7 +151,7 @@ async def test_an_answer_with_and_without_speculation(page_api, tmp_path):
         assert re.fullmatch(
             r"With speculation [\d.]+ times as fast .* the text is the same\.", browser.text("#verdict")
         )
-        assert [row.text.split()[0] for row in browser.all("#run-rows tr")] == ["off", "on"]
+        assert [row.text.split()[0] for row in browser.all("#run-rows tr")] == ["nobody", "anybody"]
         browser.until(lambda: "idle" in browser.text("#cluster-figures"), "the cluster's time is shown")
         picture(browser, "2-desktop-compared")
         browser.scheme("dark")
@@ -166,6 +172,7 @@ async def test_the_cluster_is_described(page_api, tmp_path):
         assert label == "2 drafters and 1 target; 0 requests running, 0 waiting"
         assert len(browser.all("#picture .drafter")) == 2
         assert "KV cache 10%" in browser.text("#picture")
+        assert browser.text("#drafters") == "Drafting: small", "of the other only the name is known"
         assert "at rest" in browser.text("#way")
         send(browser)
         browser.until(lambda: "run-ahead" in browser.text("#way"), "the way is named")
@@ -198,10 +205,17 @@ async def test_stopping_settings_and_errors(page_api, tmp_path):
         browser.type("#temperature", "0")
         browser.type("#max-tokens", "9")
         browser.type("#seed", "11")
+        options = "return [...document.querySelector('#drafter').options].map(option => option.value)"
+        assert browser.run(options) == ["any", "lookup", "gone", "small"]
+        browser.run("document.querySelector('#drafter').value = 'small'")
         send(browser)
         ended(browser)
         assert browser.text("#tokens") == "9"
         assert browser.text("#state").startswith("Cut at the limit: 9 tokens")
+        assert browser.text("#run-rows th") == "small"
+        browser.find(".switch").click()
+        assert not browser.find("#drafter").is_enabled()
+        browser.find(".switch").click()
 
         browser.type("#max-tokens", "4000")
         browser.type("#prompt", "Go on and on")
@@ -240,7 +254,7 @@ async def test_stopping_settings_and_errors(page_api, tmp_path):
 
     await in_browser(page_api, tmp_path, visit)
     submitted = page_api.engine.submitted
-    assert (submitted[0].params.temperature, submitted[0].params.seed) == (0.0, 11)
+    assert (submitted[0].params.temperature, submitted[0].params.seed, submitted[0].drafter) == (0.0, 11, "small")
     await page_api.eventually(lambda: len(page_api.engine.cancelled) == 1)
     assert list(submitted[-1].prompt) == page_api.tokenizer.encode("Go on and on")
 

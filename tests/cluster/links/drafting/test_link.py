@@ -8,8 +8,9 @@ import pytest
 
 from cluster.links.drafting import link as link_module
 from cluster.links.drafting import stream as stream_module
+from cluster.links.drafting.breaker import LONGEST_LOSS_PAUSE_S, MISCONDUCT_PAUSE_S
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.link import DrafterLink
-from cluster.links.drafting.stream import Cause
 from workers.contract.draft import CommitDraft, DraftBlock, OpenDraft, Outcome
 from workers.contract.errors import ProtocolError
 from workers.contract.features import FeatureSpec
@@ -17,8 +18,9 @@ from workers.contract.identity import ModelIdentity
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 from workers.drafting.server import DrafterServer
-from workers.rpc.channel import RpcServer
+from workers.rpc.channel import MAX_DRAFTER_MESSAGE_BYTES, RpcServer
 from workers.rpc.hello import hello_message
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import drafting_pb2 as pb
 from workers.rpc.stubs import drafting_pb2_grpc
 from workers.settings import DrafterSettings
@@ -74,7 +76,7 @@ async def serve():
     servers = []
 
     async def start(service):
-        rpc = RpcServer()
+        rpc = RpcServer(PeerRole.TARGET)
         drafting_pb2_grpc.add_DraftingServiceServicer_to_server(service, rpc.grpc)
         servers.append(rpc)
         return await rpc.start("127.0.0.1", 0)
@@ -219,24 +221,45 @@ async def test_a_silent_drafter_is_given_up(serve, link_to, monkeypatch):
 
 async def test_nobody_there_is_tried_again_with_growing_pauses(link_to, monkeypatch):
     pauses = []
-    monkeypatch.setattr(link_module.random, "uniform", lambda low, high: pauses.append(link._backoff) or 0.0)
+    monkeypatch.setattr(link_module.random, "uniform", lambda *_: pauses.append(link.standing.breaker.pause_s) or 0.0)
     link, events = link_to("127.0.0.1:1")
     for _ in range(9):
         assert await events.next("down") == Cause.UNREACHABLE
     assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
-    assert max(pauses) == link_module.BACKOFF_MAX_S
+    assert max(pauses) == LONGEST_LOSS_PAUSE_S
 
 
-@pytest.mark.parametrize(("messages", "pauses"), [([], [0.1, 0.2, 0.4]), ([outcome()], [0.1, 0.1, 0.1])])
-async def test_a_reply_ends_the_growth_of_pauses_a_welcome_does_not(serve, link_to, monkeypatch, messages, pauses):
+async def test_a_welcome_alone_does_not_end_the_growth_of_pauses(serve, link_to, monkeypatch):
     seen = []
-    monkeypatch.setattr(link_module.random, "uniform", lambda low, high: seen.append(link._backoff) or 0.0)
-    service = ScriptedService(welcome(), messages, abort=(grpc.StatusCode.INTERNAL, "fell over"))
+    monkeypatch.setattr(link_module.random, "uniform", lambda *_: seen.append(link.standing.breaker.pause_s) or 0.0)
+    service = ScriptedService(welcome(), [outcome()], abort=(grpc.StatusCode.INTERNAL, "fell over"))
     link, _ = link_to(await serve(service))
     async with asyncio.timeout(10):
         while len(seen) < 3:
             await asyncio.sleep(0.01)
-    assert seen[:3] == pauses
+    assert seen[:3] == [0.1, 0.2, 0.4]
+
+
+async def test_whoever_is_given_up_is_left_alone_and_counted_by_cause(serve, link_to):
+    service = ScriptedService(welcome())
+    link, events = link_to(await serve(service))
+    await events.next("up")
+    link.give_up(Cause.LYING, "as the listener has found")
+    assert await events.next("down") == Cause.LYING
+    await asyncio.sleep(0.3)
+    assert service.streams == 1
+    assert link.standing.breaker.pause_s == MISCONDUCT_PAUSE_S
+
+
+async def test_a_drafter_that_never_stops_sending_is_cut_off(serve, link_to):
+    service = ScriptedService(welcome(), [pb.DraftResponse(unknown=[9] * 100)] * 20)
+    _, events = link_to(await serve(service))
+    await events.next("up")
+    seen = 0
+    while (event := await asyncio.wait_for(events.queue.get(), 10))[0] == "replies":
+        seen += len(event[1])
+    assert event == ("down", Cause.FLOODING)
+    assert seen <= 512
 
 
 async def test_what_is_sent_without_a_stream_is_dropped(serve, link_to):
@@ -319,3 +342,11 @@ async def test_a_drafter_whose_wish_cannot_be_met_is_refused(serve, link_to, fea
     identity = replace(CONDITIONED, features=replace(SPEC, size=4))
     _, events = link_to(await serve(ScriptedService(welcome(identity=identity))), features)
     assert await events.next("down") == Cause.INCOMPATIBLE
+
+
+async def test_a_flood_is_not_even_read(serve, link_to):
+    """Two million empty blocks fit into the largest message that a drafter may send."""
+    flood = pb.DraftResponse.FromString(bytes([2 << 3 | 2, 0]) * (MAX_DRAFTER_MESSAGE_BYTES // 2 - 8))
+    _, events = link_to(await serve(ScriptedService(welcome(), [flood])))
+    await events.next("up")
+    assert await events.next("down") == Cause.FLOODING

@@ -1,23 +1,36 @@
+from dataclasses import replace
+
 import pytest
 
-from cluster.links.drafting.placement import BUSY_S, RETRY_MAX_S, RETRY_MIN_S, DraftingStats, Placement
+from cluster.links.drafting.cause import Cause
+from cluster.links.drafting.deadline import SHORTEST_S
+from cluster.links.drafting.placement import BUSY_S, RETRY_MAX_S, RETRY_MIN_S, STALLED_DEADLINES, Placement
+from cluster.links.drafting.standing import Standing
+from cluster.links.drafting.stats import DraftingStats
 from workers.contract.draft import (
     Busy,
     CloseDraft,
     CommitDraft,
     DraftBlock,
     OpenDraft,
+    Outcome,
     UnknownSequence,
 )
+from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 
 PARAMS = SamplingParams(seed=3)
 
 
 class Link:
-    def __init__(self, open_sequences=0):
+    def __init__(self, open_sequences=0, name="small"):
         self.open_sequences = open_sequences
-        self.sent = []
+        self.name = name
+        self.standing = Standing()
+        self.sent, self.given_up = [], []
+
+    def give_up(self, cause, why):
+        self.given_up.append(cause)
 
     def send(self, op):
         self.sent.append(op)
@@ -93,6 +106,23 @@ def test_a_lost_drafters_sequences_move(placement):
     assert first.take()[-1] == opened(1, (1, 2, 3))
 
 
+def test_a_request_for_a_drafter_by_name_gets_no_other(placement):
+    large, small, another = Link(name="large"), Link(open_sequences=9), Link(name="large")
+    placement.add_link(large)
+    wanted = replace(opened(1), drafter="small")
+    placement.apply(wanted)
+    assert large.take() == [], "it waits for its drafter, however idle others are"
+    placement.add_link(small)
+    assert small.take() == [opened(1)]
+    placement.remove_link(small)
+    placement.tick()
+    assert large.take() == []
+    placement.apply(replace(opened(2), drafter="large"))
+    placement.add_link(another)
+    placement.remove_link(large)
+    assert another.take() == [opened(2)], "of the same name is as good"
+
+
 def test_blocks_pass_only_from_the_drafter_that_has_the_sequence(placement):
     stats = placement._stats
     first, second = Link(), Link()
@@ -145,7 +175,7 @@ def test_busy_everywhere_waits_longer_and_longer(placement, clock):
         while not link.sent:
             assert clock.now - asked < 2 * RETRY_MAX_S
             clock.now += BUSY_S / 2
-            placement.retry()
+            placement.tick()
         pauses.append(clock.now - asked)
     assert pauses[:4] == [BUSY_S, RETRY_MIN_S, 2 * RETRY_MIN_S, 4 * RETRY_MIN_S]
     assert pauses[-1] == RETRY_MAX_S
@@ -167,7 +197,7 @@ def test_unknown_is_reopened_at_once_then_with_patience(placement, clock):
     assert link.take() == []
     placement.apply(CommitDraft(1, 3, (4,), 4))
     clock.now += RETRY_MIN_S
-    placement.retry()
+    placement.tick()
     assert link.take() == [opened(1, (1, 2, 3, 4))]
     assert placement._stats.reopened == 2
 
@@ -192,3 +222,162 @@ def test_an_open_of_an_open_sequence_starts_it_anew(placement):
     placement.apply(CloseDraft(1))
     placement.apply(opened(2))
     assert first.take()[-1] == opened(2)
+
+
+def answer(seq_id, tokens, digest=None):
+    return DraftBlock(seq_id, (Outcome(len(tokens), prefix_hash(tokens) if digest is None else digest, (9,)),))
+
+
+def learned(link, seconds=0.01):
+    """Have a drafter that is known to answer in so many seconds."""
+    for _ in range(50):
+        link.standing.deadline.observe(seconds)
+        link.standing.deadline.observe(seconds, opened=2)
+    return link
+
+
+def test_an_overdue_sequence_moves_and_its_drafter_gets_no_more_until_it_answers(placement, clock):
+    first, second = learned(Link()), learned(Link(open_sequences=5))
+    placement.add_link(first)
+    placement.add_link(second)
+    placement.apply(opened(1))
+    assert first.take() == [opened(1)]
+    clock.now += 0.9 * SHORTEST_S
+    placement.tick()
+    assert second.sent == []
+    clock.now += 0.2 * SHORTEST_S
+    placement.tick()
+    assert (first.take(), second.take()) == ([CloseDraft(1)], [opened(1)])
+    placement.apply(opened(2))
+    assert second.take() == [opened(2)]
+    assert placement._stats.overdue == 1
+    placement.receive(first, [answer(1, (1, 2))])
+    placement.apply(opened(3))
+    assert first.take() == [opened(3)]
+
+
+def test_an_overdue_sequence_stays_where_there_is_no_other_drafter(placement, clock):
+    link = learned(Link())
+    placement.add_link(link)
+    placement.apply(opened(1))
+    clock.now += 2 * SHORTEST_S
+    placement.tick()
+    placement.tick()
+    assert (link.take(), link.given_up, placement._stats.overdue) == ([opened(1)], [], 1)
+    placement.apply(opened(2))
+    assert link.take() == []
+    assert placement.receive(link, [answer(1, (1, 2))])
+    placement.tick()
+    assert link.take() == [opened(2)]
+
+
+def test_an_overdue_sequence_is_not_taken_from_the_drafter_that_its_request_names(placement, clock):
+    wanted, other = learned(Link(name="small")), learned(Link(name="large"))
+    placement.add_link(wanted)
+    placement.add_link(other)
+    placement.apply(replace(opened(1), drafter="small"))
+    clock.now += 2 * SHORTEST_S
+    placement.tick()
+    assert (wanted.take(), other.take()) == ([opened(1)], [])
+
+
+def test_a_drafter_that_answers_nothing_any_more_is_given_up_once(placement, clock):
+    link = learned(Link())
+    placement.add_link(link)
+    placement.apply(opened(1))
+    for _ in range(40):
+        clock.now += STALLED_DEADLINES * SHORTEST_S / 10
+        placement.tick()
+    assert link.given_up == [Cause.OVERDUE]
+
+
+def test_answers_to_some_orders_keep_a_slow_drafter(placement, clock):
+    link = learned(Link())
+    placement.add_link(link)
+    text = [1, 2]
+    placement.apply(opened(1))
+    placement.apply(opened(2))
+    for token in range(30):
+        clock.now += SHORTEST_S / 2
+        placement.tick()
+        placement.receive(link, [answer(1, text)])
+        placement.apply(CommitDraft(1, len(text), (token,), 4))
+        text.append(token)
+    assert link.given_up == []
+
+
+def test_what_is_not_asked_for_is_not_overdue(placement, clock):
+    link = learned(Link())
+    placement.add_link(link)
+    placement.apply(opened(1))
+    placement.apply(CommitDraft(1, 2, (3,), 0))
+    placement.apply(opened(2, length=0))
+    clock.now += 100
+    placement.tick()
+    assert (placement._stats.overdue, link.given_up) == (0, [])
+
+
+def test_a_lie_is_not_passed_on_and_ends_the_drafter(placement):
+    link = Link()
+    placement.add_link(link)
+    placement.apply(opened(1))
+    placement.apply(opened(2))
+    good, lie = answer(1, (1, 2)), answer(2, (1, 2), digest=5)
+    assert placement.receive(link, [good, lie, answer(2, (1, 2))]) == [good]
+    assert link.given_up == [Cause.LYING]
+    placement.apply(opened(3))
+    assert all(op.seq_id != 3 for op in link.take())
+
+
+def test_a_drafter_that_has_failed_is_let_in_bit_by_bit(placement, clock):
+    link = learned(Link())
+    link.standing.breaker.failed(Cause.LOST, clock.now)
+    for seq_id in range(8):
+        placement.apply(opened(seq_id))
+    placement.add_link(link)
+    given = []
+    while not given or len(given) < 4:
+        ops = link.take()
+        given.append(len(ops))
+        placement.receive(link, [answer(ops[0].seq_id, (1, 2))])
+        placement.tick()
+    assert given == [1, 1, 2, 4]
+
+
+def test_an_answer_that_comes_too_late_does_not_earn_trust(placement, clock):
+    link = learned(Link())
+    link.standing.breaker.failed(Cause.LOST, clock.now)
+    placement.add_link(link)
+    placement.apply(opened(1))
+    clock.now += 2 * SHORTEST_S
+    placement.receive(link, [answer(1, (1, 2))])
+    assert link.standing.breaker.allowance == 1
+
+
+def test_a_drafter_that_answers_nobody_is_given_up_though_every_request_is_short(placement, clock):
+    link = learned(Link(), seconds=0.5)
+    placement.add_link(link)
+    seq_id = 0
+    while not link.given_up:
+        seq_id += 1
+        assert seq_id < 40, "nobody noticed"
+        placement.apply(opened(seq_id))
+        for _ in range(4):
+            clock.now += 0.1
+            placement.tick()
+        placement.apply(CloseDraft(seq_id))
+    assert link.given_up == [Cause.OVERDUE]
+    assert placement._stats.overdue == 0, "no single order was"
+
+
+def test_what_ended_long_ago_is_not_owed(placement, clock):
+    link = learned(Link())
+    placement.add_link(link)
+    for seq_id in range(20):
+        placement.apply(opened(seq_id))
+        clock.now += 0.1
+        placement.tick()
+        placement.apply(CloseDraft(seq_id))
+        placement.tick()
+        clock.now += 60
+    assert link.given_up == []

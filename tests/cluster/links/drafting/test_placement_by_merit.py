@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from cluster.links.drafting.placement import DraftingStats, Placement
+from cluster.links.drafting.placement import Placement
+from cluster.links.drafting.standing import Standing
+from cluster.links.drafting.stats import DraftingStats
 from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, OpenDraft, Outcome
+from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 
 PARAMS = SamplingParams()
@@ -41,6 +44,7 @@ class SimulatedLink:
     drafter: SimulatedDrafter
     target: "SimulatedTarget"
     due: list = field(default_factory=list)
+    standing: Standing = field(default_factory=Standing)
 
     @property
     def open_sequences(self):
@@ -65,7 +69,8 @@ class SimulatedLink:
         for _, seq_id, base in ready:
             if seq_id in self.target.texts:
                 guess = self.target.guess(seq_id, base, self.drafter.right)
-                self.target.placement.receive(self, [DraftBlock(seq_id, (Outcome(base, 0, guess),))])
+                digest = prefix_hash(self.target.texts[seq_id][:base])
+                self.target.placement.receive(self, [DraftBlock(seq_id, (Outcome(base, digest, guess),))])
 
 
 class SimulatedTarget:

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.pool import DrafterPool
-from cluster.links.drafting.stream import Cause
 from tests.support.drafter_process import DrafterProcess
 from workers.contract.draft import CloseDraft, CommitDraft, OpenDraft
 from workers.contract.identity import ModelIdentity
@@ -120,6 +120,9 @@ async def test_sequences_opened_before_any_drafter_get_drafts_when_one_appears(t
     target.pool.set_drafters(await drafters(1))
     await decoding.until_drafted()
     assert target.connected == [1]
+    assert target.pool.names() == {"ngram": 1}
+    target.pool.set_drafters([])
+    await target.until(lambda: target.pool.names() == {"ngram": 0})
 
 
 async def test_sequences_are_spread_and_drafters_shared_among_targets(target, drafters):
@@ -156,6 +159,7 @@ async def test_a_drafter_taken_off_the_list_hands_its_sequences_on(target, draft
     await target.until(lambda: target.pool.connected == 1)
     assert target.pool.stats.disconnects == {Cause.REMOVED: 1}
     assert target.pool.stats.reopened == 1
+    assert target.pool.names() == {"ngram": 1}
     assert drafters.running[0]._batcher.load().open_sequences == 0
 
 
@@ -229,7 +233,6 @@ async def test_a_killed_drafters_sequences_move_to_another(target, processes):
 
 
 async def test_a_stopped_drafter_blocks_nobody_and_is_left(target, processes, monkeypatch):
-    monkeypatch.setattr("cluster.links.drafting.stream.SILENCE_TIMEOUT_S", 1.5)
     monkeypatch.setattr("cluster.links.drafting.stream.WELCOME_TIMEOUT_S", 1.5)
     target.pool.set_drafters([process.address for process in processes])
     await target.until(lambda: target.pool.connected == 2)
@@ -243,7 +246,8 @@ async def test_a_stopped_drafter_blocks_nobody_and_is_left(target, processes, mo
         await asyncio.sleep(0)
         assert time.monotonic() - started < 0.5
         await asyncio.gather(*(decoding.until_drafted() for decoding in decodings))
-        assert target.pool.stats.disconnects[Cause.SILENT] == 1
+        assert target.pool.stats.overdue >= 1
+        await target.until(lambda: target.pool.stats.disconnects[Cause.OVERDUE] == 1)
     finally:
         processes[0].signal(signal.SIGCONT)
     await target.until(lambda: target.pool.connected == 2)

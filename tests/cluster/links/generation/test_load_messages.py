@@ -5,7 +5,13 @@ from dataclasses import fields, replace
 
 import pytest
 
-from cluster.links.generation.load_messages import GAUGES, load_from_proto, load_to_proto, sum_loads
+from cluster.links.generation.load_messages import (
+    GAUGES,
+    drafters_from_proto,
+    load_from_proto,
+    load_to_proto,
+    sum_loads,
+)
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import ProtocolError
 from workers.rpc.stubs import generation_pb2 as pb
@@ -31,6 +37,13 @@ def test_a_load_survives_the_wire():
 def test_numbers_that_make_no_sense_break_the_protocol(wrong):
     with pytest.raises(ProtocolError, match=next(iter(wrong))):
         load_from_proto(pb.TargetLoad(**wrong))
+
+
+def test_names_of_drafters_are_few_and_short():
+    assert drafters_from_proto({"small": 1}) == {"small": 1}
+    for names in ({str(i): 1 for i in range(65)}, {"x" * 1025: 1}):
+        with pytest.raises(ProtocolError, match="drafters"):
+            drafters_from_proto(names)
 
 
 def test_counters_add_up_and_gauges_tell_of_the_living():

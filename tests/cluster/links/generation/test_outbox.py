@@ -45,3 +45,14 @@ def test_messages_are_merged_up_to_a_size_and_not_changed():
     assert all(len(message.cancels) == 1 for message in messages)
     assert list(coalesce([], max_bytes=1)) == []
     assert len(list(coalesce(messages[:2], max_bytes=1))) == 2
+
+
+def test_of_two_loads_in_one_message_the_latest_counts():
+    messages = [
+        pb.GenerateResponse(load=pb.TargetLoad(steps=i, accepted_per_position=[2 * i, i]), drafters={"small": i})
+        for i in (1, 2)
+    ]
+    (merged,) = coalesce([messages[0], pb.GenerateResponse(tokens=[pb.Tokens(request_id="r")]), messages[1]])
+    assert (merged.load.steps, list(merged.load.accepted_per_position)) == (2, [4, 2])
+    assert dict(merged.drafters) == {"small": 2}
+    assert [tokens.request_id for tokens in merged.tokens] == ["r"]

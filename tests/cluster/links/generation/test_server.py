@@ -16,6 +16,7 @@ from workers.contract.sampling_params import SamplingParams
 from workers.rpc.channel import open_channel
 from workers.rpc.generation_messages import submit_to_proto
 from workers.rpc.hello import hello_message
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -42,7 +43,7 @@ def engine():
 async def serving(engine, **options):
     server = GenerationServer(engine, **options)
     address = await server.start("127.0.0.1")
-    async with open_channel(address) as channel:
+    async with open_channel(address, PeerRole.TARGET) as channel:
         yield server, channel
     await server.stop()
 

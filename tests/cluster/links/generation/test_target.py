@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 
 import pytest
 
@@ -15,6 +16,7 @@ from workers.contract.request import FinishReason, GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.rpc.channel import RpcServer
 from workers.rpc.hello import hello_message
+from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import generation_pb2 as pb
 from workers.rpc.stubs import generation_pb2_grpc as pb_grpc
 
@@ -59,7 +61,7 @@ async def test_a_request_goes_on_after_the_tokens_that_it_brings():
     engine = ScriptedEngine()
     async with linked(engine) as (_, link):
         whole = engine.answer(request(), 8)
-        items = [item async for item in link.generate(request(emitted=whole[:5]), attempt=1)]
+        items = [item async for item in link.generate(replace(request(emitted=whole[:5]), attempt=1))]
         assert items[0].offset == 5
         assert [t for item in items for t in item.tokens] == whole[5:]
 
@@ -187,7 +189,7 @@ class HungTarget(pb_grpc.GenerationServiceServicer):
 @contextlib.asynccontextmanager
 async def linked_to_hung(beat_s):
     target = HungTarget(beat_s)
-    server = RpcServer()
+    server = RpcServer(PeerRole.INGRESS)
     pb_grpc.add_GenerationServiceServicer_to_server(target, server.grpc)
     link = TargetLink(await server.start("127.0.0.1", 0), ingress_peer("", 7))
     link.start()

@@ -14,6 +14,7 @@ from workers.drafting.desk import DraftDesk
 from workers.drafting.drafter import DraftPeer, DraftState
 from workers.drafting.features.drafter import FeatureDrafter
 from workers.drafting.features.runner import FeatureRunner
+from workers.sampling import proposal
 from workers.settings import RunnerSettings
 
 PARAMS = [
@@ -50,7 +51,8 @@ def model():
 
 
 @pytest.fixture
-def drafter(model):
+def drafter(model, monkeypatch):
+    monkeypatch.setattr(proposal, "WIDTH", TINY.draft_vocab_size)  # as exact as the definition
     settings = RunnerSettings(kv_cache_bytes=4 * 2**20, threads=1)
     return FeatureDrafter(FeatureRunner(make_draft_model(), "tiny", settings))
 

@@ -1,0 +1,32 @@
+"""What a simulated drafter does with its time, token by token or a block at a time."""
+
+import random
+
+import pytest
+
+from cluster.simulator.drafter import SimulatedDrafter
+from cluster.simulator.hardware import Hardware
+from cluster.simulator.synthetic import SyntheticAcceptance
+from cluster.simulator.timeline import Timeline
+from workers.contract.draft import OpenDraft
+from workers.contract.sampling_params import SamplingParams
+from workers.drafting.drafter import DraftPeer
+
+TOKEN_S = 0.001
+
+
+@pytest.mark.parametrize(("whole_blocks", "ready_at"), [(False, 7), (True, 9)])
+def test_an_order_waits_for_a_token_or_for_a_block(whole_blocks, ready_at):
+    """Running ahead for a sequence, the drafter gets another order: it is begun after the token, or after the block."""
+    timeline, seen = Timeline(), []
+    hardware = Hardware(lambda p, c: 1.0, lambda rows: TOKEN_S * rows, whole_blocks=whole_blocks)
+    rng = random.Random(0)
+    drafter = SimulatedDrafter(hardware, SyntheticAcceptance([1.0], rng), timeline, rng, run_ahead_rows=64)
+    peer = DraftPeer(2000, lambda replies: seen.append((timeline.now, replies)))
+    drafter.post(peer, [OpenDraft(1, (1,), SamplingParams(seed=1), 4, ahead=1)])
+    # Its block is sent after four tokens; then it prepares for one verdict, with four tokens more.
+    timeline.after(4.5 * TOKEN_S, lambda: drafter.post(peer, [OpenDraft(2, (1,), SamplingParams(seed=2), 1)]))
+    while not any(reply.seq_id == 2 for _, replies in seen for reply in replies):
+        assert timeline.advance()
+    assert seen[0][0] == pytest.approx(4 * TOKEN_S)
+    assert seen[-1][0] == pytest.approx(ready_at * TOKEN_S)
