@@ -13,10 +13,11 @@ from cluster.bench.emulated.cell import add_arguments, from_arguments
 from cluster.bench.emulated.delay import DelayLine
 from cluster.bench.emulated.modes import MODES, scheduler_settings
 from cluster.bench.emulated.runner import EmulatedRunner
-from cluster.engine import Engine, StepRunner
+from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.step_runner import StepRunner
 from workers.contract.draft import DraftBlock, DraftOp
 
 LOOPBACK = "127.0.0.1"

@@ -18,7 +18,7 @@ LEAST_VOCAB = 2 * VOCAB_SIZE
 
 
 class ComputingRunner:
-    """A `cluster.engine.StepRunner` that computes, and chooses as the simulated target does."""
+    """A `cluster.step_runner.StepRunner` that computes, and chooses as the simulated target does."""
 
     def __init__(self, runner: ModelRunner) -> None:
         """Raises ValueError where the model has too small a vocabulary."""
@@ -33,6 +33,10 @@ class ComputingRunner:
         """Compute a step, choice of tokens included, and return what the simulated target says."""
         self._runner.execute(plan)
         return chosen(plan)
+
+    def probe(self) -> None:
+        """Compute the smallest step; raises where the model can compute nothing."""
+        self._runner.probe()
 
 
 class ComputingDraftRunner:
