@@ -65,6 +65,9 @@ bench-metrics: $(VENV)/.dev  ## What counting for metrics costs per step, in pro
 bench-gpu: $(VENV)/.dev  ## How near the GPU's limits are the steps of target and drafter? Random weights, no hub, no Ray
 	$(BIN)/python -m cluster.bench.gpu $(ARGS)
 
+bench-gpu-end-to-end: $(VENV)/.dev  ## On a GPU: a target with a drafter against the target alone, synthetic acceptance
+	$(BIN)/python -m cluster.bench.gpu.end_to_end $(ARGS)
+
 check: lint types imports stubs-check  ## Everything but the tests
 
 lint: $(VENV)/.dev  ## ruff: rules and format
@@ -110,4 +113,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults test-gpu bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics bench-gpu check lint types imports stubs stubs-check chart dev clean
+.PHONY: help serve test test-truth test-faults test-gpu bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics bench-gpu bench-gpu-end-to-end check lint types imports stubs stubs-check chart dev clean

@@ -1,6 +1,8 @@
 """Whether the kernels of workers/kernels run on a device."""
 
 import importlib.util
+import os
+import shutil
 from functools import cache
 
 import torch
@@ -11,7 +13,16 @@ LEAST_CAPABILITY = (8, 0)
 
 @cache
 def has_kernels(device: torch.device) -> bool:
-    """Return whether Triton is installed and compiles for the device."""
-    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+    """Return whether the kernels run on the device."""
+    if device.type != "cuda" or why_no_triton() is not None:
         return False
     return torch.cuda.get_device_capability(device) >= LEAST_CAPABILITY
+
+
+def why_no_triton() -> str | None:
+    """Return what Triton lacks on this machine, None if nothing."""
+    if importlib.util.find_spec("triton") is None:
+        return "the package triton is not installed (PyTorch's builds for CUDA bring it along)"
+    if "CC" not in os.environ and not shutil.which("gcc") and not shutil.which("clang"):
+        return "Triton needs a C compiler to launch kernels: install gcc, or name one in CC"
+    return None

@@ -246,6 +246,10 @@ class ModelRunner:
 
     def _record_graphs(self) -> "CudaGraphs | None":
         """Record steps of decoding and verification; None where that cannot be done, or comes out otherwise."""
+        if self._group is not None:
+            # Rank 0 runs a step as it is while a drafter wants its states, and the others would not know.
+            log.warning("cuda_graphs is on, but steps of a model that ranks share are not recorded yet")
+            return None
         if not self._has_kernels:
             return None
         from workers.cuda_graphs import record_checked  # needs Triton

@@ -97,6 +97,6 @@ def test_a_listening_drafter_gets_states_of_steps_that_are_run(runner, monkeypat
 def test_without_kernels_nothing_is_recorded(tmp_path):
     make_tiny(tmp_path, num_hidden_layers=1)
     plain = ModelRunner.from_settings(
-        RunnerSettings(model=str(tmp_path), max_model_len=60, kv_cache_bytes=1 << 17, cuda_graphs=True)
+        RunnerSettings(model=str(tmp_path), device="cpu", max_model_len=60, kv_cache_bytes=1 << 17, cuda_graphs=True)
     )
     assert plain._graphs is None

@@ -98,11 +98,12 @@ def test_blocks_of_another_sequence_with_the_same_prefix_change_no_bit(tmp_path)
 
 
 def test_the_check_at_load_notices_a_kernel_that_looks_at_the_number_of_rows(tmp_path, monkeypatch):
-    class Sloppy(packed_linears.PackedLinear):
-        def __call__(self, x):
-            return super().__call__(x) * (1.01 if x.numel() // x.shape[-1] > 32 else 1.0)
+    right = packed_linears.PackedLinear.__call__
 
-    monkeypatch.setattr(packed_linears, "PackedLinear", Sloppy)
+    def sloppy(self, x):
+        return right(self, x) * (1.01 if x.numel() // x.shape[-1] > 32 else 1.0)
+
+    monkeypatch.setattr(packed_linears.PackedLinear, "__call__", sloppy)
     assert not make_runner(tmp_path).numerics_invariant
 
 

@@ -1,5 +1,6 @@
 """What only a GPU can show: the defaults there, recorded graphs, and the same text with drafts and without."""
 
+import os
 import random
 
 import pytest
@@ -49,6 +50,7 @@ def generate(runner, prompt, length, params, draft_length=0, seed=0):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_the_defaults_agree_with_portable_attention_and_plain_layers(dtype, tmp_path):
+    assert os.environ.get("TRITON_INTERPRET") != "1", "tests/conftest.py has not seen the GPU"
     make_tiny(tmp_path, dtype=getattr(torch, dtype), **LAYERS)
     fast, plain = make_runner(tmp_path), make_runner(tmp_path, attention="gather", fused_layers=False)
     assert "triton" in fast.identity.numerics_class

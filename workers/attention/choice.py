@@ -1,6 +1,5 @@
 """Which attention backend a model gets: a pure function of the device, the versions and what the layers ask for."""
 
-import importlib.util
 import logging
 from collections.abc import Sequence
 from typing import Literal, NamedTuple, assert_never
@@ -9,7 +8,7 @@ import torch
 
 from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.contract.errors import ConfigurationError
-from workers.device import LEAST_CAPABILITY
+from workers.device import LEAST_CAPABILITY, why_no_triton
 from workers.kv.cache import PagedKVCache
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,8 @@ class Surroundings(NamedTuple):
     dtype: torch.dtype
     block_size: int
     torch_version: tuple[int, int]
-    has_triton: bool
+    no_triton: str | None = None
+    """Why Triton cannot be used; None: it can."""
 
     @classmethod
     def found(cls, cache: PagedKVCache) -> "Surroundings":
@@ -42,7 +42,7 @@ class Surroundings(NamedTuple):
             dtype=pages.dtype,
             block_size=cache.block_size,
             torch_version=(int(major), int(minor)),
-            has_triton=importlib.util.find_spec("triton") is not None,
+            no_triton=why_no_triton(),
         )
 
 
@@ -98,8 +98,8 @@ def _against(name: AttentionName, around: Surroundings, layers: Sequence[LayerSp
 
 
 def _against_triton(around: Surroundings) -> str | None:
-    if not around.has_triton:
-        return "the package triton is not installed (PyTorch's builds for CUDA bring it along)"
+    if around.no_triton is not None:
+        return around.no_triton
     if around.dtype not in (*_MATRIX_DTYPES, torch.float32):
         return f"its kernels do not compute in {around.dtype}"
     return None

@@ -52,6 +52,8 @@ def rank_tokens(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[i
     top-k, top-p or min-p leave fewer. ``logits`` and errors as for choose_tokens.
     """
     _check(logits, batch)
+    if has_kernels(logits.device) and not batch.may_truncate:
+        return _rank_by_kernel(logits, batch, count)
     scores = torch.full((len(batch), count), -torch.inf, dtype=torch.float64, device=logits.device)
     ids = torch.zeros((len(batch), count), dtype=torch.int64, device=logits.device)
     first = torch.zeros(len(batch), dtype=torch.int64, device=logits.device)
@@ -75,11 +77,24 @@ def rank_tokens(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[i
         sampling = batch[rows]
         support = _contenders(part, sampling, 0, count)
         keep(rows, _scores(support, sampling, 0), support.ids)
-    ranked = zip(first.tolist(), ids.tolist(), (scores > -torch.inf).tolist(), strict=True)
-    return [
-        [best, *(other for other, real in zip(others, valid, strict=True) if real and other != best)][:count]
-        for best, others, valid in ranked
-    ]
+    return _ranked(first, ids, scores > -torch.inf)
+
+
+def _rank_by_kernel(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[int]]:
+    """Rank untruncated rows; nothing is asked of the device before the answer is copied."""
+    from workers.kernels.choose import choose, score  # needs Triton
+
+    noise = (batch.temperature, batch.seed, batch.position)
+    best = score(logits, *noise, greedy_below=GREEDY_BELOW).topk(min(count, logits.shape[-1]), dim=-1)
+    _, first = choose(logits, *noise, offset=0, greedy_below=GREEDY_BELOW)
+    return _ranked(first, best.indices, best.values > -torch.inf)
+
+
+def _ranked(first: Tensor, ids: Tensor, valid: Tensor) -> list[list[int]]:
+    """Return each row's choice and then, of ``ids`` ``[num_rows, count]``, the valid others; in one copy."""
+    count = ids.shape[-1]
+    rows = torch.cat((first[:, None], ids.masked_fill(~valid, -1)), dim=-1).tolist()
+    return [[best, *(other for other in others if other not in (best, -1))][:count] for best, *others in rows]
 
 
 def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) -> tuple[Tensor, Tensor]:

@@ -1,9 +1,10 @@
-"""One mode under measurement: a drafter, a target and a router to it, each where it would be in a cluster."""
+"""A deployment under measurement: a drafter, a target and a router to it, each where it would be in a cluster."""
 
 import asyncio
 import contextlib
 import sys
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -15,22 +16,27 @@ READY = "ready "
 STOP_TIMEOUT_S = 10.0
 
 
-class Deployment:
-    """Processes of its own for one mode in one cell, as an asynchronous context manager; idle between spans."""
+class ServedPair:
+    """A target with at most one drafter, in processes of their own, as an asynchronous context manager."""
 
-    def __init__(self, cell: Cell, mode: str, acceptance: float) -> None:
-        """Prepare; nothing runs yet."""
-        self._cell = cell
-        self._mode = mode
-        self._acceptance = acceptance
+    def __init__(
+        self, target: Sequence[str], drafter: Sequence[str] = (), drafter_environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Prepare to run ``python -m`` with these words; each process prints ``ready HOST:PORT`` when it is.
+
+        The target is told of the drafter by ``--drafters ADDRESS``. ``drafter_environment``: the drafter's whole
+        environment, None for this process's.
+        """
+        self._target = target
+        self._drafter = drafter
+        self._drafter_environment = drafter_environment
         self._children: list[Process] = []
         self._router = Router()
 
     async def __aenter__(self) -> Self:
         try:
-            drafter = await self._start("cluster.bench.emulated.drafter", f"--acceptance={self._acceptance}")
-            options = [f"--mode={self._mode}", "--drafters", drafter]
-            target = await self._start("cluster.bench.emulated.target", *options)
+            addresses = [await self._start(self._drafter, self._drafter_environment)] if self._drafter else []
+            target = await self._start([*self._target, *(("--drafters", *addresses) if addresses else ())])
             await self._router.start()
             self._router.set_targets([target])
             await self._router.wait_ready()
@@ -44,9 +50,9 @@ class Deployment:
     ) -> None:
         await self.stop()
 
-    async def goodput(self, span: int, seconds: float) -> float:
+    async def goodput_of(self, clients: int, span: int, settle_s: float, seconds: float) -> float:
         """Load it until it has settled and for a while longer; see `cluster.bench.emulated.clients.goodput`."""
-        return await goodput(self._router.generate, self._cell.concurrency, span, self._cell.settle_s, seconds)
+        return await goodput(self._router.generate, clients, span, settle_s, seconds)
 
     async def stop(self) -> None:
         """End everything, the target before its drafter."""
@@ -61,12 +67,27 @@ class Deployment:
                 await child.wait()
         self._children.clear()
 
-    async def _start(self, module: str, *more: str) -> str:
-        command = ["-m", module, *self._cell.arguments(), *more]
-        child = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE)
+    async def _start(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
+        child = await asyncio.create_subprocess_exec(sys.executable, "-m", *words, stdout=PIPE, env=environment)
         self._children.append(child)
         assert child.stdout is not None
         line = (await child.stdout.readline()).decode()
         if not line.startswith(READY):
-            raise RuntimeError(f"{module} ended before it was ready; its own words stand on stderr")
+            raise RuntimeError(f"{words[0]} ended before it was ready; its own words stand on stderr")
         return line.removeprefix(READY).strip()
+
+
+class Deployment(ServedPair):
+    """Processes of its own for one mode in one cell; idle between spans."""
+
+    def __init__(self, cell: Cell, mode: str, acceptance: float) -> None:
+        """Prepare; nothing runs yet."""
+        self._cell = cell
+        super().__init__(
+            ["cluster.bench.emulated.target", *cell.arguments(), f"--mode={mode}"],
+            ["cluster.bench.emulated.drafter", *cell.arguments(), f"--acceptance={acceptance}"],
+        )
+
+    async def goodput(self, span: int, seconds: float) -> float:
+        """Load it until it has settled and for a while longer."""
+        return await self.goodput_of(self._cell.concurrency, span, self._cell.settle_s, seconds)

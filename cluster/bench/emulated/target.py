@@ -9,7 +9,7 @@ import asyncio
 import signal
 from collections.abc import Sequence as Seq
 
-from cluster.bench.emulated.cell import Cell, add_arguments, from_arguments
+from cluster.bench.emulated.cell import add_arguments, from_arguments
 from cluster.bench.emulated.delay import DelayLine
 from cluster.bench.emulated.modes import MODES, scheduler_settings
 from cluster.bench.emulated.runner import EmulatedRunner
@@ -17,22 +17,22 @@ from cluster.engine import Engine
 from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
 from cluster.scheduler.settings import SchedulerSettings
+from cluster.step_runner import StepRunner
 from workers.contract.draft import DraftBlock, DraftOp
 
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.02
 
 
-class EmulatedTarget:
+class SyntheticTarget:
     """Wires the parts as `cluster.target_server.TargetServer` does, with half a round trip on either way between."""
 
-    def __init__(self, cell: Cell, settings: SchedulerSettings) -> None:
-        """Serve with the costs of a cell."""
-        hardware = cell.hardware()
-        runner = EmulatedRunner(hardware.step_s, settings.max_running)
-        self._orders: DelayLine[Seq[DraftOp]] = DelayLine(hardware.round_trip_s / 2, lambda ops: self._pool.post(ops))
+    def __init__(self, runner: StepRunner, settings: SchedulerSettings, round_trip_s: float = 0.0) -> None:
+        """Serve a runner whose choices are the simulated target's."""
+        half = round_trip_s / 2
+        self._orders: DelayLine[Seq[DraftOp]] = DelayLine(half, lambda ops: self._pool.post(ops))
         self._engine = Engine(runner, settings, self._orders.put)
-        self._blocks: DelayLine[Seq[DraftBlock]] = DelayLine(hardware.round_trip_s / 2, self._engine.deliver)
+        self._blocks: DelayLine[Seq[DraftBlock]] = DelayLine(half, self._engine.deliver)
         self._pool = DrafterPool(
             self._engine.identity, self._engine.incarnation, self._blocks.put, self._engine.drafters_connected
         )
@@ -56,12 +56,11 @@ class EmulatedTarget:
         self._blocks.close()
 
 
-async def serve(cell: Cell, mode: str, drafters: Seq[str]) -> None:
+async def serve(target: SyntheticTarget, drafters: Seq[str]) -> None:
     """Run a target until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
     stopping = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
-    target = EmulatedTarget(cell, scheduler_settings(mode))
     print(f"ready {await target.start(drafters)}", flush=True)
     await stopping.wait()
     await target.stop()
@@ -74,7 +73,13 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, required=True)
     parser.add_argument("--drafters", nargs="*", default=[], help="addresses")
     arguments = parser.parse_args()
-    asyncio.run(serve(from_arguments(arguments), arguments.mode, arguments.drafters))
+    hardware, settings = from_arguments(arguments).hardware(), scheduler_settings(arguments.mode)
+    runner = EmulatedRunner(hardware.step_s, settings.max_running)
+
+    async def run() -> None:
+        await serve(SyntheticTarget(runner, settings, hardware.round_trip_s), arguments.drafters)
+
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Shape:
 SHAPES = {
     shape.name: shape
     for shape in (
-        Shape("tiny", 64, 2, 4, 2, 16, 128, 512),
+        Shape("tiny", 64, 2, 4, 2, 16, 128, 2560),
         Shape("1b", 2048, 16, 32, 8, 64, 8192, 128256, tied=True),
         Shape("8b", 4096, 32, 32, 8, 128, 14336, 128256),
         Shape("32b", 5120, 64, 40, 8, 128, 27648, 152064),

@@ -7,8 +7,8 @@ from workers.attention.gather import GatherAttention
 from workers.contract.errors import ConfigurationError
 from workers.kv.cache import PagedKVCache
 
-H100 = Surroundings("cuda", (9, 0), torch.bfloat16, 16, (2, 13), True)
-CPU = Surroundings("cpu", None, torch.bfloat16, 16, (2, 13), True)
+H100 = Surroundings("cuda", (9, 0), torch.bfloat16, 16, (2, 13))
+CPU = Surroundings("cpu", None, torch.bfloat16, 16, (2, 13))
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ CPU = Surroundings("cpu", None, torch.bfloat16, 16, (2, 13), True)
         (H100._replace(torch_version=(2, 11)), "triton"),
         (H100._replace(block_size=256), "triton"),
         (H100._replace(capability=(7, 5)), "gather"),
-        (H100._replace(has_triton=False), "gather"),
+        (H100._replace(no_triton="triton is not installed"), "gather"),
         (H100._replace(dtype=torch.float64), "gather"),
     ],
     ids=str,
@@ -38,7 +38,7 @@ PAGED_256 = H100._replace(block_size=256)
     ("wanted", "around", "changes", "reason"),
     [
         ("triton", CPU, {}, "the model runs on cpu"),
-        ("triton", H100._replace(has_triton=False), {}, "triton is not installed"),
+        ("triton", H100._replace(no_triton="triton is not installed"), {}, "triton is not installed"),
         ("triton", H100._replace(capability=(7, 5)), {}, "this GPU has 7.5"),
         ("triton", H100._replace(dtype=torch.float64), {}, "torch.float64"),
         ("varlen", CPU, {}, "the model runs on cpu"),

@@ -12,7 +12,7 @@ from triton.compiler import ASTSource
 
 from tests.workers.attention.paged_setting import layer
 from workers.attention.tiling import padded, tile_of
-from workers.kernels.choose import choose_block_kernel, choose_row_kernel
+from workers.kernels.choose import choose_block_kernel, choose_row_kernel, score_kernel
 from workers.kernels.matmul import linear_kernel
 from workers.kernels.matmul import tile_of as tile_of_weight
 from workers.kernels.paged_attention import attend_kernel, merge_kernel
@@ -92,6 +92,13 @@ def small_ones(capability, dtype):
         choose_block_kernel,
         {"logits": dtype, "temperature": "*fp32", "seed": "*i64", "position": "*i64"}
         | {"best_scores": "*fp64", "best_ids": "*i64"}
+        | {"stride": "i32", "vocab": "i32", "offset": "i32", "greedy_below": "fp32"},
+        {"BLOCK": 1024},
+        capability,
+    )
+    compile_kernel(
+        score_kernel,
+        {"logits": dtype, "temperature": "*fp32", "seed": "*i64", "position": "*i64", "scores": "*fp64"}
         | {"stride": "i32", "vocab": "i32", "offset": "i32", "greedy_below": "fp32"},
         {"BLOCK": 1024},
         capability,

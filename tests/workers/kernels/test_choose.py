@@ -8,17 +8,18 @@ pytest.importorskip("triton", reason="no triton: pip install -e '.[test]' brings
 from workers.contract.sampling_params import GREEDY_BELOW, SamplingParams
 from workers.kernels.choose import choose
 from workers.sampling.batch import SamplingBatch
-from workers.sampling.coupled import choose_local, choose_tokens
+from workers.sampling.coupled import choose_local, choose_tokens, rank_tokens
 
 pytestmark = pytest.mark.kernels
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 VOCAB = 2500
 
 
-def batch_of(temperatures, seed=1):
-    return SamplingBatch.from_params(
+def batch_of(temperatures, seed=1, device="cpu"):
+    rows = [
         (SamplingParams(temperature=t, seed=(seed + 977 * i) % 2**64), 3 + 50 * i) for i, t in enumerate(temperatures)
-    )
+    ]
+    return SamplingBatch.from_params(rows, device)
 
 
 def on_device(logits, batch, offset=0):
@@ -81,23 +82,37 @@ def test_an_unlikely_token_is_chosen_as_often_as_it_is_likely():
     assert share == pytest.approx(20.1 / (20.1 + 69), abs=0.08)
 
 
-def test_the_definition_uses_the_kernel_and_cuts_by_probability_itself(monkeypatch):
+@pytest.fixture
+def kernels(monkeypatch):
+    """Let the definition use the kernels, on a CPU too."""
+    return lambda: monkeypatch.setattr("workers.sampling.coupled.has_kernels", lambda _: True)
+
+
+def test_the_definition_uses_the_kernel_and_cuts_by_probability_itself(kernels):
     torch.manual_seed(0)
-    rows = [
-        SamplingParams(temperature=t, top_k=k, top_p=p, seed=7)
-        for t, k, p in [(0.0, 0, 1.0), (1.0, 0, 1.0), (1.0, 20, 1.0), (0.8, 0, 0.9), (1.5, 0, 1.0)]
-    ]
-    batch = SamplingBatch.from_params((params, 11 + i) for i, params in enumerate(rows))
+    cuts = [(0.0, 0, 1.0), (1.0, 0, 1.0), (1.0, 20, 1.0), (0.8, 0, 0.9), (1.5, 0, 1.0)]
+    rows = [(SamplingParams(temperature=t, top_k=k, top_p=p, seed=7), 11) for t, k, p in cuts]
     logits = 2 * torch.randn(len(rows), VOCAB)
-    expected = choose_tokens(logits, batch)
-    monkeypatch.setattr("workers.sampling.coupled.has_kernels", lambda _: True)
-    assert torch.equal(choose_tokens(logits, batch), expected)
+    expected = choose_tokens(logits, SamplingBatch.from_params(rows))
+    kernels()
+    found = choose_tokens(logits.to(DEVICE), SamplingBatch.from_params(rows, DEVICE))
+    assert torch.equal(found.cpu(), expected)
 
 
-def test_where_nothing_is_cut_the_device_is_asked_nothing(monkeypatch):
-    batch = batch_of([0.0, 1.0, 0.7])
+@pytest.mark.parametrize("count", [1, 4])
+def test_runners_up_are_those_of_the_cpu(count, kernels):
+    torch.manual_seed(0)
+    temperatures = [0.0, 0.3, 1.0, 1.7]
+    logits = 3 * torch.randn(len(temperatures), VOCAB)
+    expected = rank_tokens(logits, batch_of(temperatures), count)
+    kernels()
+    assert rank_tokens(logits.to(DEVICE), batch_of(temperatures, device=DEVICE), count) == expected
+
+
+def test_where_nothing_is_cut_the_device_is_asked_nothing(kernels, monkeypatch):
+    batch, logits = batch_of([0.0, 1.0, 0.7], device=DEVICE), torch.randn(3, VOCAB).to(DEVICE)
     assert not batch.may_truncate
-    monkeypatch.setattr("workers.sampling.coupled.has_kernels", lambda _: True)
+    kernels()
     for question in ("nonzero", "item", "tolist", "__bool__"):
         monkeypatch.setattr(torch.Tensor, question, lambda *_: pytest.fail("a question to the device"))
-    choose_tokens(torch.randn(3, VOCAB), batch)
+    choose_tokens(logits, batch)

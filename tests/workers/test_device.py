@@ -1,0 +1,21 @@
+import importlib.util
+import shutil
+
+import torch
+
+from workers.device import has_kernels, why_no_triton
+
+
+def test_a_cpu_has_none():
+    assert not has_kernels(torch.device("cpu"))
+
+
+def test_it_says_what_triton_lacks(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    assert "triton is not installed" in why_no_triton()
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: object())
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("CC", raising=False)
+    assert "install gcc, or name one in CC" in why_no_triton()
+    monkeypatch.setenv("CC", "cc")
+    assert why_no_triton() is None
