@@ -46,7 +46,7 @@ class Events:
         self.queue.put_nowait(("replies", list(replies)))
 
     async def next(self, kind):
-        got, value = await asyncio.wait_for(self.queue.get(), 10)
+        got, value = await asyncio.wait_for(self.queue.get(), 60)
         assert got == kind, value
         return value
 
