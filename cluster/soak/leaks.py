@@ -11,7 +11,8 @@ SPARE_THREADS = 4
 SPARE_FILES = 16
 """More than a process may have beyond the most of its role before the load: pools and connections come and go."""
 SLOPE_LIMIT = 4 * 2**20
-"""Bytes a minute that a process may grow once it is warm."""
+"""Bytes a minute that a process may grow once it is warm. A KV cache takes memory as its blocks are first used: a soak
+shows more with a small one (``target.runner.kv_cache_bytes``)."""
 LEAST_MINUTES = 4.0
 """A shorter time says nothing of a slope: allocators and caches fill for minutes."""
 WARM = 1 / 3
