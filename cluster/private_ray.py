@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from workers.contract.errors import ConfigurationError
+
 OBJECT_STORE_BYTES = 128 * 2**20
 """Nothing large goes through Ray's object store: weights are read from disk, tokens travel over gRPC."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -46,7 +48,7 @@ def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
 
     ``resources`` are custom resources that this machine is to offer. Call it in the main thread: the kernel
     ends Ray's processes with the thread that started them. The logs are kept where the context ends with an
-    error.
+    error. ConfigurationError where Ray does not start.
     """
     before = dict(os.environ)
     os.environ.update(environment())
@@ -57,15 +59,21 @@ def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
     try:
         import ray
 
-        ray.init(
-            address="local",
-            _temp_dir=str(folder),
-            resources=dict(resources),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
+        try:
+            ray.init(
+                address="local",
+                _temp_dir=str(folder),
+                resources=dict(resources),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+        except Exception as error:  # Ray raises that very class where half a minute was not enough
+            raise ConfigurationError(
+                f"Ray did not start: {error} Its logs are in {folder / 'session_latest' / 'logs'}; "
+                "where the machine was busy with other work, try again"
+            ) from error
         yield folder / "session_latest" / "logs"
     except Exception:
         failed = True

@@ -31,6 +31,7 @@ PURE = (
     "cluster/links/drafting/mirror.py",
     "cluster/links/drafting/orders.py",
     "cluster/links/drafting/placement.py",
+    "cluster/links/drafting/suspicion.py",
     "workers/drafting/ngram.py",
     "workers/drafting/outcome_cache.py",
     "cluster/scheduler/**/*.py",

@@ -53,7 +53,7 @@ class SharedLinear:
     tensor; whoever asks again, or with another, has it computed.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear], make: Make = PackedLinear) -> None:
+    def __init__(self, layers: Sequence[nn.Linear], make: Make) -> None:
         biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
         self._linear = make(torch.cat([layer.weight for layer in layers]), torch.cat(biases) if biases else None)
         self._widths = [layer.out_features for layer in layers]
@@ -74,13 +74,15 @@ class SharedLinear:
         return forward
 
 
-def pack_linears(model: nn.Module, make: Make = PackedLinear) -> int:
+def pack_linears(model: nn.Module, make: Make | None = None) -> int:
     """Lay out the weights of all plain linear layers of a model on a CPU; return how many there were.
+
+    ``make``: into what; None: PackedLinear.
 
     The original of a packed weight is freed, unless another module (a tied embedding) still holds it. Does
     nothing where oneDNN has no kernels for the dtype.
     """
-    packed = 0
+    packed, make = 0, make or PackedLinear
     for module in list(model.modules()):
         for names in SIBLINGS:
             siblings = [layer for name in names if _packable(layer := getattr(module, name, None))]

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from cluster.api.choices import ChoiceStreams
 from cluster.api.context import ApiContext, new_id, system_fingerprint
+from cluster.api.crowd import decided
 from cluster.api.generation import (
     MaxTokens,
     Scores,
@@ -77,6 +78,7 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     streams = ChoiceStreams(_streams(context, question, requests, arrived), observers)
     if await unless_gone(http.receive, _accepted(context, streams, question.grammar_param)) is None:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+    decided(http.scope)
     head = Head(new_id(), body.model, system_fingerprint(identity))
     headers = {SEED_HEADER: str(seed), **question.headers}
     if body.stream:

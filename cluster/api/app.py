@@ -54,6 +54,7 @@ def build_app(
     app.add_middleware(
         Crowd,
         max_requests=settings.max_inside,
+        max_undecided=settings.max_undecided,
         max_bytes=settings.max_inside_bytes,
         max_body_bytes=settings.max_body_bytes,
         retry_after_s=settings.retry_after_s,

@@ -23,6 +23,9 @@ class ApiSettings(Settings):
     """How long a client may take to send its body; after that it is answered with 408."""
     max_inside: int = Field(default=2048, ge=1)
     """Requests that an ingress has inside at once, whatever they wait for; more are answered with 429 unread."""
+    max_undecided: int = Field(default=128, ge=1)
+    """Requests inside that no target has taken or refused yet, because they are being read and tokenised; more are
+    answered with 429 unread. It bounds how long a refusal takes."""
     max_inside_bytes: int = Field(default=256 * 2**20, ge=1024)
     """Bodies of all requests inside together; more are answered with 429 unread."""
     max_choices: int = Field(default=8, ge=1, le=128)

@@ -14,6 +14,7 @@ from cluster.scheduler.fallback import why_without
 from cluster.scheduler.load import Counters, EngineLoad
 from cluster.scheduler.prefill import prompt_limits
 from cluster.scheduler.progress import failed, failure, gained
+from cluster.scheduler.rows import row_of
 from cluster.scheduler.scoring import SCORED_PER_STEP
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
@@ -218,7 +219,7 @@ class Planner:
         sequence = active.sequence
         start, end = sequence.computed, len(sequence)
         if end - start > budget:
-            return _row_of(active, sequence.tokens[start : start + budget], Draft(), 0)
+            return row_of(active, sequence.tokens[start : start + budget], Draft(), 0)
         room = min(budget - (end - start), self._max_model_len - end)
         draft = self._speculation.choose(active, room)
         if not draft.tokens or not self._pool.reserve(sequence, end + len(draft.tokens)):
@@ -229,7 +230,7 @@ class Planner:
         active.verified_drafter = active.outcomes.drafter if drafted else ""
         if not drafted and end - start == 1 and draft_limit(self._settings, active):
             self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
-        return _row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
+        return row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
 
     def _make_room(self, active: ActiveRequest) -> bool:
         """Reserve blocks for all of a sequence's tokens, preempting others; False if it had to yield."""
@@ -294,13 +295,3 @@ class Planner:
         self._orders.close(active)
         active.outcomes.end()
         self.counters.draft_outcomes_stale += active.outcomes.stale
-
-
-def _row_of(active: ActiveRequest, tokens: Seq[int], draft: Draft, num_samples: int) -> Row:
-    """Return the row that feeds ``tokens`` from the first position that is not computed, the draft's included."""
-    sequence, start = active.sequence, active.sequence.computed
-    row = Row(sequence.seq_id, tokens, start, sequence.block_ids, num_samples, sequence.params, draft.source)
-    if not active.plain:
-        row.processing, row.num_logprobs = active.processing, active.num_logprobs
-        row.scored = active.scoring.tokens(start, start + len(tokens))
-    return row

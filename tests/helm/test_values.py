@@ -66,6 +66,11 @@ def complete(values: dict[str, Any]) -> dict[str, Any]:
             scaling["max_replicas"] = max(scaling.get("max_replicas", 1), scaling.get("min_replicas", 1))
     if values.get("metrics", {}).get("port") in (6379, 8000, 8080, 8265):
         values["metrics"]["port"] = 8090
+    front = values.get("front", {})
+    if "exposed" in front:
+        front["exposed"] = [*front["exposed"], *({"api"} - set(front["exposed"]))]
+        if "page" in front["exposed"]:
+            front.get("api", {}).pop("page", None)
     return values
 
 

@@ -59,6 +59,10 @@ class Breaker:
         self._misconducts += 1
         self._last_misconduct = now
 
+    def doubted(self) -> None:
+        """Put the drafter on probation without a pause: it was late, and has not been seen to fail."""
+        self._answers = 0
+
     def answered(self) -> None:
         """Note an answer that was right in form and came in time."""
         self._losses = 0

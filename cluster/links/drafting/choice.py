@@ -15,13 +15,13 @@ slows others by the size of the batch alone. Places are first come, first served
 answered Busy and goes elsewhere, or comes back after a pause.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from cluster.links.drafting.accepted import AcceptedRate
 from cluster.links.drafting.breaker import Breaker
+from cluster.links.drafting.suspicion import Suspicion
 from workers.metrics import catalog
 from workers.metrics.buckets import BucketCounts
 
@@ -50,12 +50,8 @@ class DrafterRecord:
     own: int = 0
     """Sequences of ours that it has."""
     busy_until: float = 0.0
-    suspected_at: float | None = None
-    """Since when it owes an answer whose deadline has passed; None while it owes none."""
-    owing_since: float | None = None
-    """When it was asked first of what it has not answered, for whichever sequence; None while it owes nothing."""
-    given_up_at: float = math.inf
-    """When it will be given up if no answer comes; of a drafter that is suspected."""
+    suspicion: Suspicion = field(default_factory=Suspicion)
+    """Whether it owes answers for too long."""
     rate: AcceptedRate = field(default_factory=AcceptedRate)
     flights: BucketCounts = field(default_factory=catalog.DRAFT_RTT.counts)
     """What blocks that were asked for took besides the drafter's own time, in seconds."""
@@ -73,7 +69,7 @@ class DrafterRecord:
     def takes_more(self, now: float) -> bool:
         """Return whether it may be given another sequence: it has room, owes nothing, and is trusted so far."""
         allowance = self.breaker.allowance
-        return self.busy_until <= now and self.suspected_at is None and (allowance is None or self.own < allowance)
+        return self.busy_until <= now and not self.suspicion.suspected and (allowance is None or self.own < allowance)
 
 
 L = TypeVar("L", bound=Loaded)

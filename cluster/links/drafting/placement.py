@@ -6,7 +6,6 @@ Plain bookkeeping without clock or network of its own; the pool around it has bo
 """
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from itertools import count
@@ -19,6 +18,7 @@ from cluster.links.drafting.mirror import Mirror
 from cluster.links.drafting.orders import Order, Verdict
 from cluster.links.drafting.standing import Standing
 from cluster.links.drafting.stats import DraftingStats
+from cluster.links.drafting.suspicion import Finding
 from cluster.links.prefix_memory import PrefixMemory
 from workers.contract.draft import (
     Busy,
@@ -37,8 +37,6 @@ BUSY_S = 0.5
 """How long a drafter that had no room is not offered another sequence."""
 RETRY_MIN_S = 0.5
 RETRY_MAX_S = 30.0
-STALLED_DEADLINES = 4.0
-"""After so many deadlines without any answer a drafter is given up, and its stream ended."""
 
 
 class DraftLink(Protocol):
@@ -128,13 +126,14 @@ class Placement:
             mirror = self._mirrors.get(reply.seq_id)
             if mirror is None or mirror.link is not link:
                 self._stats.stale_replies += 1
-                record.suspected_at = None if isinstance(reply, DraftBlock) else record.suspected_at
+                if isinstance(reply, DraftBlock):
+                    record.suspicion.answered()
                 continue
             match reply:
                 case DraftBlock():
                     verdict, order = mirror.orders.judge(reply)
                     if verdict is Verdict.LIE:
-                        record.suspected_at = self._clock()
+                        record.suspicion.given_up()
                         link.give_up(Cause.LYING, f"a block for sequence {reply.seq_id} continues another text")
                         break
                     mirror.refusals = 0
@@ -162,7 +161,11 @@ class Placement:
                 owing[link] = min(order.at, owing.get(link, order.at))
                 self._look_at(link, mirror, order, now)
         for link, record in list(self._links.items()):
-            self._give_up_where_stalled(link, record, owing.get(link), now)
+            match record.suspicion.look(owing.get(link), link.standing.deadline.seconds(), now):
+                case Finding.STALLED:
+                    self._give_up(link, record)
+                case Finding.CLEARED:
+                    record.breaker.doubted()
         self._place_all()
 
     def _commit(self, op: CommitDraft) -> None:
@@ -214,33 +217,23 @@ class Placement:
         allowed = deadline.seconds(order.opened)
         if now - order.at <= allowed:
             return
-        record = self._links[link]
         if not order.overdue:
             order.overdue = True
             self._stats.overdue += 1
-            if record.suspected_at is None:
-                record.suspected_at, record.given_up_at = now, order.at + STALLED_DEADLINES * allowed
+            record = self._links[link]
+            if not record.suspicion.suspected:
                 deadline.missed()
+            if record.suspicion.overdue(order.at, allowed, now) is Finding.STALLED:
+                self._give_up(link, record)
         if mirror.retry_at <= now and best(self._eligible(mirror.op), self._known(mirror), now) is not None:
             link.send(CloseDraft(mirror.op.seq_id))
             self._take_away(mirror)
             self._place(mirror)
 
-    def _give_up_where_stalled(self, link: DraftLink, record: DrafterRecord, owing: float | None, now: float) -> None:
-        """End a drafter from which no answer has come for several deadlines, to whatever it was asked.
-
-        That a sequence has ended meanwhile, or was taken elsewhere, is no excuse: others are asked for all the time.
-        """
-        if owing is None:
-            record.owing_since = None
-        elif record.owing_since is None:
-            record.owing_since = owing
-        stalled_s = STALLED_DEADLINES * link.standing.deadline.seconds()
-        long_owing = record.owing_since is not None and now - record.owing_since > stalled_s
-        if long_owing or (record.suspected_at is not None and now > record.given_up_at):
-            record.given_up_at, record.owing_since = math.inf, math.inf
-            record.suspected_at = now
-            link.give_up(Cause.OVERDUE, "it owes answers for far longer than it usually takes")
+    @staticmethod
+    def _give_up(link: DraftLink, record: DrafterRecord) -> None:
+        record.suspicion.given_up()
+        link.give_up(Cause.OVERDUE, "it owes answers for far longer than it usually takes")
 
     def _answered(self, link: DraftLink, record: DrafterRecord, order: Order, block: DraftBlock) -> None:
         """Learn from an answer how long they take; it clears the drafter of suspicion."""
@@ -250,7 +243,7 @@ class Placement:
         drafting_s = block.drafting_us / 1e6
         record.drafting.observe(drafting_s)
         record.flights.observe(max(took - drafting_s, 0.0))
-        record.suspected_at = record.owing_since = None
+        record.suspicion.answered()
         if in_time:
             link.standing.breaker.answered()
 

@@ -36,8 +36,9 @@ class Trials:
         Where targets die of other causes, some die under an innocent request while it is on trial.
         """
         since = time.monotonic() - STORM_S
-        all_, own = (sum(at > since for at in times) for times in (self._lost_at, [*request.lost_at, float("inf")]))
-        return min(MOST_EARLY_LOSSES + max(0, all_ - own), MOST_IN_A_STORM)
+        own = 1 + sum(at > since for at in request.lost_at)
+        others = sum(at > since for at in self._lost_at) - own
+        return min(MOST_EARLY_LOSSES + max(0, others), MOST_IN_A_STORM)
 
     async def begin(self, request: Resumption) -> None:
         """Return when the request may go on: at once, unless it is suspect."""

@@ -13,7 +13,7 @@ async def test_more_requests_than_fit_are_refused_until_there_is_room(tokenizer)
     async with running_api(tokenizer, ApiSettings(max_inside=2)) as api:
         api.engine.pause()
         inside = [asyncio.create_task(api.http.post("/v1/completions", json=SHORT)) for _ in range(2)]
-        await api.eventually(lambda: len(api.engine.requests) == 2)
+        await api.eventually(lambda: len(api.engine.requests) == 2, timeout=20)
         refused = await api.http.post("/v1/completions", json=SHORT)
         assert (refused.status_code, refused.headers["retry-after"]) == (429, "2")
         assert refused.json()["error"]["code"] == "overloaded"
@@ -21,6 +21,24 @@ async def test_more_requests_than_fit_are_refused_until_there_is_room(tokenizer)
         api.engine.resume()
         assert [(await answer).status_code for answer in inside] == [200, 200]
         assert (await api.http.post("/v1/completions", json=SHORT)).status_code == 200
+
+
+async def test_more_requests_than_can_be_looked_at_are_refused_whatever_is_being_answered(tokenizer):
+    async with running_api(tokenizer, ApiSettings(max_undecided=2)) as api:
+        api.engine.pause()
+        answering = [asyncio.create_task(api.http.post("/v1/completions", json=SHORT)) for _ in range(2)]
+        await api.eventually(lambda: len(api.engine.requests) == 2, timeout=20)
+        api.engine.compile_s = 3.0
+        grammar = {**SHORT, "structured_outputs": {"regex": "a+"}}
+        looked_at = [asyncio.create_task(api.http.post("/v1/completions", json=grammar)) for _ in range(2)]
+        await asyncio.sleep(1.0)
+        assert (await api.http.post("/v1/completions", json=SHORT)).status_code == 429
+        await api.eventually(lambda: len(api.engine.requests) == 4, timeout=20)
+        answering.append(asyncio.create_task(api.http.post("/v1/completions", json=SHORT)))
+        await api.eventually(lambda: len(api.engine.requests) == 5, timeout=20)
+        api.engine.resume()
+        assert [(await answer).status_code for answer in answering] == [200] * 3
+        await asyncio.gather(*looked_at)
 
 
 async def test_bodies_are_bounded_together_and_one_alone_is_let_in(tokenizer):

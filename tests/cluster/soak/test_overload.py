@@ -18,7 +18,6 @@ async def test_what_is_admitted_is_finished_and_the_rest_is_refused(tokenizer):
         plan = OverloadPlan(seconds=2.0, measure_s=1.0, clients=4, new_tokens=16)
         report = await Overload(api.url, "tiny", plan, os.getpid()).run()
         assert report.failures == []
-        assert report.offered > 3 * report.sustained
         assert report.statuses.keys() == {429}
         assert report.answered.seconds and report.refused.seconds
         assert not api.engine.requests

@@ -73,6 +73,14 @@ def kill_one(command: ServedCommand, title: str) -> None:
     eventually(lambda: len(command.processes(title)) >= len(before) and before[0] not in command.processes(title), 90)
 
 
+def pause_one(command: ServedCommand, title: str, seconds: float) -> None:
+    """Stop a process in the middle of what it does, so that whoever waits for it waits in vain."""
+    pid = command.processes(title)[0]
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(seconds)
+    os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_every_panel_shows_values_that_change(tmp_path):
@@ -91,7 +99,9 @@ def test_every_panel_shows_values_that_change(tmp_path):
         since = time.time()
         clients = threading.Thread(target=load.waves, args=(over,))
         clients.start()
-        time.sleep(40)
+        time.sleep(30)
+        pause_one(command, ":Drafter", 4)
+        time.sleep(6)
         kill_one(command, ":Drafter")
         time.sleep(10)
         kill_one(command, ":Target")

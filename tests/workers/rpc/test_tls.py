@@ -54,16 +54,17 @@ async def serve():
         await server.stop()
 
 
-async def echo(address, tls, role=TARGET, to=DRAFTER) -> bytes:
-    async with open_channel(address, to, channel_credentials(tls, role)) as channel, asyncio.timeout(10):
-        call = channel.stream_stream(METHOD)()
+async def echo(address, tls, role=TARGET, to=DRAFTER, patient=True) -> bytes:
+    """Return what comes back; ``patient``: a handshake that fails is tried again, for it may be the machine's fault."""
+    async with open_channel(address, to, channel_credentials(tls, role)) as channel, asyncio.timeout(60):
+        call = channel.stream_stream(METHOD)(wait_for_ready=patient)
         await call.write(b"abc")
         return await call.read()
 
 
 async def refused(address, tls, role=TARGET, to=DRAFTER, code=grpc.StatusCode.UNAVAILABLE) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        await echo(address, tls, role, to)
+        await echo(address, tls, role, to, patient=code is not grpc.StatusCode.UNAVAILABLE)
     assert error.value.code() is code
     return error.value.details()
 

@@ -117,13 +117,13 @@ def ready(browser: Browser) -> None:
 async def test_an_answer_with_and_without_speculation(page_api, tmp_path):
     def visit(browser: Browser) -> None:
         ready(browser)
-        send(browser)
-        browser.until(lambda: len(shown_sources(browser)) > 40, "tokens arrive")
         page_api.engine.pause()
+        send(browser)
         browser.until(lambda: "1 running" in browser.text("#picture"), "the request is in the picture")
+        page_api.engine.resume()
+        browser.until(lambda: len(shown_sources(browser)) > 40, "tokens arrive")
         assert not browser.find("#send").is_enabled(), "the first tokens are there before the last ones"
         picture(browser, "1-desktop-streaming")
-        page_api.engine.resume()
         ended(browser)
         tokens = shown_sources(browser)
         assert "".join(text for _, text in tokens) == ANSWER == browser.text("#answer")

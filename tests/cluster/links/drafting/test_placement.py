@@ -4,9 +4,10 @@ import pytest
 
 from cluster.links.drafting.cause import Cause
 from cluster.links.drafting.deadline import SHORTEST_S
-from cluster.links.drafting.placement import BUSY_S, RETRY_MAX_S, RETRY_MIN_S, STALLED_DEADLINES, Placement
+from cluster.links.drafting.placement import BUSY_S, RETRY_MAX_S, RETRY_MIN_S, Placement
 from cluster.links.drafting.standing import Standing
 from cluster.links.drafting.stats import DraftingStats
+from cluster.links.drafting.suspicion import STALLED_DEADLINES
 from workers.contract.draft import (
     Busy,
     CloseDraft,
@@ -279,6 +280,30 @@ def test_an_overdue_sequence_is_not_taken_from_the_drafter_that_its_request_name
     clock.now += 2 * SHORTEST_S
     placement.tick()
     assert (wanted.take(), other.take()) == ([opened(1)], [])
+
+
+def test_a_drafter_that_lost_its_sequence_for_being_late_is_tried_with_another(placement, clock):
+    first, second = learned(Link()), learned(Link(open_sequences=9))
+    placement.add_link(first)
+    placement.add_link(second)
+    placement.apply(opened(1))
+    clock.now += 1.1 * SHORTEST_S
+    placement.tick()
+    placement.apply(opened(2))
+    assert second.take() == [opened(1), opened(2)]
+    placement.receive(second, [answer(1, (1, 2)), answer(2, (1, 2))])
+    clock.now += 1.1 * SHORTEST_S
+    placement.tick()
+    first.take()
+    placement.apply(opened(3))
+    placement.apply(opened(4))
+    assert (first.take(), second.take()) == ([opened(3)], [opened(4)]), "one, until it has answered"
+    placement.receive(second, [answer(4, (1, 2))])
+    assert first.given_up == []
+    clock.now += 2.2 * SHORTEST_S  # its deadline was doubled
+    placement.tick()
+    assert first.given_up == [Cause.OVERDUE], "twice in a row"
+    assert second.take() == [opened(3)]
 
 
 def test_a_drafter_that_answers_nothing_any_more_is_given_up_once(placement, clock):

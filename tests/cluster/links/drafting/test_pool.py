@@ -247,7 +247,8 @@ async def test_a_stopped_drafter_blocks_nobody_and_is_left(target, processes, mo
         assert time.monotonic() - started < 0.5
         await asyncio.gather(*(decoding.until_drafted() for decoding in decodings))
         assert target.pool.stats.overdue >= 1
-        await target.until(lambda: target.pool.stats.disconnects[Cause.OVERDUE] == 1)
+        lost = target.pool.stats.disconnects
+        await target.until(lambda: lost[Cause.OVERDUE] + lost[Cause.SILENT] == 1)
     finally:
         processes[0].signal(signal.SIGCONT)
     await target.until(lambda: target.pool.connected == 2)
