@@ -34,6 +34,7 @@ async def test_more_requests_than_can_be_looked_at_are_refused_whatever_is_being
         await asyncio.sleep(1.0)
         assert (await api.http.post("/v1/completions", json=SHORT)).status_code == 429
         await api.eventually(lambda: len(api.engine.requests) == 4, timeout=20)
+        await asyncio.sleep(1.0)  # until the ingress has heard that they are taken
         answering.append(asyncio.create_task(api.http.post("/v1/completions", json=SHORT)))
         await api.eventually(lambda: len(api.engine.requests) == 5, timeout=20)
         api.engine.resume()
