@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 import urllib.error
+from collections.abc import Iterator
 
 import pytest
 
@@ -48,12 +49,21 @@ class Load:
         self.outcomes[outcome] = self.outcomes.get(outcome, 0) + 1
 
     def leave_early(self) -> None:
+        with self.long_answer():
+            """A few tokens are enough."""
+
+    @contextlib.contextmanager
+    def long_answer(self) -> Iterator[None]:
+        """Keep a stream open that has begun."""
         connection = http.client.HTTPConnection("127.0.0.1", self._command.port, timeout=60)
         message = {"role": "user", "content": "1 2 3"}
         body = {"model": self.model, "messages": [message], "max_tokens": 1500, "stream": True, "ignore_eos": True}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), {"content-type": "application/json"})
-        connection.getresponse().read(200)
-        connection.close()
+        try:
+            connection.getresponse().read(200)
+            yield
+        finally:
+            connection.close()
 
     def waves(self, until: threading.Event) -> None:
         """Send waves of one to thirty-six requests at once, until told to stop."""
@@ -100,11 +110,13 @@ def test_every_panel_shows_values_that_change(tmp_path):
         clients = threading.Thread(target=load.waves, args=(over,))
         clients.start()
         time.sleep(30)
-        pause_one(command, ":Drafter", 4)
+        with load.long_answer():
+            pause_one(command, ":Drafter", 4)
         time.sleep(6)
         kill_one(command, ":Drafter")
         time.sleep(10)
-        kill_one(command, ":Target")
+        with load.long_answer():
+            kill_one(command, ":Target")
         time.sleep(25)
         over.set()
         clients.join(120)
