@@ -1,4 +1,4 @@
-"""What a drafter is: it advances the drafts of many sequences together, one forward step at a time."""
+"""What a drafter is: it advances the drafts of many sequences together, step by step."""
 
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq

@@ -22,7 +22,7 @@ is what lets a CUDA graph be replayed for rows of any length.
 import triton
 import triton.language as tl
 
-from workers.kernels.tiles import keys_of_tile, last_at_most, place_in_row, row_of_tile
+from workers.kernels.tiles import keys_of_tile, last_at_most, place_in_row, queries_of_tile, row_of_tile
 
 
 @triton.jit
@@ -154,10 +154,7 @@ def attend_kernel(
     if first >= count * GROUP:
         return
 
-    query = first + tl.arange(0, BLOCK_M)
-    valid = query < count * GROUP
-    token = query // GROUP
-    head = kv_head * GROUP + query % GROUP
+    valid, token, head, out_row = queries_of_tile(first_token, count, first, kv_head, kv_heads, GROUP, BLOCK_M)
     position = before + token
     key_begin, key_end = keys_of_tile(before, count, first, GROUP, BLOCK_M, WINDOW)
     key_begin = key_begin // BLOCK_N * BLOCK_N
@@ -167,7 +164,6 @@ def attend_kernel(
     column = tl.arange(0, KEY_PAD)
     q_row = (first_token + token).to(tl.int64) * q_token_stride + head * q_head_stride
     q_tile = tl.load(q + q_row[:, None] + column[None, :], mask=valid[:, None] & (column[None, :] < KEY_DIM), other=0.0)
-    out_row = (first_token + token).to(tl.int64) * (kv_heads * GROUP) + head
     value_column = tl.arange(0, VALUE_PAD)
     stored = valid[:, None] & (value_column[None, :] < VALUE_DIM)
     table = block_table + row * table_stride
@@ -241,16 +237,12 @@ def merge_kernel(
     if first >= count * GROUP:
         return
 
-    query = first + tl.arange(0, TILE)
-    valid = query < count * GROUP
-    token = query // GROUP
-    head = kv_head * GROUP + query % GROUP
+    valid, token, head, out_row = queries_of_tile(first_token, count, first, kv_head, kv_heads, GROUP, TILE)
     position = before + token
     key_begin, key_end = keys_of_tile(before, count, first, GROUP, TILE, WINDOW)
     first_split = last_at_most(edges, num_splits, key_begin)
     end_split = last_at_most(edges, num_splits, key_end - 1) + 1
 
-    out_row = (first_token + token).to(tl.int64) * (kv_heads * GROUP) + head
     value_column = tl.arange(0, VALUE_PAD)
     stored = valid[:, None] & (value_column[None, :] < VALUE_DIM)
     m_all = tl.full([TILE], -float("inf"), tl.float32)

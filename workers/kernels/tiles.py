@@ -49,3 +49,15 @@ def keys_of_tile(before, count, first, GROUP: tl.constexpr, TILE: tl.constexpr, 
     if WINDOW > 0:
         begin = tl.maximum(before + first // GROUP - WINDOW + 1, 0)
     return begin, end
+
+
+@triton.jit
+def queries_of_tile(first_token, count, first, kv_head, kv_heads, GROUP: tl.constexpr, TILE: tl.constexpr):
+    """Return of each query row of a tile: whether there is one, its token in the row, its head, its row of the output.
+
+    Query rows of one token stand side by side: the ``GROUP`` heads that share the key/value head.
+    """
+    query = first + tl.arange(0, TILE)
+    token = query // GROUP
+    head = kv_head * GROUP + query % GROUP
+    return query < count * GROUP, token, head, (first_token + token).to(tl.int64) * (kv_heads * GROUP) + head
