@@ -6,6 +6,7 @@ A drafter runs where things are cheap, on machines that others may get at. Its c
 be dialled. Whoever dials looks for the role as well, so that no drafter can pose as a target.
 """
 
+import asyncio
 import contextlib
 import inspect
 import logging
@@ -22,6 +23,8 @@ HEALTH = "/grpc.health.v1.Health/"
 """Anybody with a certificate of the cluster may ask whether a server is well."""
 DNS_NAMES = "peer_dns"
 """Where gRPC keeps the DNS names of a client's certificate; other kinds of names in it are kept elsewhere."""
+HELLO_SECONDS = 2.0
+"""How long a peer that is turned away may take for its hello, so that it can read why."""
 
 
 class PeerRole(StrEnum):
@@ -61,21 +64,25 @@ class RoleCheck(aio.ServerInterceptor):
 
     def _checked(self, inner: Any) -> Any:
         async def generated(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-            await self._check(context)
+            await self._check(requests, context)
             async with contextlib.aclosing(inner(requests, context)) as responses:
                 async for response in responses:
                     yield response
 
         async def written(requests: AsyncIterator[Any], context: Any) -> None:
-            await self._check(context)
+            await self._check(requests, context)
             await inner(requests, context)
 
         return generated if inspect.isasyncgenfunction(inner) else written
 
-    async def _check(self, context: Any) -> None:
+    async def _check(self, requests: AsyncIterator[Any], context: Any) -> None:
         names = context.auth_context().get(DNS_NAMES, ())
         if self._admitted.dns_name.encode() not in names:
             said = ", ".join(name.decode(errors="replace") for name in names) or "no name"
             log.warning("%s was turned away: its certificate is for %s", context.peer(), said)
+            # gRPC's client calls it an internal error when its hello is overtaken by the answer.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HELLO_SECONDS):
+                    await anext(requests, None)
             why = f"only a certificate for {self._admitted.dns_name} opens this service; yours is for {said}"
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, why)
