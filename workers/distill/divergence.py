@@ -1,4 +1,10 @@
-"""The loss: how far the draft model's distribution is from the target's, over the ids that it can propose."""
+"""The loss: how far the draft model's distribution is from the target's, over the ids that it can propose.
+
+Two distances are mixed. Kullback-Leibler divergence teaches fast from nothing, but makes a small model cover all that
+its target may say. Total variation is what drafts are paid by (one minus it is the share of tokens that can be accepted),
+but hardly moves a model that knows nothing. So the share of the first falls with what is accepted already (LK losses,
+Samarin et al., arXiv 2602.23881, section 4).
+"""
 
 from typing import Any
 
@@ -10,7 +16,7 @@ CHUNK = 256
 
 
 class HeadDivergence(torch.autograd.Function):
-    """Kullback-Leibler divergence of softmax(head(draft) / T) from softmax(head(target) / T), times T.
+    """Distances of softmax(head(draft) / T) from softmax(head(target) / T), times T.
 
     The head is the target's and is not trained, so the gradient with respect to the draft states is all that is
     kept, and is computed with the loss: logits are never stored. Times T, a gradient is the difference of the two
@@ -25,8 +31,9 @@ class HeadDivergence(torch.autograd.Function):
         head: Tensor,  # [V, H]
         temperature: Tensor,  # [M]
         weight: Tensor,  # [S, M]
+        divergence: Tensor,  # [S] share of the divergence in each pass; the rest is total variation
     ) -> tuple[Tensor, Tensor]:
-        """Return the weighted sum of divergences and, per pass and position, whether both like the same id best."""
+        """Return the weighted sum of distances and, per pass and position, whether both like the same id best."""
         gradient = torch.empty_like(draft)
         hits = torch.zeros(draft.shape[:2], dtype=torch.bool, device=draft.device)
         total = torch.zeros((), dtype=torch.float32, device=draft.device)
@@ -41,15 +48,20 @@ class HeadDivergence(torch.autograd.Function):
                 logits = (draft[s, rows] @ head.T).float().div_(heat)
                 hits[s, rows] = logits.argmax(-1) == best
                 log_q = logits.log_softmax(-1)
-                w = weight[s, rows, None]
-                total += ((p * (log_p - log_q)).sum(-1, keepdim=True) * heat * w).sum()
-                gradient[s, rows] = log_q.exp_().sub_(p).mul_(w).to(head.dtype) @ head
+                w, share = weight[s, rows, None], float(divergence[s])
+                apart = (p * (log_p - log_q)).sum(-1, keepdim=True)
+                q = log_q.exp_()
+                short = q * (q < p)
+                varied = (p - q).clamp_(min=0).sum(-1, keepdim=True)
+                total += ((share * apart + (1 - share) * varied) * heat * w).sum()
+                varies = (q * short.sum(-1, keepdim=True)).sub_(short)
+                gradient[s, rows] = q.sub_(p).mul_(share).add_(varies, alpha=1 - share).mul_(w).to(head.dtype) @ head
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(hits)
         return total, hits
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
         """Scale what the forward pass has left."""
         (gradient,) = ctx.saved_tensors
-        return gradient * grads[0], None, None, None, None
+        return gradient * grads[0], None, None, None, None, None

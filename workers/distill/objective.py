@@ -1,5 +1,6 @@
 """What a batch costs: passes over it, and how far each of them is from the target."""
 
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
 import torch
@@ -33,8 +34,17 @@ class Outcome:
     agreement: list[float]
 
 
-def objective(model: DraftModel, batch: Batch, target: TargetHead, passes: int, decay: float) -> Outcome:
-    """Return the mean divergence per predicted position, over all passes, pass s weighing ``decay ** s``."""
+TRUST = 3.0
+"""How fast the share of the divergence falls as drafts agree: exp(-TRUST * agreement) (arXiv 2602.23881, section 4)."""
+
+
+def objective(
+    model: DraftModel, batch: Batch, target: TargetHead, passes: int, decay: float, agreement: Seq[float]
+) -> Outcome:
+    """Return the mean distance per predicted position, over all passes, pass s weighing ``decay ** s``.
+
+    ``agreement``: of the last steps, per pass; 0 for a pass that it does not have yet.
+    """
     features = batch.states if model.config.feature_layers else None
     with torch.autocast(batch.tokens.device.type, torch.bfloat16):
         outputs = unroll(model, batch.tokens, features, passes)
@@ -42,13 +52,15 @@ def objective(model: DraftModel, batch: Batch, target: TargetHead, passes: int, 
     own = torch.stack([model.norm(states[counted].float()).to(target.head.dtype) for states in outputs])
     weights = torch.stack([_since(counted, s)[counted].float() * decay**s for s in range(len(outputs))])
     wanted = target.normalised(batch.states[..., -model.config.hidden_size :][counted])
+    known = [agreement[s] if s < len(agreement) else 0.0 for s in range(len(outputs))]
+    divergence = torch.tensor(known).mul_(-TRUST).exp_()
     total, hits = HeadDivergence.apply(  # type: ignore[no-untyped-call]
-        own, wanted, target.head, batch.temperature[counted], weights
+        own, wanted, target.head, batch.temperature[counted], weights, divergence
     )
-    agreement = [
+    found = [
         float((hit & (w > 0)).sum() / (w > 0).sum().clamp(min=1)) for hit, w in zip(hits, weights, strict=True)
     ]
-    return Outcome(total / batch.num_predicted, agreement)
+    return Outcome(total / batch.num_predicted, found)
 
 
 def _since(counted: Tensor, steps: int) -> Tensor:

@@ -26,7 +26,7 @@ class TrainingSettings(Settings):
     """Passes over the samples."""
     batch_tokens: int = Field(default=4096, ge=64)
     """Positions per step, padding included."""
-    passes: int = Field(default=3, ge=1, le=8)
+    passes: int = Field(default=4, ge=1, le=8)
     """Tokens of a block that are trained for: each further one on the model's own states (see unroll)."""
     unroll_from: float = Field(default=0.6, ge=0, le=1)
     """Share of all steps after which the further tokens are trained for: up to then a step costs a third."""

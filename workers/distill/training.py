@@ -1,5 +1,6 @@
 """The training loop: seeded, and taken up again where it was interrupted."""
 
+import json
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ class Trainer:
         crops = random.Random(f"{settings.seed} crop {progress.step}")
         batch = load_batch(self._samples, indices, self._states, crops)
         passes = settings.passes if progress.step >= settings.unroll_from * progress.of else 1
-        outcome = objective(self._model, batch, self._target, passes, settings.pass_decay)
+        outcome = objective(self._model, batch, self._target, passes, settings.pass_decay, progress.agreement)
         outcome.loss.backward()
         nn.utils.clip_grad_norm_(self._trained.values(), MAX_GRADIENT_NORM)
         self._optimizer.step(rate(progress.step, progress.of, settings))
@@ -123,7 +124,7 @@ class Trainer:
         """Write what a later run goes on from, beside the old one first: a crash leaves one of the two whole."""
         tensors = {f"model/{name}": parameter.detach() for name, parameter in self._trained.items()}
         tensors |= self._optimizer.state()
-        scalars = {name: str(value) for name, value in asdict(self.progress).items() if name != "agreement"}
+        scalars = {name: json.dumps(value) for name, value in asdict(self.progress).items()}
         beside = self._path.with_suffix(".new")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, beside, metadata=scalars)
         beside.replace(self._path)
@@ -134,6 +135,7 @@ class Trainer:
             scalars = file.metadata()
         self.progress.step, self.progress.positions = int(scalars["step"]), int(scalars["positions"])
         self.progress.loss = float(scalars["loss"])
+        self.progress.agreement = json.loads(scalars.get("agreement", "[]"))
         with torch.no_grad():
             for name, parameter in self._trained.items():
                 parameter.copy_(tensors[f"model/{name}"])

@@ -23,15 +23,18 @@ def case():
         "head": normal(IDS, HIDDEN),
         "temperature": normal(POSITIONS).abs() + 0.5,
         "weight": normal(PASSES, POSITIONS).abs(),
+        "divergence": torch.tensor([1.0, 0.3, 0.0]),
     }
 
 
-def by_torch(draft, target, head, temperature, weight):
-    """The same with all logits at once: KL(target || draft) at T, times T."""
+def by_torch(draft, target, head, temperature, weight, divergence):
+    """The same with all logits at once: KL(target || draft) and total variation at T, times T."""
     heat = temperature[:, None]
     wanted = (target @ head.T / heat).softmax(-1)
     own = (draft @ head.T / heat).log_softmax(-1)
-    each = F.kl_div(own, wanted.expand_as(own), reduction="none").sum(-1)
+    apart = F.kl_div(own, wanted.expand_as(own), reduction="none").sum(-1)
+    varied = (own.exp() - wanted).abs().sum(-1) / 2
+    each = divergence[:, None] * apart + (1 - divergence[:, None]) * varied
     return (each * temperature * weight).sum()
 
 
