@@ -1,9 +1,9 @@
 """The loss: how far the draft model's distribution is from the target's, over the ids that it can propose.
 
 Two distances are mixed. Kullback-Leibler divergence teaches fast from nothing, but makes a small model cover all that
-its target may say. Total variation is what drafts are paid by (one minus it is the share of tokens that can be accepted),
-but hardly moves a model that knows nothing. So the share of the first falls with what is accepted already (LK losses,
-Samarin et al., arXiv 2602.23881, section 4).
+its target may say. Total variation is what drafts are paid by (one minus it is the share of tokens that can be
+accepted), but hardly moves a model that knows nothing. So the share of the first falls with what is accepted already
+(LK losses, Samarin et al., arXiv 2602.23881, section 4).
 """
 
 from typing import Any

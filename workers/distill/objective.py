@@ -57,9 +57,7 @@ def objective(
     total, hits = HeadDivergence.apply(  # type: ignore[no-untyped-call]
         own, wanted, target.head, batch.temperature[counted], weights, divergence
     )
-    found = [
-        float((hit & (w > 0)).sum() / (w > 0).sum().clamp(min=1)) for hit, w in zip(hits, weights, strict=True)
-    ]
+    found = [float((hit & (w > 0)).sum() / (w > 0).sum().clamp(min=1)) for hit, w in zip(hits, weights, strict=True)]
     return Outcome(total / batch.num_predicted, found)
 
 
