@@ -19,6 +19,9 @@ STEP_DECAY = 0.998
 """Half of a sample's weight is gone after 350 steps: some seconds."""
 DRAFT_DECAY = 0.99
 FACTOR_GAIN = 0.1
+SHAPE_GAIN = 0.03
+"""What is off at one size is learned slowly, what is off at all of them at FACTOR_GAIN: a machine that is slow for a
+while is slow at every size, and must not look as if positions were dear, or free."""
 ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
@@ -32,8 +35,9 @@ class CostModel:
 
     def __init__(self) -> None:
         self._step = DecayedFit(3, STEP_DECAY)
-        self._draft = DecayedFit(3, DRAFT_DECAY)
-        self._size_alone = SizeFactors(FACTOR_GAIN)
+        self._draft = DecayedFit(4, DRAFT_DECAY)
+        self._level = 1.0
+        self._size_alone = SizeFactors(SHAPE_GAIN)
         self._size_beside = SizeFactors(FACTOR_GAIN)
         self._beside = 1.0
         self._round_trip_s = 0.0
@@ -65,7 +69,9 @@ class CostModel:
                 self._beside += FACTOR_GAIN * (seconds / (fitted * self._alone(size)) - self._beside)
                 self._size_beside.learn(size, seconds / fitted)
         elif self._step.add(x, seconds) and (expected := self._step.predict(x)) > 0:
-            self._size_alone.learn(size, seconds / expected)
+            if self._size_alone.count(size) >= LEARNING_STEPS:
+                self._level += FACTOR_GAIN * (seconds / (expected * self._size_alone.anywhere(size)) - self._level)
+            self._size_alone.learn(size, seconds / (expected * self._level))
 
     def step_s(self, positions: int, context: int, drafting: bool = False) -> float:
         """Return how long such a step would take; 0 before the first was measured."""
@@ -78,7 +84,7 @@ class CostModel:
 
     def _alone(self, size: float) -> float:
         """Return the factor of steps without drafters; those beside drafters bound it, since they help nobody."""
-        alone, beside = self._size_alone.anywhere(size), self._size_beside.near(size)
+        alone, beside = self._level * self._size_alone.anywhere(size), self._size_beside.near(size)
         return alone if beside is None else min(alone, beside)
 
     def step_curve(self, positions: int, context: int, more: int) -> list[float]:
@@ -96,7 +102,7 @@ class CostModel:
 
     def observe_block(self, draft_length: int, sequences: int, seconds: float) -> None:
         """Learn from a draft block: K, how many sequences were asked for at once, from the order to its arrival."""
-        self._draft.add((1.0, draft_length, draft_length * sequences), seconds)
+        self._draft.add(_block(draft_length, sequences), seconds)
         self._blocks.clear()
 
     def observe_round_trip(self, seconds: float) -> None:
@@ -113,8 +119,13 @@ class CostModel:
         """Return how long after the order a block would be there; 0 before the first was measured."""
         asked = (draft_length, sequences)
         if asked not in self._blocks:
-            self._blocks[asked] = self._draft.predict((1.0, draft_length, draft_length * sequences))
+            self._blocks[asked] = self._draft.predict(_block(draft_length, sequences))
         return self._blocks[asked]
+
+
+def _block(draft_length: int, sequences: int) -> tuple[float, ...]:
+    """Return what a block's time grows with: tokens one after the other, texts to read, and tokens in all."""
+    return 1.0, draft_length, sequences, draft_length * sequences
 
 
 def _size(positions: int) -> float:

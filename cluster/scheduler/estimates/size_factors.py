@@ -10,9 +10,10 @@ class SizeFactors:
     """By what something is off at each size. Sizes are rounded when learned, any numbers when asked for."""
 
     def __init__(self, gain: float) -> None:
-        """Move a factor by the share ``gain`` towards each new measurement; the first one counts in full."""
+        """Move a factor by the share ``gain`` towards each new measurement; at first it is the mean of all."""
         self._gain = gain
         self._factors: dict[int, float] = {}
+        self._counts: dict[int, int] = {}
         self._sizes: list[int] = []
 
     def learn(self, size: float, factor: float) -> None:
@@ -20,8 +21,13 @@ class SizeFactors:
         near = round(size)
         if near not in self._factors:
             self._sizes.insert(bisect_left(self._sizes, near), near)
-            self._factors[near] = factor
-        self._factors[near] += self._gain * (factor - self._factors[near])
+            self._factors[near], self._counts[near] = factor, 0
+        self._counts[near] += 1
+        self._factors[near] += max(self._gain, 1 / self._counts[near]) * (factor - self._factors[near])
+
+    def count(self, size: float) -> int:
+        """Return how many measurements of about this size there were."""
+        return self._counts.get(round(size), 0)
 
     def near(self, size: float) -> float | None:
         """Return the factor of a size; None where nothing was measured near it."""

@@ -13,9 +13,13 @@ GROWTH = 1.25
 LONGEST_GAP = 512
 """While asking does not pay, probes go out all the same: so many in a row, then ever more rarely, at last so many
 steps apart."""
-SHAPES = ((4, False), (1, False), (None, True), (None, False))
-"""Probes take turns: the number of sequences (None: all), and whether for a single token; without variety, what a
-block costs per sequence and per token could not be told apart."""
+SHAPES = ((4, False), (1, True), (8, True), (8, False))
+"""Probes take turns: the number of sequences at most, and whether for a single token; without variety, what a block
+costs per sequence and per token could not be told apart. More sequences would tell little more, and a drafter that
+reads the text, or the states, of everybody at once may hold up the steps beside it."""
+SEQUENCES_PER_STEP = 8
+"""While so many sequences run for each step in between, a probe weighs little: with many, first probes are not made in
+a row."""
 
 
 class Probing:
@@ -49,5 +53,5 @@ class Probing:
         self._probes += 1
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)
-        self._next = self._steps + self._gap
+        self._next = self._steps + max(self._gap, len(able) // SEQUENCES_PER_STEP)
         return {active: Order(1 if single else limit) for active, limit in islice(able.items(), sequences)}

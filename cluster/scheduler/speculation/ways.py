@@ -68,7 +68,9 @@ class _Round:
     rows: int
     context: int
     positions: float
-    """Draft tokens, over all sequences."""
+    """Draft tokens over all sequences, where every block is there: drafters' and the texts' own."""
+    own_positions: float
+    """The same where no block is there."""
     plain_tokens: float
     gains: float
     """Tokens that the drafts add to those of plain decoding."""
@@ -108,20 +110,21 @@ def ask_value(
 
     drafted = [prospect.worth(price) for prospect in drafters]
     # Where a drafter has a guess, the text's own is not used; most likely it would have been one of the same places.
-    lost = [
-        gain * min(p.proposal_rate / q.proposal_rate, 1.0)
-        for p, q, gain in zip(drafters, lookups, own_gain, strict=True)
-    ]
+    overlap = [min(p.proposal_rate / q.proposal_rate, 1.0) for p, q in zip(drafters, lookups, strict=True)]
+    lost = [gain * share for gain, share in zip(own_gain, overlap, strict=True)]
+    displaced = [q.proposal_rate * len(worth) * share for q, worth, share in zip(lookups, own, overlap, strict=True)]
     best, best_length, best_way, best_rate = 0.0, 0, next(iter(ways)), 0.0
     for length in range(1, max(map(len, drafted), default=0) + 1):
         asked = [(p, worth[:length], less) for p, worth, less in zip(drafters, drafted, lost, strict=True) if worth]
+        replaced = sum(count for count, worth in zip(displaced, drafted, strict=True) if worth)
         gains = sum(worth[-1] - less for _, worth, less in asked)
         case = _Round(
             length,
             len(asked),
             rows,
             context,
-            sum(p.proposal_rate * len(worth) for p, worth, _ in asked),
+            sum(p.proposal_rate * len(worth) for p, worth, _ in asked) + own_positions - replaced,
+            own_positions,
             plain_tokens,
             gains,
             [
@@ -149,9 +152,10 @@ def _in_turn(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float
 
 
 def _overlapped(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
-    alone = _step_s(costs, case.rows, case.context, 0, drafting=True)
+    alone = _step_s(costs, case.rows, case.context, case.own_positions, drafting=True)
     late, gains = _late(costs, case, alone)
-    verified = case.positions * max(1 - late / case.length, 0.0) / (late + 1)
+    share = max(1 - late / case.length, 0.0) / (late + 1)
+    verified = case.own_positions + share * (case.positions - case.own_positions)
     return (case.plain_tokens + gains) / _step_s(costs, case.rows, case.context, verified, drafting=True)
 
 

@@ -62,3 +62,21 @@ def test_a_curve_is_the_single_times_but_never_falls():
     for more in (0, 1, 24, 88, 280, 400):
         assert curve[more] == pytest.approx(max(costs.step_s(n, 4000) for n in range(40, 41 + more)), rel=0.05)
     assert costs.step_curve(1, 10, 0) == [costs.step_s(1, 10)]
+
+
+def test_a_machine_that_is_slow_for_a_while_is_slow_at_every_size():
+    """Sizes that do not come up meanwhile must not look cheap beside the one that does."""
+    costs = learned(lambda n: 0.02 + 0.0005 * n, (32, 40, 64), rounds=200)
+    for _ in range(60):
+        costs.observe_step(32, 3200, False, 1.3 * (0.02 + 0.0005 * 32))
+    assert costs.step_s(32, 3200) == pytest.approx(1.3 * 0.036, rel=0.03)
+    assert costs.step_s(64, 6400) == pytest.approx(1.3 * 0.052, rel=0.1)
+
+
+def test_a_drafter_that_reads_each_text_first_is_dear_for_many_texts_even_for_one_token():
+    costs = CostModel()
+    for _ in range(40):
+        for length, sequences in ((4, 4), (1, 1), (1, 8), (4, 8)):
+            costs.observe_block(length, sequences, 0.002 + 0.001 * length + 0.001 * sequences)
+    assert costs.block_s(1, 32) == pytest.approx(0.035, rel=0.1)
+    assert costs.block_s(4, 32) == pytest.approx(0.038, rel=0.1)

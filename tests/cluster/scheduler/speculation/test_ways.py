@@ -71,3 +71,12 @@ def test_a_drafter_that_knows_no_more_than_the_text_itself_is_not_worth_its_time
 def test_drafts_slower_than_a_step_can_still_serve_the_one_after():
     value = value_of(costs(block=lambda k: 0.019), [Prospect(1.0, powers(0.95, 4))], [NOTHING], 1, 0)
     assert value.asked > value.plain * 1.8
+
+
+@pytest.mark.parametrize("way", [Way.IN_TURN, Way.OVERLAPPED, Way.TWO_GROUPS])
+def test_blocks_that_bring_nothing_do_not_hide_what_the_texts_own_guesses_cost(way):
+    """Where a drafter is late or never right, the step still verifies look-ups, at their price."""
+    dear = costs(step=lambda n: 0.02 + 0.001 * n, block=lambda k: 0.019)
+    hopeless, lookups = Prospect(1.0, powers(0.6, 1)), Prospect(0.2, powers(0.9, 4))
+    value = value_of(dear, [hopeless] * 16, [lookups] * 16, 16, 0, ways=(way,))
+    assert value.asked < value.plain * 1.01
