@@ -115,6 +115,10 @@ def check_processors(request: GenerationRequest) -> None:
         raise InvalidParameterError(
             "allowed_token_ids", "with min_tokens, some allowed token must be none that ends the answer"
         )
+    if processors.banned and (request.grammar is not None or allowed):
+        raise InvalidParameterError(
+            "bad_words", "bad_words and allowed_token_ids, a response format or grammar may contradict; send only one"
+        )
     if request.grammar is not None and (processors.min_tokens or processors.allowed_token_ids):
         name = "min_tokens" if processors.min_tokens else "allowed_token_ids"
         raise InvalidParameterError(name, f"{name} and a response format or grammar may contradict; send only one")

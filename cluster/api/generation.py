@@ -13,6 +13,7 @@ from workers.contract.prefix_hash import extend
 from workers.contract.processing import Grammar, ProcessorParams
 from workers.contract.request import GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
+from workers.tokenizer import Tokenizer
 
 JSON_SAFE_SEEDS = 2**53
 """Random seeds stay below this, so that one that was reported survives every JSON client's numbers."""
@@ -68,7 +69,7 @@ def sampling_params(body: GenerationBody, seed: int) -> SamplingParams:
     )
 
 
-def processor_params(body: GenerationBody) -> ProcessorParams:
+def processor_params(body: GenerationBody, tokenizer: Tokenizer) -> ProcessorParams:
     """Return what is done to logits; InvalidParameterError names what is out of range."""
     return ProcessorParams(
         logit_bias={int(token): bias for token, bias in (body.logit_bias or {}).items()},
@@ -77,7 +78,15 @@ def processor_params(body: GenerationBody) -> ProcessorParams:
         presence_penalty=body.presence_penalty or 0.0,
         frequency_penalty=body.frequency_penalty or 0.0,
         min_tokens=body.min_tokens or 0,
+        banned=_banned(body.bad_words or [], tokenizer),
     )
+
+
+def _banned(words: Seq[str], tokenizer: Tokenizer) -> tuple[tuple[int, ...], ...]:
+    """Return the tokens of words at the beginning of a text and after a space, as vLLM reads ``bad_words``."""
+    texts = [before + word.lstrip() for word in words if word.strip() for before in ("", " ")]
+    texts += [word for word in words if not word.strip()]
+    return tuple(dict.fromkeys(tuple(tokenizer.encode(text, add_special_tokens=False)) for text in texts))
 
 
 def resolve_max_tokens(
@@ -128,7 +137,7 @@ def choice_requests(
     """
     vocab_size = context.tokenizer.vocab_size
     stop_ids = frozenset(body.stop_token_ids or [])
-    processors = processor_params(body)
+    processors = processor_params(body, context.tokenizer)
     for param, ids in (
         ("stop_token_ids", stop_ids),
         ("logit_bias", processors.logit_bias),

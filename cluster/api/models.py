@@ -14,6 +14,8 @@ from workers.contract.draft import MAX_DRAFT_LENGTH
 from workers.contract.logprobs import MAX_LOGPROBS
 from workers.contract.processing import (
     MAX_ALLOWED_TOKENS,
+    MAX_BANNED,
+    MAX_BANNED_LENGTH,
     MAX_BIAS,
     MAX_BIASED_TOKENS,
     MAX_PENALTY,
@@ -94,6 +96,9 @@ StopList = Annotated[
 """One stop string or several; always a list here, because a union's errors name no element."""
 
 
+BadWord = Annotated[str, Field(min_length=1, max_length=MAX_BANNED_LENGTH)]
+
+
 def _unicode(value: str) -> str:
     """Refuse lone surrogates, which JSON can spell and no message can carry."""
     try:
@@ -126,6 +131,8 @@ class GenerationBody(ApiModel):
     repetition_penalty: float | None = Field(default=None, json_schema_extra=between(0.01, MAX_REPETITION_PENALTY))
     logit_bias: LogitBias | None = None
     allowed_token_ids: list[TokenId] | None = Field(default=None, min_length=1, max_length=MAX_ALLOWED_TOKENS)
+    bad_words: list[BadWord] | None = Field(default=None, max_length=MAX_BANNED // 2)
+    """Texts that the answer must not contain as the tokenizer would write them, after a space and without one."""
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
     """The same with vLLM's choice of grammars."""

@@ -19,7 +19,6 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "guided_choice": _NOTHING,
     "guided_grammar": _NOTHING,
     "length_penalty": (None, 1),
-    "bad_words": _NOTHING,
     "suffix": (None, ""),
     "best_of": (None, 1),
     "use_beam_search": (None, False),

@@ -96,6 +96,8 @@ def test_what_can_never_be_served_is_refused_by_name(serve, prompt, n, param):
     ("fields", "param"),
     [
         ({"processors": ProcessorParams(min_tokens=9)}, "min_tokens"),
+        ({"processors": ProcessorParams(banned=((7,),), allowed_token_ids=frozenset({7}))}, "bad_words"),
+        ({"processors": ProcessorParams(banned=((7,),)), "grammar": GRAMMAR}, "bad_words"),
         ({"processors": ProcessorParams(min_tokens=2, allowed_token_ids=frozenset({7}))}, "allowed_token_ids"),
         ({"processors": ProcessorParams(min_tokens=2), "grammar": GRAMMAR}, "min_tokens"),
         ({"processors": ProcessorParams(allowed_token_ids=frozenset({7})), "grammar": GRAMMAR}, "allowed_token_ids"),

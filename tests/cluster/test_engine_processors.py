@@ -34,11 +34,13 @@ SCHEMA = json.dumps(
 )
 JSON = Grammar(GrammarKind.JSON_SCHEMA, SCHEMA)
 WARM = {"temperature": 1.0}
+LIKED = {65: 60.0, 66: 60.0, 67: 60.0}
 REQUESTS = {
     "bias": {"processors": ProcessorParams(logit_bias={65: 100.0, 66: 99.0, 67: 98.5})},
     "only a few": {"processors": ProcessorParams(allowed_token_ids=frozenset({65, 66, 67}), frequency_penalty=0.3)},
     "penalties": {"processors": ProcessorParams(repetition_penalty=1.3, presence_penalty=0.7, frequency_penalty=0.9)},
     "anti-penalties": {"processors": ProcessorParams(presence_penalty=-2.0, frequency_penalty=-1.0)},
+    "banned sequences": {"processors": ProcessorParams(logit_bias=LIKED, banned=((65, 66), (67, 67), (66, 66, 65)))},
     "min tokens": {"processors": ProcessorParams(logit_bias={EOS: 100.0}, min_tokens=9)},
     "grammar": {"grammar": JSON},
     "grammar and penalties": {"grammar": JSON, "processors": ProcessorParams(repetition_penalty=1.5)},

@@ -15,6 +15,8 @@ from workers.contract.errors import InvalidParameterError
 
 MAX_BIASED_TOKENS = 1024
 MAX_ALLOWED_TOKENS = 4096
+MAX_BANNED = 256
+MAX_BANNED_LENGTH = 64
 MAX_BIAS = 100.0
 MAX_PENALTY = 2.0
 MAX_REPETITION_PENALTY = 10.0
@@ -66,6 +68,8 @@ class ProcessorParams:
     """Taken from them once for each time that the answer has them."""
     min_tokens: int = 0
     """No token that would end the answer is drawn before it has so many."""
+    banned: tuple[tuple[int, ...], ...] = ()
+    """Sequences of ids that the answer must not contain: their last id is not drawn after the others."""
 
     def __post_init__(self) -> None:
         if len(self.logit_bias) > MAX_BIASED_TOKENS:
@@ -84,6 +88,12 @@ class ProcessorParams:
                 f"repetition_penalty must be above 0 and at most {MAX_REPETITION_PENALTY}, "
                 f"got {self.repetition_penalty}",
             )
+        if len(self.banned) > MAX_BANNED:
+            raise InvalidParameterError(
+                "bad_words", f"bad_words may come to at most {MAX_BANNED} sequences of tokens, got {len(self.banned)}"
+            )
+        if not all(1 <= len(ids) <= MAX_BANNED_LENGTH for ids in self.banned):
+            raise InvalidParameterError("bad_words", f"a bad word must have 1 to {MAX_BANNED_LENGTH} tokens")
         if self.min_tokens < 0:
             raise InvalidParameterError("min_tokens", f"min_tokens must not be negative, got {self.min_tokens}")
 
@@ -95,7 +105,7 @@ class ProcessorParams:
     @property
     def neutral(self) -> bool:
         """Whether all of it changes nothing."""
-        return not (self.logit_bias or self.allowed_token_ids or self.penalises or self.min_tokens)
+        return not (self.logit_bias or self.allowed_token_ids or self.penalises or self.min_tokens or self.banned)
 
 
 NEUTRAL = ProcessorParams()

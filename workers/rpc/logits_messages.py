@@ -5,7 +5,7 @@ from collections.abc import Sequence as Seq
 
 from workers.contract.errors import InvalidParameterError, ProtocolError
 from workers.contract.logprobs import MAX_LOGPROBS, TokenLogprobs
-from workers.contract.processing import NEUTRAL, Grammar, GrammarKind, ProcessorParams
+from workers.contract.processing import MAX_BANNED, NEUTRAL, Grammar, GrammarKind, ProcessorParams
 from workers.rpc.fields import check_range, check_tokens
 from workers.rpc.stubs import generation_pb2 as pb
 
@@ -28,6 +28,7 @@ def processors_message(params: ProcessorParams) -> pb.LogitsProcessors | None:
         frequency_penalty=params.frequency_penalty,
         presence_penalty=params.presence_penalty,
         min_tokens=params.min_tokens,
+        banned=[pb.TokenIds(ids=ids) for ids in params.banned],
     )
 
 
@@ -38,6 +39,9 @@ def read_processors(submit: pb.Submit, vocab_size: int) -> ProcessorParams:
     message = submit.processors
     check_tokens("logit_bias", message.logit_bias, vocab_size)
     check_tokens("allowed_token_ids", message.allowed_token_ids, vocab_size)
+    check_range("banned", len(message.banned), 0, MAX_BANNED, "sequences")
+    for sequence in message.banned:
+        check_tokens("banned", sequence.ids, vocab_size)
     return ProcessorParams(
         logit_bias=dict(message.logit_bias),
         allowed_token_ids=frozenset(message.allowed_token_ids),
@@ -45,6 +49,7 @@ def read_processors(submit: pb.Submit, vocab_size: int) -> ProcessorParams:
         frequency_penalty=message.frequency_penalty,
         presence_penalty=message.presence_penalty,
         min_tokens=message.min_tokens,
+        banned=tuple(tuple(sequence.ids) for sequence in message.banned),
     )
 
 

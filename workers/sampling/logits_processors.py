@@ -1,4 +1,4 @@
-"""What reshapes the logits of one row before temperature: bias, penalties, min-tokens, then the grammar's mask.
+"""What reshapes the logits of one row before temperature: bias, penalties, min-tokens, bans, the grammar's mask.
 
 Position j of a verification row is processed as if the draft's first j tokens were text, which is what plain
 decoding would see there: so a text is the same with drafts as without. A draft token that a processor forbids is
@@ -43,6 +43,8 @@ class LogitsProcessors:
         short = params.min_tokens - (len(processing.tokens) - processing.prompt_len)
         if short > 0 and processing.end_token_ids:
             logits[:short, sorted(processing.end_token_ids)] = -torch.inf
+        if params.banned:
+            _ban(logits, params.banned, processing.tokens[processing.prompt_len :], draft)
         if processing.grammar is not None:
             _mask(logits, processing.grammar, draft)
 
@@ -52,6 +54,15 @@ def _keep_only(logits: Tensor, allowed: frozenset[int]) -> None:
     kept = logits[:, ids]
     logits.fill_(-torch.inf)
     logits[:, ids] = kept
+
+
+def _ban(logits: Tensor, banned: Seq[Seq[int]], answer: Seq[int], draft: Seq[int]) -> None:
+    text, start = [*answer, *draft], len(answer)
+    for *before, last in banned:
+        for j in range(logits.shape[0]):
+            end = start + j
+            if len(before) <= end and text[end - len(before) : end] == before:
+                logits[j, last] = -torch.inf
 
 
 def _penalise(logits: Tensor, counts: Counts, params: ProcessorParams) -> None:

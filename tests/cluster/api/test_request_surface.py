@@ -42,6 +42,12 @@ async def test_processors_reach_the_target(api):
     )
 
 
+async def test_bad_words_are_banned_at_the_beginning_of_a_text_and_after_a_space(api):
+    await complete(api, max_tokens=1, extra={"bad_words": ["no", " no", " "]})
+    expected = tuple(tuple(api.tokenizer.encode(text)) for text in ("no", " no", " "))
+    assert api.engine.submitted[-1].processors.banned == expected
+
+
 @pytest.mark.parametrize(
     ("fields", "grammar"),
     [

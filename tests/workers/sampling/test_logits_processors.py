@@ -23,6 +23,7 @@ PARAMS = st.builds(
     presence_penalty=st.floats(-2, 2),
     frequency_penalty=st.floats(-2, 2),
     min_tokens=st.integers(0, 6),
+    banned=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(tuple), max_size=4).map(tuple),
 )
 END = frozenset({3, 4})
 
@@ -37,7 +38,11 @@ def definition(logits: list[float], params: ProcessorParams, prompt: list[int], 
         out[v] -= params.frequency_penalty * answer.count(v) + params.presence_penalty * (v in answer)
     if len(answer) < params.min_tokens:
         out = [-math.inf if v in END else value for v, value in enumerate(out)]
-    return out
+    return [-math.inf if any(ends_with([*answer, v], ids) for ids in params.banned) else out[v] for v in range(VOCAB)]
+
+
+def ends_with(text: list[int], ids: tuple[int, ...]) -> bool:
+    return tuple(text[len(text) - len(ids) :]) == ids and len(text) >= len(ids)
 
 
 def raw(rows: int) -> torch.Tensor:
@@ -50,7 +55,12 @@ def row(tokens: list[int], draft: list[int], processing: Processing) -> Row:
 
 
 @settings(deadline=None)
-@given(PARAMS, st.lists(IDS, min_size=1, max_size=9), st.lists(IDS, max_size=9), st.lists(IDS, max_size=5))
+@given(
+    PARAMS,
+    st.lists(IDS, min_size=1, max_size=9),
+    st.lists(IDS | st.integers(0, 3), max_size=9),
+    st.lists(IDS | st.integers(0, 3), max_size=5),
+)
 def test_every_position_is_processed_as_if_the_draft_before_it_were_text(params, prompt, answer, draft):
     processing = Processing(params, [*prompt, *answer], len(prompt), END)
     logits = raw(1 + len(draft))
