@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend, LayerSpec
-from workers.attention.gather import GatherAttention
+from workers.attention.choice import make_attention
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepPlan
@@ -55,7 +55,9 @@ class DraftModelRunner:
         self.max_model_len = config.max_position_embeddings
         self.num_blocks = count_blocks(settings, self._layers, self.max_model_len, dtype, self._device)
         self._cache = PagedKVCache(self._layers, self.num_blocks, self.block_size, dtype, self._device)
-        self._attention: AttentionBackend = GatherAttention(self._cache, self.max_model_len)
+        self._attention: AttentionBackend = make_attention(
+            settings.attention, self._cache, self._layers, self.max_model_len
+        )
         features = FeatureSpec(config.feature_layers, config.feature_size, config.window)
         self.identity = ModelIdentity(
             name=name,

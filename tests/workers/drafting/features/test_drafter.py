@@ -9,6 +9,7 @@ from tests.support.tiny_draft_model import TINY, draft_by_definition, make_draft
 from workers.contract.draft import CommitDraft, OpenDraft
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
+from workers.draft_model import runner
 from workers.drafting import model_drafter
 from workers.drafting.desk import DraftDesk
 from workers.drafting.drafter import DraftPeer, DraftState
@@ -50,6 +51,14 @@ def model():
     return make_draft_model()
 
 
+@pytest.fixture(params=["gather", pytest.param("triton", marks=pytest.mark.kernels)])
+def attention(request, monkeypatch):
+    """Let draft models attend with a backend, wherever they run; a Triton kernel may be run by its interpreter."""
+    if request.param == "triton":
+        backend = pytest.importorskip("workers.attention.triton").TritonAttention
+        monkeypatch.setattr(runner, "make_attention", lambda wanted, cache, layers, length: backend(cache, length))
+
+
 @pytest.fixture
 def drafter(model, monkeypatch):
     monkeypatch.setattr(proposal, "WIDTH", TINY.draft_vocab_size)  # as exact as the definition
@@ -65,7 +74,7 @@ def draft_all(drafter, states):
         wanting = [state for state in wanting if state not in advance.finished]
 
 
-def test_drafts_are_those_by_definition(drafter, model, monkeypatch):
+def test_drafts_are_those_by_definition(attention, drafter, model, monkeypatch):
     monkeypatch.setattr(model_drafter, "MAX_STEP_TOKENS", 24)
     target = Target(1)
     texts = []
