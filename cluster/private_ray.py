@@ -14,9 +14,13 @@ from typing import Any
 
 from workers.contract.errors import ConfigurationError
 
+log = logging.getLogger(__name__)
+
 OBJECT_STORE_BYTES = 128 * 2**20
 """Nothing large goes through Ray's object store: weights are read from disk, tokens travel over gRPC."""
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STARTS = 2
+"""Ray gives up after half a minute; on a machine that is busy with other work the second time has been enough."""
 REAP_AFTER_S = 5.0
 """Processes that are still there so long after the cluster's end are killed."""
 
@@ -57,23 +61,7 @@ def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="outrider-", dir="/tmp"))
     failed = False
     try:
-        import ray
-
-        try:
-            ray.init(
-                address="local",
-                _temp_dir=str(folder),
-                resources=dict(resources),
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=logging.WARNING,
-                object_store_memory=OBJECT_STORE_BYTES,
-            )
-        except Exception as error:  # Ray raises that very class where half a minute was not enough
-            raise ConfigurationError(
-                f"Ray did not start: {error} Its logs are in {folder / 'session_latest' / 'logs'}; "
-                "where the machine was busy with other work, try again"
-            ) from error
+        _start(folder, resources)
         yield folder / "session_latest" / "logs"
     except Exception:
         failed = True
@@ -85,6 +73,32 @@ def private_ray(resources: Mapping[str, float]) -> Iterator[Path]:
                 shutil.rmtree(folder, ignore_errors=True)
         os.environ.clear()
         os.environ.update(before)
+
+
+def _start(folder: Path, resources: Mapping[str, float]) -> None:
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(
+                address="local",
+                _temp_dir=str(folder),
+                resources=dict(resources),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=logging.WARNING,
+                object_store_memory=OBJECT_STORE_BYTES,
+            )
+            return
+        except Exception as error:  # Ray raises that very class where half a minute was not enough
+            if attempt == STARTS:
+                raise ConfigurationError(
+                    f"Ray did not start: {error} Its logs are in {folder / 'session_latest' / 'logs'}; "
+                    "where the machine was busy with other work, try again"
+                ) from error
+            log.warning("Ray did not start and is started once more: %s", error)
+            with _uninterrupted():
+                end_private_ray()
 
 
 def end_private_ray() -> None:
