@@ -27,7 +27,7 @@ def gained(
         request.request_id,
         active.num_emitted - len(tokens),
         tokens,
-        [row.draft_source] * min(num_accepted, len(tokens)) + [DraftSource.NONE] * (len(tokens) - num_accepted),
+        [row.draft_source if i < num_accepted else DraftSource.NONE for i in range(len(tokens))],
         finish,
         num_drafts=1 if num_draft else 0,
         num_draft_tokens=num_draft,

@@ -73,16 +73,12 @@ class OutcomeCache:
         best: _Kept | None = None
         length, reach = len(tokens), 0
         for base_len in [base_len for base_len in self._kept if base_len <= length]:
-            group = self._kept[base_len]
-            right = hashes[base_len - prompt_len] if base_len >= prompt_len else None
-            kept = group.get(right) if right is not None else None
-            if kept is None or len(group) > 1:
-                self._refute(base_len, group, kept)
-                if kept is None:
-                    continue
-            continuation, since = kept.outcome.continuation, length - base_len
-            left = len(continuation) - since
-            if left <= 0 or (since and tuple(tokens[base_len:length]) != continuation[:since]):
+            since = length - base_len
+            kept = self._only_right(base_len, hashes[base_len - prompt_len] if base_len >= prompt_len else None)
+            if kept is None:
+                continue
+            left = len(kept.outcome.continuation) - since
+            if left <= 0 or not _agrees(kept.outcome.continuation, tokens, since):
                 self._drop(kept, _why(kept.outcome, tokens))
             elif left >= reach:
                 best, reach = kept, left
@@ -94,17 +90,21 @@ class OutcomeCache:
         self.drafter = best.drafter
         return best.outcome.continuation[length - best.outcome.base_len :]
 
-    def _refute(self, base_len: int, group: dict[int, _Kept], right: _Kept | None) -> None:
-        """Drop the outcomes of a base that is not the text's: all of a group but the ``right`` one, if any is."""
-        for wrong in group.values():
-            if wrong is not right and wrong.fresh:
-                self.stale += 1
-                self.wasted[Waste.MISPREDICTED] += len(wrong.outcome.continuation)
-        self._size -= len(group) - (right is not None)
-        if right is None:
+    def _only_right(self, base_len: int, right: int | None) -> _Kept | None:
+        """Drop the outcomes of a base that is not the text's; return the one whose base is, if there is one."""
+        group = self._kept[base_len]
+        if right in group and len(group) == 1:
+            return group[right]
+        kept = group.pop(right, None) if right is not None else None
+        if group:
+            for wrong in group.values():
+                self._waste(wrong, Waste.MISPREDICTED)
+            self._size -= len(group)
+        if kept is None:
             del self._kept[base_len]
         else:
-            self._kept[base_len] = {right.outcome.base_hash: right}
+            self._kept[base_len] = {kept.outcome.base_hash: kept}
+        return kept
 
     def end(self) -> None:
         """Count what is left as wasted: the sequence has ended."""
@@ -132,3 +132,8 @@ def _why(outcome: Outcome, tokens: Seq[int]) -> Waste:
     """Tell an outcome that came too late from one that was wrong."""
     decided = tuple(tokens[outcome.base_len : outcome.base_len + len(outcome.continuation)])
     return Waste.LATE if decided == outcome.continuation else Waste.MISPREDICTED
+
+
+def _agrees(continuation: tuple[int, ...], tokens: Seq[int], since: int) -> bool:
+    """True where a continuation begins with the last ``since`` tokens."""
+    return since == 0 or tuple(tokens[len(tokens) - since :]) == continuation[:since]

@@ -101,11 +101,8 @@ class Acceptance:
         if self._everybody is None:
             return self._everybodys_rates()[:length]
         priors = self._everybody._everybodys_rates()[:length]
-        own = [  # `Tally.rate`, written out: this runs for every row of a step
-            (tally.right + PRIOR_WEIGHT * prior) / (tally.tried + PRIOR_WEIGHT)
-            for tally, prior in zip(self._positions, priors, strict=False)
-        ]
-        return own + priors[len(own) :] if len(own) < length else own
+        own = [tally.rate(prior, PRIOR_WEIGHT) for tally, prior in zip(self._positions, priors, strict=False)]
+        return own + priors[len(own) :]
 
     def _everybodys_rates(self) -> list[float]:
         """Return the rates of all positions; one that was never reached is taken to be like the one before it."""
