@@ -17,6 +17,7 @@ from cluster.api.generation import (
     Scores,
     check_limits,
     choice_requests,
+    processor_params,
     resolve_max_tokens,
     resolve_seed,
     sampling_params,
@@ -94,14 +95,14 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
 def _requests(
     context: ApiContext, question: Question, seed: int, max_model_len: int, tenant: str
 ) -> list[GenerationRequest]:
-    params = sampling_params(question.body, seed)
+    params, processors = sampling_params(question.body, seed), processor_params(question.body, context.tokenizer)
     requests: list[GenerationRequest] = []
     for prompt in question.prompts:
         max_tokens = resolve_max_tokens(
             question.limit, question.default_max_tokens, prompt, question.prompt_param, max_model_len
         )
         requests += choice_requests(
-            question.body, context, prompt, params, max_tokens, question.grammar, question.scores, tenant
+            question.body, context, prompt, params, processors, max_tokens, question.grammar, question.scores, tenant
         )
     return requests
 

@@ -126,6 +126,7 @@ def choice_requests(
     context: ApiContext,
     prompt: Seq[int],
     params: SamplingParams,
+    processors: ProcessorParams,
     max_tokens: int,
     grammar: Grammar | None,
     scores: Scores,
@@ -137,7 +138,6 @@ def choice_requests(
     """
     vocab_size = context.tokenizer.vocab_size
     stop_ids = frozenset(body.stop_token_ids or [])
-    processors = processor_params(body, context.tokenizer)
     for param, ids in (
         ("stop_token_ids", stop_ids),
         ("logit_bias", processors.logit_bias),

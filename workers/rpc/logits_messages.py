@@ -5,7 +5,7 @@ from collections.abc import Sequence as Seq
 
 from workers.contract.errors import InvalidParameterError, ProtocolError
 from workers.contract.logprobs import MAX_LOGPROBS, TokenLogprobs
-from workers.contract.processing import MAX_BANNED, NEUTRAL, Grammar, GrammarKind, ProcessorParams
+from workers.contract.processing import NEUTRAL, Grammar, GrammarKind, ProcessorParams
 from workers.rpc.fields import check_range, check_tokens
 from workers.rpc.stubs import generation_pb2 as pb
 
@@ -39,7 +39,6 @@ def read_processors(submit: pb.Submit, vocab_size: int) -> ProcessorParams:
     message = submit.processors
     check_tokens("logit_bias", message.logit_bias, vocab_size)
     check_tokens("allowed_token_ids", message.allowed_token_ids, vocab_size)
-    check_range("banned", len(message.banned), 0, MAX_BANNED, "sequences")
     for sequence in message.banned:
         check_tokens("banned", sequence.ids, vocab_size)
     return ProcessorParams(

@@ -44,7 +44,7 @@ class LogitsProcessors:
         if short > 0 and processing.end_token_ids:
             logits[:short, sorted(processing.end_token_ids)] = -torch.inf
         if params.banned:
-            _ban(logits, params.banned, processing.tokens[processing.prompt_len :], draft)
+            _ban(logits, processing, draft)
         if processing.grammar is not None:
             _mask(logits, processing.grammar, draft)
 
@@ -56,13 +56,20 @@ def _keep_only(logits: Tensor, allowed: frozenset[int]) -> None:
     logits[:, ids] = kept
 
 
-def _ban(logits: Tensor, banned: Seq[Seq[int]], answer: Seq[int], draft: Seq[int]) -> None:
-    text, start = [*answer, *draft], len(answer)
+def _ban(logits: Tensor, processing: Processing, draft: Seq[int]) -> None:
+    """Forbid the last token of each banned sequence where the answer ends with the others."""
+    banned, tokens = processing.params.banned, processing.tokens
+    reach = max(map(len, banned)) - 1
+    answer = tokens[max(processing.prompt_len, len(tokens) - reach) :]
+    text, positions, ids = [*answer, *draft], [], []
     for *before, last in banned:
         for j in range(logits.shape[0]):
-            end = start + j
-            if len(before) <= end and text[end - len(before) : end] == before:
-                logits[j, last] = -torch.inf
+            begin, end = len(answer) + j - len(before), len(answer) + j
+            if begin >= 0 and text[begin:end] == before:
+                positions.append(j)
+                ids.append(last)
+    if ids:
+        logits[positions, ids] = -torch.inf
 
 
 def _penalise(logits: Tensor, counts: Counts, params: ProcessorParams) -> None:

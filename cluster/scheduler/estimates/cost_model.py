@@ -2,9 +2,10 @@
 
 A step's time is fitted as ``c0 + c1 * positions + c2 * context``: a pass over the weights, work per position,
 attention over what the rows can see. Kernels do not follow straight lines, so a factor per size of step corrects
-the fit where steps of that size were measured. Drafters that work at the same time may take something from the
-target (nothing on hardware of their own, half of it on a shared core): so steps beside them have factors of their
-own, and the price of a plain step is that of one with the machine to itself.
+the fit where steps of that size were measured, and one for all sizes follows a machine that is slow for a while.
+Drafters that work at the same time may take something from the target (nothing on hardware of their own, half of it on
+a shared core): so steps beside them have factors of their own, and the price of a plain step is that of one with
+the machine to itself.
 (The linear form: TurboSpec, arXiv 2406.14066.)
 """
 
