@@ -195,7 +195,7 @@ class Planner:
                 continue
             if limits is None and active.sequence.num_pending > 1:
                 limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
-            limit = min(budget, (limits or {}).get(active, budget))
+            limit = budget if limits is None else min(budget, limits.get(active, budget))
             if active.scoring.left:
                 limit = min(limit, SCORED_PER_STEP - scored)
             row = self._row_or_failure(active, limit) if limit else None

@@ -22,12 +22,13 @@ def gained(
     logprobs: RowLogprobs | None,
 ) -> Progress:
     """Return what a request has gained by its row: ``tokens``, of which the first ``num_accepted`` are the draft's."""
-    request, num_draft = active.request, len(row.draft)
+    request, num_draft = active.request, row.num_samples - 1
+    drafted = min(num_accepted, len(tokens))
     progress = Progress(
         request.request_id,
         active.num_emitted - len(tokens),
         tokens,
-        [row.draft_source if i < num_accepted else DraftSource.NONE for i in range(len(tokens))],
+        [row.draft_source] * drafted + [DraftSource.NONE] * (len(tokens) - drafted),
         finish,
         num_drafts=1 if num_draft else 0,
         num_draft_tokens=num_draft,

@@ -1,5 +1,6 @@
 """Drafts that arrived for one sequence, kept until its text shows which of them guessed right."""
 
+from collections.abc import Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -57,9 +58,9 @@ class OutcomeCache:
                 self.stale += 1
                 self.wasted[Waste.SURPLUS] += len(outcome.continuation)
                 return
-            self._drop(known, Waste.SURPLUS)
+            self._displace(known)
         elif self._size >= self._capacity:
-            self._drop(next(iter(next(iter(self._kept.values())).values())), Waste.SURPLUS)
+            self._displace(next(iter(next(iter(self._kept.values())).values())))
         self.additions += 1
         self._size += 1
         self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome, drafter)
@@ -79,7 +80,9 @@ class OutcomeCache:
                 continue
             left = len(kept.outcome.continuation) - since
             if left <= 0 or not _agrees(kept.outcome.continuation, tokens, since):
-                self._drop(kept, _why(kept.outcome, tokens))
+                if kept.fresh:
+                    self._waste((kept,), _why(kept.outcome, tokens))
+                self._remove(kept)
             elif left >= reach:
                 best, reach = kept, left
         if best is None:
@@ -97,8 +100,7 @@ class OutcomeCache:
             return group[right]
         kept = group.pop(right, None) if right is not None else None
         if group:
-            for wrong in group.values():
-                self._waste(wrong, Waste.MISPREDICTED)
+            self._waste(group.values(), Waste.MISPREDICTED)
             self._size -= len(group)
         if kept is None:
             del self._kept[base_len]
@@ -109,18 +111,22 @@ class OutcomeCache:
     def end(self) -> None:
         """Count what is left as wasted: the sequence has ended."""
         for group in self._kept.values():
-            for kept in group.values():
-                self._waste(kept, Waste.ENDED)
+            self._waste(group.values(), Waste.ENDED)
         self._kept.clear()
         self._size = 0
 
-    def _waste(self, kept: _Kept, why: Waste) -> None:
-        if kept.fresh:
-            self.stale += 1
-            self.wasted[why] += len(kept.outcome.continuation)
+    def _waste(self, dropped: Iterable[_Kept], why: Waste) -> None:
+        """Count those of some outcomes that never gave a draft."""
+        lengths = [len(kept.outcome.continuation) for kept in dropped if kept.fresh]
+        self.stale += len(lengths)
+        self.wasted[why] += sum(lengths)
 
-    def _drop(self, kept: _Kept, why: Waste) -> None:
-        self._waste(kept, why)
+    def _displace(self, kept: _Kept) -> None:
+        """Make room for another outcome."""
+        self._waste((kept,), Waste.SURPLUS)
+        self._remove(kept)
+
+    def _remove(self, kept: _Kept) -> None:
         self._size -= 1
         group = self._kept[kept.outcome.base_len]
         del group[kept.outcome.base_hash]

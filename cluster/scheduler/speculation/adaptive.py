@@ -127,8 +127,7 @@ class AdaptiveSpeculation:
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """See Speculation."""
-        draft = self._drafts.get(active, NOTHING)
-        return draft if len(draft.tokens) <= room else Draft(draft.tokens[: max(room, 0)], draft.source)
+        return self._drafts.get(active, NOTHING).cut_to(max(room, 0))
 
     def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
         """Learn how long the block took, and from its guesses what the text says of them by now."""
@@ -201,7 +200,7 @@ class AdaptiveSpeculation:
                 if active not in departure.sits_out:
                     self._note_look_up(active)
         cut = ((active, draft, departure.lengths.get(active, 0)) for active, draft in self._drafts.items())
-        self._drafts = {active: Draft(draft.tokens[:n], draft.source) for active, draft, n in cut if n}
+        self._drafts = {active: draft.cut_to(n) for active, draft, n in cut if n}
 
     def _note_look_up(self, active: ActiveRequest) -> None:
         draft = self._drafts.get(active, NOTHING)

@@ -18,6 +18,10 @@ class Draft(NamedTuple):
     tokens: Seq[int] = ()
     source: DraftSource = DraftSource.NONE
 
+    def cut_to(self, length: int) -> "Draft":
+        """Return it with at most ``length`` tokens."""
+        return self if len(self.tokens) <= length else Draft(self.tokens[:length], self.source)
+
 
 class Order(NamedTuple):
     """What a drafter is asked for."""
