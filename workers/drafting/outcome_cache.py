@@ -42,7 +42,8 @@ class OutcomeCache:
         """The name of whoever guessed the latest draft."""
         self._capacity = capacity
         self._size = 0
-        self._kept: dict[int, dict[int, _Kept]] = {}  # by length of the base, then by its hash; in order of arrival
+        self._kept: dict[int, dict[int | None, _Kept]] = {}
+        """By length of the base, then by its hash; in order of arrival."""
 
     def __len__(self) -> int:
         return self._size
@@ -73,13 +74,16 @@ class OutcomeCache:
         """
         best: _Kept | None = None
         length, reach = len(tokens), 0
-        for base_len in [base_len for base_len in self._kept if base_len <= length]:
-            since = length - base_len
-            kept = self._only_right(base_len, hashes[base_len - prompt_len] if base_len >= prompt_len else None)
+        for base_len, group in [(base_len, group) for base_len, group in self._kept.items() if base_len <= length]:
+            right = hashes[base_len - prompt_len] if base_len >= prompt_len else None
+            kept = group.get(right)
+            if kept is None or len(group) > 1:
+                self._drop_wrong(base_len, right)
             if kept is None:
                 continue
-            left = len(kept.outcome.continuation) - since
-            if left <= 0 or not _agrees(kept.outcome.continuation, tokens, since):
+            continuation, since = kept.outcome.continuation, length - base_len
+            left = len(continuation) - since
+            if left <= 0 or continuation[:since] != tuple(tokens[base_len:]):
                 if kept.fresh:
                     self._waste((kept,), _why(kept.outcome, tokens))
                 self._remove(kept)
@@ -93,20 +97,16 @@ class OutcomeCache:
         self.drafter = best.drafter
         return best.outcome.continuation[length - best.outcome.base_len :]
 
-    def _only_right(self, base_len: int, right: int | None) -> _Kept | None:
-        """Drop the outcomes of a base that is not the text's; return the one whose base is, if there is one."""
+    def _drop_wrong(self, base_len: int, right: int | None) -> None:
+        """Drop the outcomes of a length that are about another text."""
         group = self._kept[base_len]
-        if right in group and len(group) == 1:
-            return group[right]
-        kept = group.pop(right, None) if right is not None else None
-        if group:
-            self._waste(group.values(), Waste.MISPREDICTED)
-            self._size -= len(group)
+        kept = group.pop(right, None)
+        self._waste(group.values(), Waste.MISPREDICTED)
+        self._size -= len(group)
         if kept is None:
             del self._kept[base_len]
         else:
             self._kept[base_len] = {kept.outcome.base_hash: kept}
-        return kept
 
     def end(self) -> None:
         """Count what is left as wasted: the sequence has ended."""
@@ -138,8 +138,3 @@ def _why(outcome: Outcome, tokens: Seq[int]) -> Waste:
     """Tell an outcome that came too late from one that was wrong."""
     decided = tuple(tokens[outcome.base_len : outcome.base_len + len(outcome.continuation)])
     return Waste.LATE if decided == outcome.continuation else Waste.MISPREDICTED
-
-
-def _agrees(continuation: tuple[int, ...], tokens: Seq[int], since: int) -> bool:
-    """True where a continuation begins with the last ``since`` tokens."""
-    return since == 0 or tuple(tokens[len(tokens) - since :]) == continuation[:since]

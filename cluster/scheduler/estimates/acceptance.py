@@ -101,7 +101,9 @@ class Acceptance:
         if self._everybody is None:
             return self._everybodys_rates()[:length]
         priors = self._everybody._everybodys_rates()[:length]
-        own = [tally.rate(prior, PRIOR_WEIGHT) for tally, prior in zip(self._positions, priors, strict=False)]
+        # `Tally.rate`, written out: this runs for every row of a step.
+        known = zip(self._positions, priors, strict=False)
+        own = [(tally.right + PRIOR_WEIGHT * prior) / (tally.tried + PRIOR_WEIGHT) for tally, prior in known]
         return own + priors[len(own) :]
 
     def _everybodys_rates(self) -> list[float]:

@@ -102,8 +102,9 @@ def draft_at_hand(settings: SchedulerSettings, active: ActiveRequest, limit: int
 
 def draft_limit(settings: SchedulerSettings, active: ActiveRequest) -> int:
     """Return the longest draft that the request can use next; 0 where it must not or cannot speculate."""
-    limit, room, wanted = settings.draft_length, active.remaining - 1, active.request.max_draft_tokens
-    # Comparisons, not min and max: this runs several times for every row of a step.
+    # Written out, comparisons for min and max too: this runs several times for every row of a step.
+    room = active.longest - len(active.sequence.tokens) - 1
+    limit, wanted = settings.draft_length, active.request.max_draft_tokens
     if room < limit:
         limit = room
     if wanted is not None and wanted < limit:
