@@ -33,20 +33,18 @@ class RecordedDrafter:
         """Be right at each position with probability ``acceptance``, and take ``delay_s`` for a block."""
         self.identity = ModelIdentity(name="recorded", vocab_size=0, tokenizer_fingerprint="")
         self._file = answers
-        self._guesser = SyntheticDrafter(SyntheticAcceptance([acceptance], random.Random(0), WRONG), self._truth)
+        guesses = SyntheticAcceptance([acceptance], random.Random(0), WRONG)
+        self._guesser = SyntheticDrafter(guesses, self._truth, whole_blocks=True)
         self._delay_s = delay_s
         self._known: dict[DraftState, list[int]] = {}
 
     def advance(self, wanting: Seq[DraftState]) -> Advance:
-        """Finish every block at once; a sequence without a recorded answer gets an empty one."""
+        """Make whole blocks, as far as there are recorded answers."""
         time.sleep(self._delay_s)
         for state in wanting:
-            while lanes := state.unfinished():
-                for lane in lanes:
-                    if len(lane.guesses) >= len(self._truth(state, lane.goal)):
-                        lane.give_up()
-                self._guesser.advance([state])
-        return Advance(finished=list(wanting))
+            for lane in state.unfinished():
+                lane.goal = min(lane.goal, len(self._truth(state, lane.goal)))
+        return self._guesser.advance(wanting)
 
     def forget(self, state: DraftState) -> None:
         """Forget a sequence."""

@@ -16,7 +16,7 @@ from workers.contract.errors import OutriderError
 
 AT_ONCE = (1, 3, 6, 12, 24, 40)
 """Sequences of the plain runs: others than those that a check of the profile is likely to use."""
-DRAFTED = ((1, 4), (1, 1), (6, 4), (6, 2), (24, 4))
+DRAFTED = ((1, 4), (1, 1), (6, 4), (6, 2), (24, 4), (24, 1))
 """Sequences and draft length of the runs with drafters."""
 SMOOTHED = 16
 """Decoding steps that follow each other, which make one point of the fit: they differ in context by a little."""
@@ -33,7 +33,7 @@ class Calibration:
     def __init__(self) -> None:
         self._steps: defaultdict[tuple[int, int, int], list[float]] = defaultdict(list)
         self._gaps: defaultdict[int, list[float]] = defaultdict(list)
-        self._blocks: defaultdict[tuple[int, int], list[float]] = defaultdict(list)
+        self._blocks: defaultdict[tuple[int, int], list[SeenBlock]] = defaultdict(list)
         self._tried: list[int] = []
         self._right: list[int] = []
 
@@ -71,18 +71,22 @@ class Calibration:
         )
 
     def draft_costs(self) -> tuple[DraftCosts, float]:
-        """Return what a drafter's step costs, and the milliseconds of a round trip.
+        """Return what a drafter's blocks cost, and the milliseconds of a round trip.
 
         Raises:
             CalibrationError: No block was seen.
         """
-        fit = DecayedFit(3, NO_DECAY)
-        for (length, sequences), seconds in self._blocks.items():
-            fit.add((1.0, float(length), float(length * sequences)), median(seconds))
-        if not fit.count:
+        fit = DecayedFit(4, NO_DECAY)
+        on_the_way = []
+        for (length, sequences), blocks in self._blocks.items():
+            sizes = (1.0, float(sequences), float(length), float(length * sequences))
+            fit.add(sizes, median(block.drafting_s for block in blocks))
+            on_the_way.append(median(block.seconds - block.drafting_s for block in blocks))
+        if not on_the_way:
             raise CalibrationError("no draft block was seen: drafters do not answer")
-        round_trip, fixed, per_row = fit.coefficients()
-        return DraftCosts(fixed_ms=_ms(fixed), per_row_ms=_ms(per_row)), _ms(round_trip)
+        block, block_per_row, token, token_per_row = map(_ms, fit.coefficients())
+        costs = DraftCosts(block_ms=block, block_per_row_ms=block_per_row, fixed_ms=token, per_row_ms=token_per_row)
+        return costs, _ms(median(on_the_way))
 
     def acceptance(self) -> tuple[float, ...]:
         """Return how often a draft's token was right where all before it were, by position; empty without drafts."""
@@ -97,7 +101,7 @@ class Calibration:
 
     def _add_blocks(self, blocks: Seq[SeenBlock]) -> None:
         for block in blocks:
-            self._blocks[block.draft_length, block.sequences].append(block.seconds)
+            self._blocks[block.draft_length, block.sequences].append(block)
 
     def _smoothed(self) -> Iterable[tuple[tuple[int, int, int], float]]:
         """Yield size and time of steps; of decoding ones, of some that follow each other."""

@@ -34,6 +34,8 @@ class SeenBlock:
     """Asked for at the same time."""
     seconds: float
     """From the order to the block's arrival."""
+    drafting_s: float
+    """Of those, what passed between the order's arrival at the drafter and the finished block."""
 
 
 @dataclass
@@ -106,7 +108,8 @@ class EngineWatch:
                 asked = None if block.ahead_of else self._asked.pop(block.seq_id, None)
                 if asked is not None:
                     ordered, length, sequences = asked
-                    self._seen.blocks.append(SeenBlock(length, sequences, event.at - ordered))
+                    drafting_s = min(block.drafting_us / 1e6, event.at - ordered)
+                    self._seen.blocks.append(SeenBlock(length, sequences, event.at - ordered, drafting_s))
 
     def waits(self, wait: Wait, at: float) -> None:
         """What follows does not follow at once."""

@@ -56,7 +56,12 @@ class StepCosts(Settings):
 class DraftCosts(Settings):
     """What a drafter's step takes, which adds one token to every draft that is being made."""
 
+    block_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
+    """Once, however many blocks are begun in a step: for reading what the target has decided."""
+    block_per_row_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
+    """And for each of those blocks."""
     fixed_ms: float = Field(ge=0, le=MAX_MS)
+    """For a token, however many drafts get one."""
     per_row_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
     """For each sequence, and for each guess that runs ahead."""
     runs_ahead: bool = True
@@ -70,6 +75,10 @@ class DraftCosts(Settings):
     def step_s(self, rows: int) -> float:
         """Return the seconds of a step for so many drafts at once."""
         return (self.fixed_ms + self.per_row_ms * rows) * MS
+
+    def begin_s(self, rows: int) -> float:
+        """Return the seconds that it takes to begin so many blocks at once."""
+        return (self.block_ms + self.block_per_row_ms * rows) * MS if rows else 0.0
 
 
 class HardwareProfile(Settings):
@@ -105,6 +114,7 @@ class HardwareProfile(Settings):
             self.target.overhead_s,
             self.drafter.whole_blocks,
             self.jitter,
+            self.drafter.begin_s,
         )
 
     def changed(self, **changes: object) -> "HardwareProfile":

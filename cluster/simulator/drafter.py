@@ -53,7 +53,8 @@ class SimulatedDrafter:
             return
         self._desk.step()
         self.busy = True
-        seconds = self._hardware.vary(sum(map(self._hardware.draft_step_s, self._model.rows)), self._rng)
+        tokens_s = sum(map(self._hardware.draft_step_s, self._model.rows))
+        seconds = self._hardware.vary(self._hardware.begin_draft_s(self._model.begun) + tokens_s, self._rng)
         self.busy_s += seconds
         self._timeline.after(seconds, self._end_of_step)
 

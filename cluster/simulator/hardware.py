@@ -23,6 +23,8 @@ class Hardware:
     """Whether a drafter makes a block in one go: what arrives meanwhile waits for its end, not for a token's."""
     jitter: float = 0.0
     """Times vary evenly by this share up and down."""
+    begin_draft_s: Callable[[int], float] = lambda rows: 0.0
+    """(rows) -> what a drafter's step takes besides where it begins so many lanes of guesses."""
 
     def vary(self, seconds: float, rng: random.Random) -> float:
         """Return a time as it may turn out."""

@@ -91,12 +91,15 @@ class SyntheticDrafter:
         self._truth = truth
         self._whole_blocks = whole_blocks
         self.rows: list[int] = []
-        """Lanes that the latest step was about, for each of its tokens: what its time depends on."""
+        """Lanes that the latest step was about, for each of its tokens: what its time depends on, ..."""
+        self.begun = 0
+        """... and those of them that had no token before."""
 
     def advance(self, wanting: Seq[DraftState]) -> Advance:
         """Append a guess to every unfinished lane, or all of them."""
         lanes = [(state, lane) for state in wanting for lane in state.unfinished()]
         self.rows = []
+        self.begun = sum(len(lane.guesses) == _inherited(lane) for _, lane in lanes)
         while lanes and (self._whole_blocks or not self.rows):
             self.rows.append(len(lanes))
             for state, lane in lanes:
@@ -112,5 +115,9 @@ class SyntheticDrafter:
         truth = self._truth(state, count + 1)
         if len(truth) <= count or lane.guesses != truth[:-1]:
             return [self.acceptance.wrong + rank for rank in range(RANKS)]
-        branched = lane.parent is not None
-        return self.acceptance.ranked(truth[-1], count - (lane.shared + 1 if branched else 0))
+        return self.acceptance.ranked(truth[-1], count - _inherited(lane))
+
+
+def _inherited(lane: Lane) -> int:
+    """Return how many of a lane's guesses it was given: those of its parent, and the verdict that it prepares for."""
+    return 0 if lane.parent is None else lane.shared + 1

@@ -30,3 +30,23 @@ def test_an_order_waits_for_a_token_or_for_a_block(whole_blocks, ready_at):
         assert timeline.advance()
     assert seen[0][0] == pytest.approx(4 * TOKEN_S)
     assert seen[-1][0] == pytest.approx(ready_at * TOKEN_S)
+
+
+@pytest.mark.parametrize("whole_blocks", [False, True])
+def test_beginning_a_block_costs_once_and_so_does_each_verdict_that_is_prepared_for(whole_blocks):
+    """Two blocks of two tokens asked for at once, then a block for the one verdict of each that is prepared for."""
+    timeline, seen = Timeline(), []
+    begin_s, rng = 0.1, random.Random(0)
+    hardware = Hardware(
+        lambda p, c: 1.0,
+        lambda rows: TOKEN_S,
+        whole_blocks=whole_blocks,
+        begin_draft_s=lambda rows: begin_s * rows,
+    )
+    drafter = SimulatedDrafter(hardware, SyntheticAcceptance([0.0], rng, corrections=(1.0,)), timeline, rng, 64)
+    peer = DraftPeer(2000, lambda replies: seen.append(timeline.now))
+    drafter.post(peer, [OpenDraft(i, (1,), SamplingParams(seed=i), 2, ahead=1) for i in (1, 2)])
+    while timeline.advance():
+        pass
+    assert seen[0] == pytest.approx(2 * begin_s + 2 * TOKEN_S)
+    assert drafter.busy_s - seen[0] == pytest.approx(2 * begin_s + 2 * TOKEN_S, abs=1.5 * TOKEN_S)

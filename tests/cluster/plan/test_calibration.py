@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from cluster.plan.calibration import Calibration, CalibrationError
+from cluster.plan.calibration import DRAFTED, Calibration, CalibrationError
 from cluster.plan.observation import EngineWatch, Observation, SeenBlock, SeenStep
 from cluster.scheduler.events import DraftsArrived, Wait
 from workers.contract.draft import CommitDraft, DraftBlock, DraftSource, Outcome
@@ -55,14 +55,25 @@ def test_steps_beside_drafters_tell_nothing_of_steps_alone():
     assert calibration.step_costs().step_s(8, 500) == pytest.approx(0.029, rel=0.05)
 
 
-def test_blocks_split_into_round_trip_step_and_rows():
+def test_blocks_split_into_round_trip_beginning_and_tokens():
     calibration = Calibration()
-    for length, sequences in ((1, 1), (4, 1), (2, 6), (4, 6), (4, 24)):
-        seconds = 0.003 + 0.002 * length + 0.0001 * length * sequences
-        calibration.add(Observation(blocks=[SeenBlock(length, sequences, seconds)] * 3))
+    for length, sequences in ((1, 1), (4, 1), (2, 6), (4, 6), (4, 24), (1, 24)):
+        seconds = 0.004 + 0.0002 * sequences + 0.002 * length + 0.0001 * length * sequences
+        calibration.add(Observation(blocks=[SeenBlock(length, sequences, seconds + 0.003, seconds)] * 3))
     drafter, round_trip_ms = calibration.draft_costs()
-    assert round_trip_ms == pytest.approx(3, rel=0.1)
+    assert round_trip_ms == pytest.approx(3)
     assert 4 * drafter.step_s(6) == pytest.approx(0.008 + 0.0024, rel=0.05)
+    assert drafter.begin_s(6) == pytest.approx(0.004 + 0.0012, rel=0.05)
+
+
+def test_a_drafter_whose_blocks_take_the_same_time_however_long_is_busy_all_of_it():
+    calibration = Calibration()
+    for length, sequences in DRAFTED:
+        calibration.add(Observation(blocks=[SeenBlock(length, sequences, 0.006, 0.005)] * 3))
+    drafter, round_trip_ms = calibration.draft_costs()
+    assert round_trip_ms == pytest.approx(1)
+    assert drafter.begin_s(1) + 4 * drafter.step_s(1) == pytest.approx(0.005, rel=0.05)
+    assert drafter.begin_s(1) > 0.0045
 
 
 def test_nothing_seen_is_an_error_and_not_a_profile():
@@ -89,7 +100,7 @@ def test_acceptance_counts_what_was_reached_and_what_was_missing():
 def test_an_engine_is_followed_through_a_step_and_a_block():
     watch = EngineWatch()
     watch.ordered([CommitDraft(1, 10, [5], 2)], 0.5)
-    watch.took(DraftsArrived([DraftBlock(1, [Outcome(11, 0, (6, 7))])], 0.6), 0.7)
+    watch.took(DraftsArrived([DraftBlock(1, [Outcome(11, 0, (6, 7))], drafting_us=60_000)], 0.6), 0.7)
     watch.stepped(StepPlan((row([5, 6, 7], 10, 3),)), StepOutput([[6, 9, 9]]), 1.0, 1.5)
     watch.ordered([CommitDraft(1, 12, [6], 2)], 1.6)
     watch.stepped(StepPlan((row([9], 12, 1),)), StepOutput([[4]]), 1.7, 2.0)
@@ -102,6 +113,7 @@ def test_an_engine_is_followed_through_a_step_and_a_block():
     gaps = [step.gap for step in seen.steps]
     assert gaps == [None, pytest.approx(0.2), None], "what waits in between says nothing of planning"
     assert [(b.draft_length, b.sequences, round(b.seconds, 6)) for b in seen.blocks] == [(2, 1, 0.1), (2, 1, 0.3)]
+    assert [b.drafting_s for b in seen.blocks] == [0.06, 0.0]
     assert (seen.tried, seen.right) == ([2, 1], [1, 0])
     assert watch.take() == Observation()
     assert Observation.from_json(asdict(seen)) == seen
