@@ -23,12 +23,14 @@ class Int8Linear:
         self._bias = None if bias is None else bias.detach().float()
         # Unsigned, with zero in the middle: for signed inputs oneDNN has no fast kernel.
         self._zero = torch.full((1,), LARGEST + 1, dtype=torch.int64)
+        self._half_up = torch.tensor(LARGEST + 1.5)  # conversion to an integer cuts the fraction off
+        self._tiny = torch.tensor(torch.finfo(torch.float32).tiny)
         self._linear = torch.ops.onednn.qlinear_pointwise.tensor
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the layer to ``[..., in_features]``."""
-        scale = x.abs().amax().div_(LARGEST).clamp_(min=torch.finfo(torch.float32).tiny)
-        rounded = (x / scale).round_().add_(LARGEST + 1).to(torch.uint8)
+        scale = torch.add(self._tiny, torch.linalg.vector_norm(x, torch.inf), alpha=1 / LARGEST)
+        rounded = torch.addcdiv(self._half_up, x, scale).to(torch.uint8)
         weights = (self._weight, self._scales, self._weight_zeros)
         result: Tensor = self._linear(
             rounded, scale, self._zero, *weights, self._bias, 1.0, 0, torch.float32, "none", [], ""

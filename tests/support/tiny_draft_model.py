@@ -75,7 +75,9 @@ def draft_by_definition(
     while len(text) < len(tokens) + len(guesses) + length:
         ids = torch.tensor([text[origin:]])
         positions = torch.arange(ids.shape[1])[None]
-        own = model(ids, torch.stack(states)[None], positions, dense_attention(model.config.window))[0, -1]
+        own = model(ids, torch.stack(states)[None], model.rotation(positions), dense_attention(model.config.window))[
+            0, -1
+        ]
         logits = torch.full((1, model.config.vocab_size), -torch.inf)
         logits[0, model.draft_ids] = model.head(model.norm(own))
         chosen = int(choose_tokens(logits, SamplingBatch.from_params([(params, len(text))])))

@@ -25,14 +25,14 @@ def unroll(model: DraftModel, tokens: Tensor, features: Tensor | None, passes: i
 
     In pass s the first s positions of a sequence mean nothing.
     """
-    positions = torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+    rotation = model.rotation(torch.arange(tokens.shape[1], device=tokens.device)[None])
     attention = _UnrolledAttention(tokens.shape[1], model.config.window, tokens.device)
     if features is None:
-        return [model(tokens, None, positions, attention)]
+        return [model(tokens, None, rotation, attention)]
     states = model.states_from(features)
     outputs: list[Tensor] = []
     for _ in range(passes):
-        states = model(tokens, _one_later(states), positions, attention)
+        states = model(tokens, _one_later(states), rotation, attention)
         outputs.append(states)
         attention.next_pass()
     return outputs

@@ -54,20 +54,19 @@ class GuessLoop:
         ranked, states = [rank(own, 0)], [own]
         if len(counts) == 1:
             return ranked, states
-        device = own.device
-        position = torch.tensor([row.position for row in rows], device=device)
-        recent = _Recent(self._cache, self._layers, self._model.config.window, rows, position)
-        known = _known_ids(rows, device)
+        recent = _Recent(self._cache, self._layers, self._model.config.window, rows, own.device)
+        known = _known_ids(rows, own.device)
+        cos, sin = self._model.rotation(recent.positions)
         for step, count in enumerate(counts[1:], 1):
             tokens, before = ranked[-1][:count, :1], states[-1][:count, None]
             if step <= known.shape[1]:
                 given = known[:count, step - 1, None]
                 tokens = torch.where(given < 0, tokens, given)
-            at = position[:count] + (step - 1)
-            out = self._model(tokens, before, at[:, None], recent.at(at))[:, 0]
+            rotation = cos[:count, step - 1, None], sin[:count, step - 1, None]
+            out = self._model(tokens, before, rotation, recent.at(step - 1, count))[:, 0]
             states.append(out)
             ranked.append(rank(out, step))
-        recent.store(counts)
+        recent.store(counts[1:])
         return ranked, states
 
 
@@ -80,13 +79,17 @@ def _known_ids(rows: Seq[Beginning], device: torch.device) -> Tensor:  # [n, lon
 
 
 class _Recent:
-    """The keys and values that rows can look back on, in a row of their own each, with room for the guesses'."""
+    """The keys and values that rows can look back on: those of their pages, and behind them those of the guesses.
+
+    The guesses' stand in the same places for every row, wherever its text ends, so that a step writes them by one
+    plain copy. What a row must not see, behind its text and before its window, is masked once for the whole block.
+    """
 
     def __init__(
-        self, cache: PagedKVCache, layers: Seq[LayerSpec], window: int, rows: Seq[Beginning], position: Tensor
+        self, cache: PagedKVCache, layers: Seq[LayerSpec], window: int, rows: Seq[Beginning], device: torch.device
     ) -> None:
-        size = cache.block_size
-        self._cache, self._layers, self._window = cache, layers, window
+        size, read = cache.block_size, rows[0].length - 1  # of the guesses: nobody reads the last one
+        self._cache, self._layers = cache, layers
         last = [(row.position + row.length - 2) // size for row in rows]
         first = [max(row.position + 1 - window, 0) // size for row in rows]
         pages = 1 + max(end - begin for end, begin in zip(last, first, strict=True))
@@ -94,45 +97,51 @@ class _Recent:
         for line, end, row in zip(table, last, rows, strict=True):
             known = row.blocks[max(end - pages + 1, 0) : end + 1]
             line[pages - len(known) :] = torch.tensor(known)
-        device = position.device
+        begin = (torch.tensor(last) - pages + 1) * size
+        position = torch.tensor([row.position for row in rows])
+        now = position[:, None] + torch.arange(read)
+        place = (now - begin[:, None]).clamp(max=pages * size - 1)  # shorter blocks have no room for the longest
+        slots = table.gather(1, place // size) * size + place % size
+        text = begin[:, None] + torch.arange(pages * size)
+        # Pages in front of a text are trash, and its window ends where it has looked back far enough.
+        oldest = (now - window).clamp(min=-1)[..., None]
+        seen = (text < position[:, None])[:, None] & (text[:, None] > oldest)  # [n, read, pages * size]
+        guesses = (now[:, None] <= now[..., None]) & (now[:, None] > oldest)
+        mask = torch.zeros(len(rows), read, pages * size + read, dtype=cache.keys[0].dtype)
+        mask.masked_fill_(~torch.cat((seen, guesses), -1), -torch.inf)
+        self.positions = now.to(device)
+        """Of the guesses that are read, ``[n, longest - 1]``."""
+        self._width = pages * size
+        self._slots = slots.to(device)
+        self._mask = mask[:, :, None, None].to(device)
         table = table.to(device)
         self._keys: list[Tensor] = []
         self._values: list[Tensor] = []
         for layer in layers:
             for kept, gathered in zip((self._keys, self._values), cache.gather(layer.index, table), strict=True):
-                kept.append(gathered)
-        begin = (torch.tensor(last, device=device) - pages + 1) * size
-        self._place = position - begin  # of the first guess in its row
-        self._key_position = begin[:, None] + torch.arange(pages * size, device=device)
-        self._slot = table.repeat_interleave(size, 1) * size + torch.arange(size, device=device).repeat(pages)
-        self._each = torch.arange(len(rows), device=device)
+                kept.append(F.pad(gathered, (0, 0, 0, read)))
 
-    def at(self, position: Tensor) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
-        """Return attention for one token of each of the first n rows, at ``position`` ``[n]``."""
-        count = len(position)
-        each = self._each[:count]
-        place = position - self._key_position[:count, 0]
-        keys = self._key_position[:count]
-        now = position[:, None]
-        # Pages in front of a text are trash, and its window ends where it has looked back far enough.
-        seen = (keys <= now) & (keys > (now - self._window).clamp(min=-1))
-        mask = torch.zeros(seen.shape, dtype=self._keys[0].dtype, device=seen.device)
-        mask = mask.masked_fill_(~seen, -torch.inf)[:, None, None]
+    def at(self, guess: int, count: int) -> Callable[[int, Tensor, Tensor, Tensor], Tensor]:
+        """Return attention for this guess of each of the first ``count`` rows."""
+        place = self._width + guess
+        mask = self._mask[:count, guess, ..., : place + 1]
 
         def attend(index: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
             layer = self._layers[index]
-            k, v = self._keys[index][:count], self._values[index][:count]
-            k[each, :, place], v[each, :, place] = key[:, 0], value[:, 0]
-            q = query.view(count, layer.num_kv_heads, layer.group, layer.key_dim)
+            k, v = self._keys[index][:count, :, : place + 1], self._values[index][:count, :, : place + 1]
+            k[:, :, place], v[:, :, place] = key[:, 0], value[:, 0]
+            q = query.reshape(count, layer.num_kv_heads, layer.group, layer.key_dim)
             out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=layer.scale)
             return out.view(count, 1, layer.num_query_heads, layer.value_dim)
 
         return attend
 
     def store(self, counts: Seq[int]) -> None:
-        """Write the guesses' keys and values to the pages."""
-        each = torch.cat([self._each[:count] for count in counts[1:]])
-        place = torch.cat([self._place[:count] + step for step, count in enumerate(counts[1:])])
-        slots = self._slot[each, place]
+        """Write the guesses' keys and values to the pages; ``counts``: the rows that have read each."""
+        slots = torch.cat([self._slots[:count, guess] for guess, count in enumerate(counts)])
         for layer, keys, values in zip(self._layers, self._keys, self._values, strict=True):
-            self._cache.write(layer.index, slots, keys[each, :, place], values[each, :, place])
+            parts = [
+                torch.cat([kept[:count, :, self._width + guess] for guess, count in enumerate(counts)])
+                for kept in (keys, values)
+            ]
+            self._cache.write(layer.index, slots, *parts)

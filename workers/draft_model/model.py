@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from workers.draft_model.config import DraftModelConfig
 
+Rotation = tuple[Tensor, Tensor]
+"""Cosines and signed sines of each position's angles, each ``[B, T, 1, head_dim]`` in float32."""
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, query, key, value), each ``[B, T, heads, head_dim]`` after RoPE -> ``[B, T, num_heads, head_dim]``."""
 
@@ -26,6 +28,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last dimension."""
+        if x.dtype == self.weight.dtype == torch.float32:
+            return F.rms_norm(x, x.shape[-1:], self.weight, self._eps)
         return F.rms_norm(x.float(), x.shape[-1:], None, self._eps).to(x.dtype) * self.weight.to(x.dtype)
 
 
@@ -51,7 +55,7 @@ class DraftLayer(nn.Module):
         self.up_proj = nn.Linear(hidden, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, hidden, bias=False)
 
-    def forward(self, x: Tensor, state: Tensor | None, rotation: tuple[Tensor, Tensor], attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, state: Tensor | None, rotation: Rotation, attend: Attend) -> Tensor:
         """Return the layer's output ``[B, T, hidden]``.
 
         ``x``: the tokens' embeddings in the first layer, else the layer before; ``state``: only in the first
@@ -62,8 +66,8 @@ class DraftLayer(nn.Module):
             residual = state + self.token_proj(into)
             into = torch.cat((into, self.state_norm(state)), -1)
         batch, length = into.shape[:2]
-        query = rotate(self.q_proj(into).view(batch, length, self._heads, self._dim), rotation)
-        key = rotate(self.k_proj(into).view(batch, length, self._kv_heads, self._dim), rotation)
+        both = torch.cat((self.q_proj(into), self.k_proj(into)), -1).view(batch, length, -1, self._dim)
+        query, key = rotate(both, rotation).split((self._heads, self._kv_heads), 2)
         value = self.v_proj(into).view(batch, length, self._kv_heads, self._dim)
         residual = residual + self.o_proj(attend(self.index, query, key, value).reshape(batch, length, -1))
         into = self.post_norm(residual)
@@ -105,21 +109,26 @@ class DraftModel(nn.Module):
         whole[:, self.draft_ids] = logits
         return whole
 
-    def forward(self, tokens: Tensor, states: Tensor | None, positions: Tensor, attend: Attend) -> Tensor:
-        """Return states ``[B, T, hidden]`` for tokens and their absolute positions ``[B, T]``.
+    def rotation(self, positions: Tensor) -> Rotation:
+        """Return what `forward` has to know of absolute positions ``[B, T]``."""
+        angles = positions[..., None, None].float() * self._frequencies
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat((cos, cos), -1), torch.cat((-sin, sin), -1)
+
+    def forward(self, tokens: Tensor, states: Tensor | None, rotation: Rotation, attend: Attend) -> Tensor:
+        """Return states ``[B, T, hidden]`` for tokens ``[B, T]``.
 
         ``states``: those of the position before each token, ``[B, T, hidden]``; None without features.
         """
-        angles = positions[..., None].float() * self._frequencies
-        rotation = angles.cos()[:, :, None], angles.sin()[:, :, None]
         x: Tensor = self.embedding(tokens).to(self.norm.weight.dtype)
         for layer in self.layers:
             x, states = layer(x, states, rotation, attend), None
         return x
 
 
-def rotate(x: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Apply rotary position embedding (Su et al., arXiv 2104.09864) to ``[B, T, heads, head_dim]``."""
     cos, sin = rotation
-    first, second = x.float().chunk(2, -1)
-    return torch.cat((first * cos - second * sin, second * cos + first * sin), -1).to(x.dtype)
+    exact = x.float()
+    first, second = exact.chunk(2, -1)
+    return torch.addcmul(exact * cos, torch.cat((second, first), -1), sin).to(x.dtype)

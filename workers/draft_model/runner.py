@@ -79,7 +79,8 @@ class DraftModelRunner:
         self._attention.plan(batch)
         inputs = batch.tensors(self._device)
         before = None if states is None else states[None]
-        out: Tensor = self._model(inputs.input_ids, before, inputs.positions, self._attend)
+        rotation = self._model.rotation(inputs.positions)
+        out: Tensor = self._model(inputs.input_ids, before, rotation, self._attend)
         return out[0, inputs.logits_indices]
 
     def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ def test_each_pass_is_what_a_drafter_computes_at_that_place_of_a_block():
             for s in range(4):
                 ids = tokens[row, : last + s + 1][None]
                 positions = torch.arange(ids.shape[1])[None]
-                own = model(ids, torch.stack(states)[None], positions, dense_attention(config.window))[0, -1]
+                rotation, attend = model.rotation(positions), dense_attention(config.window)
+                own = model(ids, torch.stack(states)[None], rotation, attend)[0, -1]
                 torch.testing.assert_close(passes[s][row, last + s], own, atol=1e-5, rtol=1e-5)
                 states.append(own)
