@@ -25,6 +25,7 @@ from cluster.bench.prompts import CHAT, conversation
 from cluster.bench.report import save_report
 from cluster.bench.statistics import bootstrap_lower_bound, rotated
 from cluster.bench.workload import GREEDY, Sampling, Workload
+from cluster.distill.prompts import read_prompts
 from cluster.plan.calibration import DRAFTED, Calibration
 from cluster.plan.measure import IN_TURN, PLAIN, plain_workloads, profile_of, started
 from cluster.plan.observed_engine import Ask
@@ -41,6 +42,7 @@ SERVED = SchedulerSettings()
 LEAST = {(1, 0.0): 1.4, (4, 0.0): 1.15, (32, 0.0): 0.95}
 """What is expected of the drafter that comes along, greedy, by requests at once."""
 KV_CACHE_BYTES = 512 * 2**20
+MAX_PROMPT_TOKENS = 1024
 
 
 @dataclass
@@ -144,7 +146,10 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
     threads = arguments.threads
     runner = RunnerSettings(model=arguments.model, dtype="bfloat16", kv_cache_bytes=KV_CACHE_BYTES, threads=threads)
     tokenizer = Tokenizer.from_folder(resolve_model(arguments.model).path)
-    prompts = [tokenizer.apply_chat_template(conversation(prompt)) for prompt in CHAT]
+    if arguments.prompts is None:
+        prompts = [tokenizer.apply_chat_template(conversation(prompt)) for prompt in CHAT]
+    else:
+        prompts = read_prompts(arguments.prompts, tokenizer, MAX_PROMPT_TOKENS)
     own = DrafterSettings(model=arguments.drafter, runner=RunnerSettings(threads=arguments.drafter_threads))
     kinds = {arguments.drafter: own, LOOKUP: DrafterSettings()}
     cells = [(n, sampling) for n in arguments.concurrency for sampling in (GREEDY, SAMPLED)]
@@ -189,6 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--drafter", default=DEFAULT_DRAFTER)
+    parser.add_argument("--prompts", type=Path, help="file of other prompts, as `outrider acceptance` reads them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 32])
     parser.add_argument("--new-tokens", type=int, default=128)

@@ -3,6 +3,7 @@
 Every stage goes on where it was interrupted, from what stands in the work folder.
 """
 
+import json
 from collections.abc import Sequence as Seq
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ ESTIMATED_AT = (0.0, 0.8)
 QUICK_ESTIMATE = 60
 """Held-out samples of the estimates along the way; the last one takes all."""
 MIN_SAMPLES = 20
+HELD_OUT = "held_out.jsonl"
+"""Prompts that were never trained on, for ``outrider acceptance --prompts``."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ def distill(order: Order, watcher: Watcher) -> Made:
     chosen, held = split(samples)
     if len(chosen) < MIN_SAMPLES or not held:
         raise ConfigurationError(f"{len(samples)} samples are too few: some are kept apart for evaluation; give more")
+    _save_held_out([samples[i] for i in held], order.out / HELD_OUT)
     loaded = load_causal_lm(settings, source, attn_implementation="sdpa")
     fingerprint = Tokenizer.from_folder(source.path).fingerprint
     config = student_config(order.student, order.target, loaded.config, fingerprint, loaded.vocab_size)
@@ -116,6 +120,12 @@ def _samples(order: Order, source: ModelSource, runner: ModelRunner, watcher: Wa
         path = order.work / "samples.jsonl"
         _answer(order.prompts, path, order, source, runner, watcher)
     return read_samples(path, runner.vocab_size, limit), digest_of(path)
+
+
+def _save_held_out(samples: Seq[Sample], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    prompts = dict.fromkeys(sample.prompt for sample in samples)
+    path.write_text("".join(json.dumps({"p": prompt}) + "\n" for prompt in prompts), encoding="utf-8")
 
 
 def _answer(

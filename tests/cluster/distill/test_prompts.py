@@ -34,6 +34,15 @@ def test_json_lines_hold_prompts_or_conversations(tmp_path, tokenizer):
     assert second == "system\nbe brief\nuser\nwhy\nassistant\n"
 
 
+def test_json_lines_may_hold_token_ids(tmp_path, tokenizer):
+    path = tmp_path / "held_out.jsonl"
+    path.write_text('{"p": [70, 71]}\n{"p": [72], "o": [73], "t": 0.0}\n')
+    assert read_prompts(path, tokenizer, 100) == [[70, 71], [72]]
+    path.write_text('{"p": [70, 100000]}')
+    with pytest.raises(ConfigurationError, match="100000"):
+        read_prompts(path, tokenizer, 100)
+
+
 def test_a_folder_has_one_prompt_per_file(tmp_path, tokenizer):
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "two.md").write_text("x" * (MAX_CHARS + 5))
@@ -51,7 +60,10 @@ def test_long_prompts_are_cut(tmp_path, tokenizer):
     assert len(prompt) == 20
 
 
-@pytest.mark.parametrize("line", ["nonsense", '{"text": "x"}', '{"messages": []}', '{"messages": ["x"]}', "[]"])
+BAD_LINES = ("nonsense", '{"text": "x"}', '{"messages": []}', '{"messages": ["x"]}', "[]", '{"p": "text"}', '{"p": 5}')
+
+
+@pytest.mark.parametrize("line", BAD_LINES)
 def test_a_bad_line_is_named(tmp_path, tokenizer, line):
     path = tmp_path / "prompts.jsonl"
     path.write_text('{"prompt": "hello"}\n' + line + "\n")

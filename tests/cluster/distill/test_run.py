@@ -15,6 +15,7 @@ from workers.contract.draft import OpenDraft
 from workers.contract.errors import ConfigurationError
 from workers.contract.sampling_params import SamplingParams
 from workers.distill import training
+from workers.distill.samples import read_samples
 from workers.distill.settings import StudentSettings, TrainingSettings
 from workers.distill.sharpness import FACTORS
 from workers.drafting.drafter import DraftPeer, DraftState
@@ -86,6 +87,9 @@ def test_it_answers_trains_estimates_and_writes_a_drafter(order, made, target):
     assert watcher.stages[0][1] == 150
     assert result.samples == 150
     assert 0 < result.held_out < 30
+    held_out = [tuple(json.loads(line)["p"]) for line in (order.out / "held_out.jsonl").read_text().splitlines()]
+    answered = read_samples(order.work / "samples.jsonl", vocab_size=300, max_len=256)
+    assert set(held_out) == {sample.prompt for sample in answered if sample.held_out}
     assert result.training.step == result.training.of == len(watcher.losses)
     drafter = load_drafter(DrafterSettings(model=str(order.out), runner=RunnerSettings(threads=1)))
     assert drafter.identity.features.layers == (1, 2, 3)
