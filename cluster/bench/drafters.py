@@ -27,7 +27,7 @@ from cluster.bench.statistics import bootstrap_lower_bound, rotated
 from cluster.bench.workload import GREEDY, Sampling, Workload
 from cluster.distill.prompts import read_prompts
 from cluster.plan.calibration import DRAFTED, Calibration
-from cluster.plan.measure import IN_TURN, PLAIN, plain_workloads, profile_of, started
+from cluster.plan.measure import BESIDE, IN_TURN, PLAIN, beside_workloads, plain_workloads, profile_of, started
 from cluster.plan.observed_engine import Ask
 from cluster.scheduler.settings import SchedulerSettings
 from workers.checkpoint.source import resolve_model
@@ -126,10 +126,8 @@ def workloads(
         yield Workload(chosen, sampling, new_tokens, salt=salt, first_seed=1000 * number + group * concurrency)
 
 
-def calibrate(
-    plain: Ask, in_turn: Ask, prompts: Sequence[list[int]], runner: RunnerSettings, new_tokens: int
-) -> Calibration:
-    """Let one engine decode plainly and another draft and verify in turn."""
+def calibrate(plain: Ask, in_turn: Ask, beside: Ask, prompts: Sequence[list[int]], new_tokens: int) -> Calibration:
+    """Let one engine decode plainly, another draft and verify in turn, and a third not wait for its drafter."""
     calibration = Calibration()
     for workload in plain_workloads(prompts, "calibration"):
         calibration.add(plain(workload))
@@ -138,6 +136,8 @@ def calibrate(
         calibration.add(in_turn(Workload(chosen, GREEDY, new_tokens, length, salt=f"calibration-{count}-{length}")))
     for workload in workloads(prompts, 1, GREEDY, new_tokens, 0):
         calibration.add(in_turn(workload))
+    for workload in beside_workloads(prompts):
+        calibration.add(beside(workload))
     return calibration
 
 
@@ -159,10 +159,15 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
         engines = {NONE: started(stack, NONE, runner, PLAIN, answers, threads)}
         with contextlib.ExitStack() as before:
             in_turn = started(before, "in turn", runner, IN_TURN, answers, threads, drafter=own)
+            beside = started(before, "beside", runner, BESIDE, answers, threads, drafter=own)
             console.print("calibration")
-            calibration = calibrate(engines[NONE], in_turn, prompts, runner, arguments.new_tokens)
+            calibration = calibrate(engines[NONE], in_turn, beside, prompts, arguments.new_tokens)
         profile = profile_of(calibration, "this machine", prompts, arguments.drafter)
         console.print(f"acceptance by position, greedy: {profile.acceptance}")
+        console.print(
+            f"a drafter at work slows its target by {profile.interference:.0%}, and is slowed by "
+            f"{profile.drafter_interference:.0%}; {profile.drafter}, on the way {profile.round_trip_ms} ms"
+        )
         for n in arguments.concurrency:
             used = [prompts[i % len(prompts)] for i in range(n)]
             without = predict(profile, PLAIN, 0, used, arguments.new_tokens)

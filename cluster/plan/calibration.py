@@ -18,9 +18,15 @@ AT_ONCE = (1, 3, 6, 12, 24, 40)
 """Sequences of the plain runs: others than those that a check of the profile is likely to use."""
 DRAFTED = ((1, 4), (1, 1), (6, 4), (6, 2), (24, 4), (24, 1))
 """Sequences and draft length of the runs with drafters."""
+OVERLAPPED = ((1, 4), (6, 4), (1, 4))
+"""The same of the runs in which drafter and target are at work together."""
 SMOOTHED = 16
 """Decoding steps that follow each other, which make one point of the fit: they differ in context by a little."""
 NO_DECAY = 1.0
+MOST_BESIDE = 0.1
+"""A block is timed alone where its target was at a step for no larger share of it."""
+MOST_TAKEN = 0.9
+"""Share of a drafter's working time by which it may set its target back."""
 
 
 class CalibrationError(OutriderError):
@@ -34,6 +40,8 @@ class Calibration:
         self._steps: defaultdict[tuple[int, int, int], list[float]] = defaultdict(list)
         self._gaps: defaultdict[int, list[float]] = defaultdict(list)
         self._blocks: defaultdict[tuple[int, int], list[SeenBlock]] = defaultdict(list)
+        self._blocks_beside: defaultdict[tuple[int, int], list[SeenBlock]] = defaultdict(list)
+        self._beside: list[SeenStep] = []
         self._tried: list[int] = []
         self._right: list[int] = []
 
@@ -88,6 +96,22 @@ class Calibration:
         costs = DraftCosts(block_ms=block, block_per_row_ms=block_per_row, fixed_ms=token, per_row_ms=token_per_row)
         return costs, _ms(median(on_the_way))
 
+    def interference(self) -> tuple[float, float]:
+        """Return by what shares steps of a target and of a drafter take longer while the other is at work.
+
+        Zeros where they were never seen at work together: then they share nothing, or always took turns.
+        """
+        costs = self.step_costs()
+        beside = sum(step.beside_s for step in self._beside)
+        late = sum(step.seconds - costs.step_s(step.positions, step.context) for step in self._beside)
+        taken = min(max(late / beside, 0.0), MOST_TAKEN) if beside else 0.0
+        drafts, _ = self.draft_costs()
+        alone = together = 0.0
+        for (length, sequences), blocks in self._blocks_beside.items():
+            alone += drafts.begin_s(sequences) + length * drafts.step_s(sequences)
+            together += median(block.drafting_s for block in blocks)
+        return round(taken / (1 - taken), 4), round(max(together / alone - 1, 0.0), 4) if alone else 0.0
+
     def acceptance(self) -> tuple[float, ...]:
         """Return how often a draft's token was right where all before it were, by position; empty without drafts."""
         return tuple(round(right / tried, 4) for right, tried in zip(self._right, self._tried, strict=True) if tried)
@@ -96,12 +120,15 @@ class Calibration:
         for step in steps:
             if not step.drafting:
                 self._steps[step.rows, step.positions, step.context].append(step.seconds)
+            elif step.beside_s:
+                self._beside.append(step)
             if step.gap is not None:
                 self._gaps[step.rows].append(step.gap)
 
     def _add_blocks(self, blocks: Seq[SeenBlock]) -> None:
         for block in blocks:
-            self._blocks[block.draft_length, block.sequences].append(block)
+            beside = block.beside_s > MOST_BESIDE * block.drafting_s
+            (self._blocks_beside if beside else self._blocks)[block.draft_length, block.sequences].append(block)
 
     def _smoothed(self) -> Iterable[tuple[tuple[int, int, int], float]]:
         """Yield size and time of steps; of decoding ones, of some that follow each other."""

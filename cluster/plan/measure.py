@@ -12,7 +12,7 @@ from cluster.bench.machine import describe_machine
 from cluster.bench.prompts import PROMPTS, conversation
 from cluster.bench.report import today
 from cluster.bench.workload import GREEDY, Workload
-from cluster.plan.calibration import AT_ONCE, DRAFTED, Calibration, CalibrationError
+from cluster.plan.calibration import AT_ONCE, DRAFTED, OVERLAPPED, Calibration, CalibrationError
 from cluster.plan.observed_engine import Ask, observed_engine
 from cluster.plan.profile import HardwareProfile
 from cluster.scheduler.settings import Policy, SchedulerSettings
@@ -26,6 +26,8 @@ from workers.tokenizer import Tokenizer
 PLAIN = SchedulerSettings(draft_length=0, lookup=False)
 IN_TURN = SchedulerSettings(policy=Policy.FIXED, draft_wait_ms=1000, max_draft_tokens_per_step=10**6, lookup=False)
 """Drafts of every length that a workload asks for, all waited for: so blocks are timed beside an idle target."""
+BESIDE = IN_TURN.model_copy(update={"draft_wait_ms": 0})
+"""Nobody waits: blocks are made while the target is at its next step, which shows what they take from each other."""
 NEW_TOKENS = 48
 LONG_PROMPT = 8
 """So many prompts make a long one, which shows what context costs."""
@@ -34,7 +36,7 @@ LONG_PROMPT = 8
 def measure_profile(runner: RunnerSettings, drafter: DrafterSettings, tell: Callable[[str], None]) -> HardwareProfile:
     """Serve the built-in prompts on this machine, plainly and with ``drafter``, and return its profile.
 
-    Takes some two minutes with the default model. ``tell`` hears what is being done.
+    Takes some three minutes with the default model. ``tell`` hears what is being done.
 
     Raises:
         CalibrationError: An engine could not be started, or too little was seen.
@@ -54,6 +56,11 @@ def measure_profile(runner: RunnerSettings, drafter: DrafterSettings, tell: Call
         for workload in drafted_workloads(prompts):
             tell(f"drafting, {len(workload.prompts)} at once")
             calibration.add(drafted(workload))
+        tell("starting an engine that does not wait for its drafter")
+        beside = started(stack, "beside", runner, BESIDE, answers, threads, drafter=drafter)
+        for workload in beside_workloads(prompts):
+            tell(f"drafting beside steps, {len(workload.prompts)} at once")
+            calibration.add(beside(workload))
     name = f"{Path(runner.model).name} with {drafter.model}, this machine"
     return profile_of(calibration, name, prompts, drafter.model)
 
@@ -77,12 +84,15 @@ def profile_of(
     """
     machine = describe_machine()
     drafter, round_trip_ms = calibration.draft_costs()
+    interference, drafter_interference = calibration.interference()
     return HardwareProfile(
         name=name,
         origin=f"measured {today()} on {machine['cores']} cores of {machine['processor']}, commit {machine['commit']}",
         target=calibration.step_costs(),
         drafter=drafter.model_copy(update=_manner(drafter_model)),
         round_trip_ms=round_trip_ms,
+        interference=interference,
+        drafter_interference=drafter_interference,
         acceptance=calibration.acceptance() or (0.0,),
         prompt_tokens=sum(map(len, prompts)) // len(prompts),
     )
@@ -141,6 +151,12 @@ def drafted_workloads(prompts: Sequence[list[int]], salt: str = "") -> Iterator[
     """Yield runs with drafts of several lengths."""
     for count, length in DRAFTED:
         yield Workload(_taken(prompts, count), GREEDY, NEW_TOKENS, length, salt=f"{salt}-{count}-{length}")
+
+
+def beside_workloads(prompts: Sequence[list[int]], salt: str = "") -> Iterator[Workload]:
+    """Yield runs for an engine that does not wait."""
+    for count, length in OVERLAPPED:
+        yield Workload(_taken(prompts, count), GREEDY, NEW_TOKENS, length, salt=f"{salt}-beside-{count}-{length}")
 
 
 def _taken(prompts: Sequence[list[int]], count: int, start: int = 0) -> list[list[int]]:

@@ -1,9 +1,10 @@
 """What an engine was seen to do while it served: its steps, the time between them, drafters' answers, acceptance."""
 
 from collections.abc import Sequence as Seq
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from cluster.plan.overlap import Span, covered
 from cluster.scheduler.events import DraftsArrived, Event, Wait
 from workers.contract.draft import CommitDraft, DraftOp
 from workers.contract.request import Progress
@@ -23,6 +24,8 @@ class SeenStep:
     """Seconds since the end of the step before it; None where the engine waited in between."""
     drafting: bool
     """Whether a block was on its way meanwhile."""
+    beside_s: float = 0.0
+    """Of its seconds, those in which a block was being made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,9 @@ class SeenBlock:
     seconds: float
     """From the order to the block's arrival."""
     drafting_s: float
-    """Of those, what passed between the order's arrival at the drafter and the finished block."""
+    """Of those, what passed between the order's arrival at the drafter and the finished block, ..."""
+    beside_s: float = 0.0
+    """... and of that again what passed while its target was at a step."""
 
 
 @dataclass
@@ -84,10 +89,17 @@ class EngineWatch:
         self._ended: float | None = None
         self._asked: dict[int, tuple[float, int, int]] = {}
         self._wanted: dict[int, int] = {}  # draft tokens that the next verification of a sequence was to have
+        self._stepping: list[Span] = []
+        self._making: list[Span] = []  # of each block
 
     def take(self) -> Observation:
         """Return what was seen since the last call; the engine must be idle."""
         seen, self._seen = self._seen, Observation()
+        beside = covered(self._stepping, self._making)
+        seen.steps = [replace(step, beside_s=seconds) for step, seconds in zip(seen.steps, beside, strict=True)]
+        beside = covered(self._making, self._stepping)
+        seen.blocks = [replace(block, beside_s=seconds) for block, seconds in zip(seen.blocks, beside, strict=True)]
+        self._stepping, self._making = [], []
         self._asked.clear()
         self._wanted.clear()
         return seen
@@ -108,8 +120,11 @@ class EngineWatch:
                 asked = None if block.ahead_of else self._asked.pop(block.seq_id, None)
                 if asked is not None:
                     ordered, length, sequences = asked
-                    drafting_s = min(block.drafting_us / 1e6, event.at - ordered)
-                    self._seen.blocks.append(SeenBlock(length, sequences, event.at - ordered, drafting_s))
+                    seconds = event.at - ordered
+                    drafting_s = min(block.drafting_us / 1e6, seconds)
+                    began = ordered + (seconds - drafting_s) / 2
+                    self._seen.blocks.append(SeenBlock(length, sequences, seconds, drafting_s))
+                    self._making.append((began, began + drafting_s))
 
     def waits(self, wait: Wait, at: float) -> None:
         """What follows does not follow at once."""
@@ -122,6 +137,7 @@ class EngineWatch:
         drafting = any(ordered < started for ordered, _, _ in self._asked.values())
         step = SeenStep(len(plan.rows), plan.num_tokens, context, ended - started, gap, drafting)
         self._seen.steps.append(step)
+        self._stepping.append((started, ended))
         self._ended = ended
         for row, sampled in zip(plan.rows, output.sampled if output else (), strict=False):
             wanted = self._wanted.pop(row.seq_id, 0) if row.num_samples else 0

@@ -93,6 +93,8 @@ class HardwareProfile(Settings):
     """From a target to a drafter and back."""
     interference: float = Field(default=0.0, ge=0, le=10)
     """By what share a target's step takes longer beside a drafter at work: 0 on hardware of its own."""
+    drafter_interference: float = Field(default=0.0, ge=0, le=10)
+    """By what share a drafter's step takes longer beside a target at work."""
     jitter: float = Field(default=0.05, ge=0, lt=1)
     """Times vary evenly by this share up and down."""
     acceptance: tuple[Share, ...] = Field(min_length=1, max_length=MAX_DRAFT_LENGTH)
@@ -115,6 +117,7 @@ class HardwareProfile(Settings):
             self.drafter.whole_blocks,
             self.jitter,
             self.drafter.begin_s,
+            self.drafter_interference,
         )
 
     def changed(self, **changes: object) -> "HardwareProfile":

@@ -1,6 +1,7 @@
 """A drafter in simulated time: the desk of the real one, with a synthetic model behind it."""
 
 import random
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
 from cluster.simulator.hardware import Hardware
@@ -29,12 +30,20 @@ class SimulatedDrafter:
         """Open sequences, as their targets count them."""
         self.busy = False
         self.busy_s = 0.0
+        """Those of the step under way included, as if it were over."""
+        self.beside_target: Callable[[], bool] = lambda: False
+        """Whether a target is at a step at the moment."""
+        self._busy_until = 0.0
         self._hardware = hardware
         self._timeline = timeline
         self._rng = rng
         self._model = SyntheticDrafter(acceptance, whole_blocks=hardware.whole_blocks)
         self._desk = DraftDesk(self._model, MAX_SEQUENCES, run_ahead_rows)
         self._inbox: list[tuple[DraftPeer, Seq[DraftOp]]] = []
+
+    def worked_s(self) -> float:
+        """Return the seconds that it has worked until now."""
+        return self.busy_s - max(self._busy_until - self._timeline.now, 0.0)
 
     def post(self, peer: DraftPeer, ops: Seq[DraftOp]) -> None:
         """Take a target's orders, which arrive now."""
@@ -55,7 +64,10 @@ class SimulatedDrafter:
         self.busy = True
         tokens_s = sum(map(self._hardware.draft_step_s, self._model.rows))
         seconds = self._hardware.vary(self._hardware.begin_draft_s(self._model.begun) + tokens_s, self._rng)
+        if self.beside_target():
+            seconds *= 1 + self._hardware.drafter_interference
         self.busy_s += seconds
+        self._busy_until = self._timeline.now + seconds
         self._timeline.after(seconds, self._end_of_step)
 
     def _end_of_step(self) -> None:

@@ -16,7 +16,7 @@ class Hardware:
     round_trip_s: float = 0.0
     """From a target to a drafter and back."""
     interference: float = 0.0
-    """By what share a target's step is slower beside a drafter at work: 0 on hardware of its own."""
+    """By what share a target is slower beside a drafter at work: 0 on hardware of its own."""
     overhead_s: Callable[[int], float] = lambda rows: 0.0
     """(rows) -> what passes between a target's steps, for planning and handing tokens out."""
     whole_blocks: bool = False
@@ -25,6 +25,9 @@ class Hardware:
     """Times vary evenly by this share up and down."""
     begin_draft_s: Callable[[int], float] = lambda rows: 0.0
     """(rows) -> what a drafter's step takes besides where it begins so many lanes of guesses."""
+
+    drafter_interference: float = 0.0
+    """By what share a drafter is slower beside a target at work."""
 
     def vary(self, seconds: float, rng: random.Random) -> float:
         """Return a time as it may turn out."""

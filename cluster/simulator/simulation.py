@@ -125,6 +125,8 @@ class Simulation:
             for _ in range(drafters)
         ]
         self.targets = [self._target(settings) for _ in range(targets)]
+        for drafter in self.drafters:
+            drafter.beside_target = lambda: any(target.stepping for target in self.targets)
 
     def run(self) -> Report:
         """Serve the whole load."""

@@ -17,6 +17,9 @@ from workers.contract.step import StepOutput, StepPlan
 from workers.drafting.drafter import DraftPeer
 from workers.kv.block_pool import BlockPool
 
+SHORTEST_S = 1e-9
+"""What is left of a step is over when it is no longer than this."""
+
 
 class SimulatedTarget:
     """Plans, steps and commits as the engine does; only the model's step is a lapse of time."""
@@ -44,7 +47,9 @@ class SimulatedTarget:
         self._rng = rng
         self._on_progress = on_progress
         self._inbox: list[Event] = []
-        self._stepping = False
+        self.stepping = False
+        """Whether its model is at work."""
+        self._occupied = False
         self._wakes = 0
         self._placed: dict[int, SimulatedDrafter] = {}
         self._peers = {drafter: DraftPeer(2 * VOCAB_SIZE, self._deliver_later) for drafter in drafters}
@@ -61,7 +66,7 @@ class SimulatedTarget:
         self._timeline.at(self._timeline.now, self._go_on)
 
     def _go_on(self) -> None:
-        if self._stepping:
+        if self._occupied:
             return
         self._observe()
         plan = self.planner.plan(self._timeline.now)
@@ -76,14 +81,28 @@ class SimulatedTarget:
     def _step(self, plan: StepPlan) -> None:
         context = sum(row.start + len(row.tokens) for row in plan.rows)
         seconds = self._hardware.vary(self._hardware.step_s(plan.num_tokens, context), self._rng)
-        if any(drafter.busy for drafter in self._drafters):
-            seconds *= 1 + self._hardware.interference
-        self.busy_s += seconds
-        self._stepping = True
-        started = self._timeline.now
-        self._timeline.after(seconds, lambda: self._end_of_step(plan, started))
+        self.stepping = self._occupied = True
+        started, worked = self._timeline.now, self._drafters_work()
+        lost = self._hardware.interference / (1 + self._hardware.interference)
+
+        def computed() -> None:
+            """End the step, once it has made up for what drafters took from it meanwhile."""
+            passed = self._timeline.now - started
+            left = seconds + lost * min(self._drafters_work() - worked, passed) - passed
+            if left > SHORTEST_S:
+                self._timeline.after(left, computed)
+            else:
+                self._end_of_step(plan, started)
+
+        self._timeline.after(seconds, computed)
+
+    def _drafters_work(self) -> float:
+        """Return the seconds that drafters have worked until now, or where they take nothing from targets 0."""
+        return sum(drafter.worked_s() for drafter in self._drafters) if self._hardware.interference else 0.0
 
     def _end_of_step(self, plan: StepPlan, started: float) -> None:
+        self.stepping = False
+        self.busy_s += self._timeline.now - started
         self._observe()
         progress = self.planner.commit(plan, chosen(plan), started, self._timeline.now)
         self._post()
@@ -94,7 +113,7 @@ class SimulatedTarget:
         self._timeline.after(overhead, self._ready)
 
     def _ready(self) -> None:
-        self._stepping = False
+        self._occupied = False
         self._go_on()
 
     def _observe(self) -> None:

@@ -4,8 +4,10 @@ import random
 
 import pytest
 
+from cluster.scheduler.settings import SchedulerSettings
 from cluster.simulator.drafter import SimulatedDrafter
 from cluster.simulator.hardware import Hardware
+from cluster.simulator.simulation import Load, Simulation
 from cluster.simulator.synthetic import SyntheticAcceptance
 from cluster.simulator.timeline import Timeline
 from workers.contract.draft import OpenDraft
@@ -50,3 +52,29 @@ def test_beginning_a_block_costs_once_and_so_does_each_verdict_that_is_prepared_
         pass
     assert seen[0] == pytest.approx(2 * begin_s + 2 * TOKEN_S)
     assert drafter.busy_s - seen[0] == pytest.approx(2 * begin_s + 2 * TOKEN_S, abs=1.5 * TOKEN_S)
+
+
+@pytest.mark.parametrize("draft_length", [1, 8])
+def test_a_target_is_slower_as_long_as_a_drafter_works_and_so_is_the_drafter(draft_length):
+    """Blocks are made beside plain steps and come too late for the next one; half of the time is lost to each other."""
+    load = Load(1, requests=1, prompt_tokens=1, answer_tokens=40)
+    settings = SchedulerSettings(policy="fixed", draft_wait_ms=0, lookup=False, draft_length=draft_length)
+
+    def run(interference: float) -> Simulation:
+        hardware = Hardware(
+            lambda p, c: 0.02,
+            lambda rows: TOKEN_S,
+            round_trip_s=0.001,
+            interference=interference,
+            drafter_interference=interference,
+        )
+        simulation = Simulation(hardware, [0.0], load, settings)
+        simulation.run()
+        return simulation
+
+    alone, together = run(0.0), run(1.0)
+    steps = together.targets[0].planner.counters.steps
+    assert steps == alone.targets[0].planner.counters.steps
+    assert together.drafters[0].busy_s == pytest.approx(2 * alone.drafters[0].busy_s, rel=0.1)
+    lost = together.targets[0].busy_s - alone.targets[0].busy_s
+    assert lost == pytest.approx(together.drafters[0].busy_s / 2, rel=0.1)

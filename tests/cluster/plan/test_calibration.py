@@ -127,3 +127,32 @@ def test_a_draft_is_held_against_what_was_ordered():
     watch.stepped(StepPlan((row([9], 12, 1),)), StepOutput([[4]]), 1.7, 2.0)
     seen = watch.take()
     assert (seen.tried, seen.right) == ([1], [1])
+
+
+def test_work_of_a_drafter_and_steps_of_its_target_are_held_against_each_other():
+    """Blocks of 100 ms that take 20 ms to go and come, half of the second one beside a step."""
+    watch = EngineWatch()
+    for ordered in (1.0, 2.0):
+        watch.ordered([CommitDraft(1, 10, [5], 2)], ordered)
+        block = DraftBlock(1, [Outcome(11, 0, (6, 7))], drafting_us=100_000)
+        watch.took(DraftsArrived([block], ordered + 0.12), ordered + 0.2)
+    watch.stepped(StepPlan((row([5, 6, 7], 10, 3),)), StepOutput([[6, 9, 9]]), 2.06, 2.5)
+    seen = watch.take()
+    assert [block.beside_s for block in seen.blocks] == [0.0, pytest.approx(0.05)]
+    assert [step.beside_s for step in seen.steps] == [pytest.approx(0.05)]
+
+
+def test_interference_comes_out_of_steps_and_blocks_that_overlap():
+    """A drafter at work takes a third of what its target could do, and needs half as long again itself."""
+    calibration = Calibration()
+    calibration.add(seen_steps(random.Random(0)))
+    for length, sequences in DRAFTED:
+        drafting_s = 0.002 + 0.001 * length
+        calibration.add(Observation(blocks=[SeenBlock(length, sequences, drafting_s + 0.001, drafting_s)] * 3))
+    assert calibration.interference() == (0.0, 0.0)
+    beside_s = 0.009
+    step = SeenStep(1, 1, 100, 0.0212 + beside_s / 3, None, drafting=True, beside_s=beside_s)
+    calibration.add(Observation(steps=[step] * 20, blocks=[SeenBlock(4, 1, 0.01, beside_s, beside_s)] * 20))
+    target, drafter = calibration.interference()
+    assert target == pytest.approx(0.5, rel=0.1)
+    assert drafter == pytest.approx(0.5, rel=0.1)
