@@ -26,8 +26,10 @@ from cluster.bench.workload import GREEDY, NEW_TOKENS, Workload
 from cluster.plan.calibration import Calibration
 from cluster.plan.fleet import Demand, prepare
 from cluster.plan.measure import (
+    BESIDE,
     IN_TURN,
     PLAIN,
+    beside_workloads,
     drafted_workloads,
     encoded_prompts,
     plain_workloads,
@@ -127,6 +129,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> tuple[HardwarePr
         threads = arguments.threads
         plain = started(stack, "plain", runner, PLAIN, answers, threads)
         recorded = started(stack, "in turn", runner, IN_TURN, answers, threads, recorded=DRAFTER)
+        beside = started(stack, "beside", runner, BESIDE, answers, threads, recorded=DRAFTER)
         adaptive = started(stack, "adaptive", runner, ADAPTIVE, answers, threads, recorded=DRAFTER)
         engines = dict(zip(KINDS, (plain, adaptive), strict=True))
         plain(Workload(prompts, GREEDY, arguments.new_tokens))  # what recorded drafters know from here on
@@ -141,6 +144,7 @@ def measure(arguments: argparse.Namespace, console: Console) -> tuple[HardwarePr
                 salt = f"calibration-{number}"
                 jobs += [(plain, workload, None) for workload in plain_workloads(prompts, salt)]
                 jobs += [(recorded, workload, None) for workload in drafted_workloads(prompts, salt)]
+                jobs += [(beside, workload, None) for workload in beside_workloads(prompts, salt)]
             random.Random(number).shuffle(jobs)
             for ask, workload, asked_by in jobs:
                 seen = ask(workload)
