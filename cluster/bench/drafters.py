@@ -1,6 +1,7 @@
 """What drafters bring on this machine: the one that comes along and n-gram look-up against plain decoding.
 
-Every round lets each deployment answer the same chat prompts, one after the other and in turns, at each number of
+Every round lets each deployment answer the same ten chat prompts, of the kind that the drafter was trained on but kept
+apart from training, or with ``--prompts chat`` of another kind; one after the other and in turns, at each number of
 requests at once; ratios are taken within a round. Before the first round an engine drafts and verifies strictly in
 turn: from what it is seen to cost and to accept, the simulator behind `outrider plan` predicts what follows. Both are
 printed, whichever way they differ.
@@ -21,7 +22,7 @@ from rich.table import Table
 
 from cluster.bench.machine import describe_machine
 from cluster.bench.plan_accuracy import predict
-from cluster.bench.prompts import CHAT, conversation
+from cluster.bench.prompts import CHAT, HELD_OUT, conversation
 from cluster.bench.report import save_report
 from cluster.bench.statistics import bootstrap_lower_bound, rotated
 from cluster.bench.workload import GREEDY, Sampling, Workload
@@ -43,6 +44,7 @@ LEAST = {(1, 0.0): 1.4, (4, 0.0): 1.15, (32, 0.0): 0.95}
 """What is expected of the drafter that comes along, greedy, by requests at once."""
 KV_CACHE_BYTES = 512 * 2**20
 MAX_PROMPT_TOKENS = 1024
+NAMED = {"held-out": HELD_OUT, "chat": CHAT}
 
 
 @dataclass
@@ -146,10 +148,10 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
     threads = arguments.threads
     runner = RunnerSettings(model=arguments.model, dtype="bfloat16", kv_cache_bytes=KV_CACHE_BYTES, threads=threads)
     tokenizer = Tokenizer.from_folder(resolve_model(arguments.model).path)
-    if arguments.prompts is None:
-        prompts = [tokenizer.apply_chat_template(conversation(prompt)) for prompt in CHAT]
+    if arguments.prompts in NAMED:
+        prompts = [tokenizer.apply_chat_template(conversation(prompt)) for prompt in NAMED[arguments.prompts]]
     else:
-        prompts = read_prompts(arguments.prompts, tokenizer, MAX_PROMPT_TOKENS)
+        prompts = read_prompts(Path(arguments.prompts), tokenizer, MAX_PROMPT_TOKENS)
     own = DrafterSettings(model=arguments.drafter, runner=RunnerSettings(threads=arguments.drafter_threads))
     kinds = {arguments.drafter: own, LOOKUP: DrafterSettings()}
     cells = [(n, sampling) for n in arguments.concurrency for sampling in (GREEDY, SAMPLED)]
@@ -199,7 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--drafter", default=DEFAULT_DRAFTER)
-    parser.add_argument("--prompts", type=Path, help="file of other prompts, as `outrider acceptance` reads them")
+    parser.add_argument("--prompts", default="held-out", help=f"{', '.join(NAMED)}, or a file as `acceptance` reads it")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 32])
     parser.add_argument("--new-tokens", type=int, default=128)

@@ -63,6 +63,22 @@ PROMPTS = tuple(prompt for prompts in KINDS.values() for prompt in prompts)
 """All 32, in a fixed order."""
 
 
+HELD_OUT = (
+    "Write a poem about a fairy swallow.",
+    "What is the history of a mackinaw?",
+    "What is a line storm?",
+    "What is the history of inconvenience?",
+    "Write a short story about a brickyard.",
+    "Write a dialogue between a teacher and a student about common hyacinth.",
+    "How is uphill related to instructorship?",
+    "How does a rainbow seaperch work?",
+    "Imagine that you are a gavel. Describe your day.",
+    "Write a blog post introduction about a tower cress.",
+)
+"""Chat prompts of the kind that the drafter that comes along was trained on, kept apart from its training: every
+sixteenth of the 155 there are."""
+
+
 def conversation(prompt: str, nonce: str | None = None) -> list[dict[str, str]]:
     """Return chat messages; a ``nonce`` stands at their very start, so that no prefix cache knows them."""
     user = {"role": "user", "content": prompt}
