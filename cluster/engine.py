@@ -78,6 +78,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._sinks: dict[str, ProgressSink] = {}
         self._load = self._planner.load()
+        self._kept_back: list[Progress] = []  # handed out while the device computes the next step
         self._last_beat = clock()
         self._longest_step_s = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -189,6 +190,7 @@ class Engine:
             self._post()
             wait = isinstance(plan, Wait)
             if isinstance(plan, Wait):
+                self._hand_out()
                 deadline = plan.until
                 self._load = self._planner.load()
                 if self._observer is not None:
@@ -196,7 +198,10 @@ class Engine:
             else:
                 progress = self._step(plan)
                 self._post()  # first: drafters are waited for
-                self._deliver(progress)
+                if self._runner.overlaps:
+                    self._kept_back = progress
+                else:
+                    self._deliver(progress)
 
     def _take_events(self, wait: bool, deadline: float | None) -> None:
         """Let the planner observe what has arrived; with ``wait``, sleep for the first event or the deadline."""
@@ -231,15 +236,27 @@ class Engine:
 
     def _execute(self, plan: StepPlan) -> StepOutput:
         try:
-            return self._runner.execute(plan)
+            return self._runner.execute(plan, self._meanwhile) if self._runner.overlaps else self._runner.execute(plan)
         except TargetBrokenError:
             raise
         except Exception as error:
             self._planner.counters.steps_failed += 1
+            self._hand_out()
             return salvage(self._runner, plan, error)
+
+    def _meanwhile(self) -> None:
+        """Do what the next step does not wait for: hand out the tokens of the last one, read what has arrived."""
+        self._hand_out()
+        self._take_events(wait=False, deadline=None)
+
+    def _hand_out(self) -> None:
+        progress, self._kept_back = self._kept_back, []
+        if progress:
+            self._deliver(progress)
 
     def _abandon(self) -> None:
         """Give every request back to its ingress, which has it go on at another target."""
+        self._hand_out()
         for request_id in list(self._sinks):
             self._deliver([Progress(request_id, 0, (), (), FinishReason.CANCELLED)])
 

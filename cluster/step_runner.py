@@ -1,7 +1,7 @@
 """What the engine runs steps on, and what becomes of a step that failed: only the rows to blame fail."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from typing import Protocol
@@ -14,6 +14,10 @@ from workers.contract.step import Row, StepOutput, StepPlan
 log = logging.getLogger(__name__)
 
 
+Meanwhile = Callable[[], None]
+"""The host's work while the device computes."""
+
+
 class StepRunner(Protocol):
     """What the engine needs of a model: `workers.model_runner.ModelRunner` is the one that users get."""
 
@@ -21,9 +25,14 @@ class StepRunner(Protocol):
     num_blocks: int
     block_size: int
     max_model_len: int
+    overlaps: bool
+    """Whether a step runs on a device of its own, beside whatever its host does."""
 
-    def execute(self, plan: StepPlan) -> StepOutput:
+    def execute(self, plan: StepPlan, meanwhile: Meanwhile | None = None) -> StepOutput:
         """Run one step and return the model's choices.
+
+        ``meanwhile`` is called at most once, in this thread, while the device computes; it must not raise. Only for
+        runners that overlap.
 
         What it raises leaves the model as it was, so that the step may be run again, but for TargetBrokenError.
         """

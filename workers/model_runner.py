@@ -6,6 +6,7 @@ given is rows, what it returns is the model's choice after each position that wa
 """
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,6 +61,8 @@ class ModelRunner:
         """
         self._model: Any = loaded.model
         self._device = loaded.device
+        self.overlaps = loaded.device.type == "cuda"
+        """Whether the host may do other things while a step is computed: a GPU is told all of it at once."""
         self._group = group
         self.block_size = settings.block_size
         self.max_model_len = loaded.max_model_len
@@ -129,8 +132,10 @@ class ModelRunner:
 
         return run_in_passing_thread(load)
 
-    def execute(self, plan: StepPlan) -> StepOutput:
+    def execute(self, plan: StepPlan, meanwhile: Callable[[], None] | None = None) -> StepOutput:
         """Run a step on all ranks and return the model's choices, in the order of the plan's rows.
+
+        ``meanwhile`` is called once the device has all of its work, just before its choices are waited for.
 
         Raises:
             TargetBrokenError: the ranks no longer run the same step. On a single rank, whatever goes wrong is
@@ -142,7 +147,7 @@ class ModelRunner:
         try:
             if self._group is not None:
                 self._group.send_step(batch.buffer)
-            output = self._sampler.sample(plan, batch, self.logits(batch))
+            output = self._sampler.sample(plan, batch, self.logits(batch), meanwhile)
         except Exception as error:
             if self._group is None:
                 raise

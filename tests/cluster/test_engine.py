@@ -10,7 +10,7 @@ from cluster.admission import Admission
 from cluster.engine import Engine
 from cluster.scheduler.settings import SchedulerSettings
 from tests.support.toy_target import ToyTarget, plain_text
-from workers.contract.errors import InvalidParameterError, OverloadedError
+from workers.contract.errors import InvalidParameterError, OverloadedError, TargetBrokenError
 from workers.contract.processing import Grammar, GrammarKind, ProcessorParams
 from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
@@ -196,3 +196,58 @@ def test_a_request_that_was_admitted_elsewhere_finds_room_in_any_case():
     admission.leave("a")
     with pytest.raises(OverloadedError):
         admission.admit(request("b"))
+
+
+class Device(ToyTarget):
+    """A target that computes beside its host, and notes what its host had handed out by then."""
+
+    overlaps = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready = threading.Event()
+        self.inbox = Inbox()
+        self.seen: list[int] = []
+
+    def execute(self, plan, meanwhile=None):
+        self.ready.wait(10)
+        output = super().execute(plan)
+        if meanwhile is not None:
+            meanwhile()
+            self.seen.append(len(self.inbox.progress.get("a", ())))
+        return output
+
+
+def test_tokens_are_handed_out_while_the_device_computes_the_next_step(serve):
+    target = Device()
+    engine, inbox = serve(target, lookup=False), Inbox()
+    target.inbox = inbox
+    engine.submit(request("a"), inbox)
+    target.ready.set()
+    assert inbox.finish("a").finish_reason is FinishReason.LENGTH
+    assert inbox.text("a") == plain_text([1, 2, 3], SamplingParams(seed=2), 8)
+    assert [item.offset for item in inbox.progress["a"]] == list(range(8)), "in order, each once"
+    assert target.seen == list(range(8)), "what the step before has given is out before this one is over"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(TargetBrokenError("gone"), FinishReason.CANCELLED), (RuntimeError("this row"), FinishReason.ERROR)],
+)
+def test_what_was_kept_back_is_handed_out_when_a_step_fails(serve, error, reason):
+    class Breaking(Device):
+        def execute(self, plan, meanwhile=None):
+            if len(self.plans) == 4:
+                raise error
+            return super().execute(plan, meanwhile)
+
+        def probe(self):
+            """Other steps would go well."""
+
+    target = Breaking()
+    engine, inbox = serve(target, lookup=False), Inbox()
+    target.inbox = inbox
+    engine.submit(request("a"), inbox)
+    target.ready.set()
+    assert inbox.finish("a").finish_reason is reason
+    assert inbox.text("a") == plain_text([1, 2, 3], SamplingParams(seed=2), 4)

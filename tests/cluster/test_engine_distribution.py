@@ -38,6 +38,8 @@ def table(seed: int) -> torch.Tensor:
 class TableTarget:
     """A model of two tokens' memory."""
 
+    overlaps = False
+
     def __init__(self, logits: torch.Tensor) -> None:
         self.identity = ModelIdentity("table", VOCAB, "", 32, "table")
         self.num_blocks, self.block_size, self.max_model_len = 4096, 4, 32

@@ -6,7 +6,7 @@ others rank 0 needs whole logits, and it alone keeps what processors remember.
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -35,9 +35,21 @@ class StepSampler:
         self._processors = LogitsProcessors()
 
     @torch.inference_mode()
-    def sample(self, plan: StepPlan, batch: InputBatch, logits: Tensor | None) -> StepOutput:
-        """Return a step's output on rank 0; ``logits`` is this rank's share of ``[N, vocab]``, None without any."""
+    def sample(
+        self, plan: StepPlan, batch: InputBatch, logits: Tensor | None, meanwhile: Callable[[], None] | None = None
+    ) -> StepOutput:
+        """Return a step's output on rank 0.
+
+        Args:
+            plan: the step.
+            batch: the same, packed.
+            logits: this rank's share of ``[N, vocab]``, None without any.
+            meanwhile: called before the choices are read, for which the host waits; rows that it looks at one by
+                one are waited for earlier.
+        """
         if logits is None:
+            if meanwhile is not None:
+                meanwhile()
             return StepOutput([[] for _ in plan.rows])
         sampling = batch.sampling_batch(self._device)
         logprobs: dict[int, RowLogprobs] = {}
@@ -50,6 +62,8 @@ class StepSampler:
             whole = self._choose(logits, sampling, ids, special)
             assert whole is not None
             ids[special] = self._process(plan, whole, sampling[special], logprobs, errors)
+        if meanwhile is not None:
+            meanwhile()
         flat = ids.tolist()
         sampled, at = [], 0
         for row in plan.rows:

@@ -9,6 +9,7 @@ from cluster.bench.emulated.cell import ANSWER_TOKENS, PROMPT_TOKENS
 from cluster.bench.emulated.drafter import SettledAcceptance
 from cluster.simulator.synthetic import VOCAB_SIZE, token
 from cluster.simulator.target import chosen
+from cluster.step_runner import Meanwhile
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepOutput, StepPlan
 from workers.model_runner import ModelRunner
@@ -24,14 +25,15 @@ class ComputingRunner:
         """Raises ValueError where the model has too small a vocabulary."""
         _check(runner)
         self._runner = runner
+        self.overlaps = runner.overlaps
         self.num_blocks = runner.num_blocks
         self.block_size = runner.block_size
         self.max_model_len = min(runner.max_model_len, PROMPT_TOKENS + ANSWER_TOKENS)
         self.identity = ModelIdentity("computing", LEAST_VOCAB, "synthetic", self.max_model_len)
 
-    def execute(self, plan: StepPlan) -> StepOutput:
+    def execute(self, plan: StepPlan, meanwhile: Meanwhile | None = None) -> StepOutput:
         """Compute a step, choice of tokens included, and return what the simulated target says."""
-        self._runner.execute(plan)
+        self._runner.execute(plan, meanwhile)
         return chosen(plan)
 
     def probe(self) -> None:
