@@ -5,13 +5,11 @@ gRPC services as it does in a cluster. What is missing is placement, supervision
 """
 
 import asyncio
-import contextlib
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence as Seq
 from types import TracebackType
 from typing import Self
 
+from cluster.child import ChildServer
 from cluster.links.generation.router import Router
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.target_server import TargetServer
@@ -25,52 +23,25 @@ from workers.rpc.tls import TlsSettings, channel_credentials
 from workers.settings import DrafterSettings
 
 LOOPBACK = "127.0.0.1"
-READY = "ready "
-STOP_TIMEOUT_S = 10.0
 
 
-class DrafterProcess:
+class DrafterProcess(ChildServer):
     """A drafter in a process of its own, which may be killed and started again."""
 
     def __init__(self, settings: DrafterSettings, tls: TlsSettings | None = None) -> None:
-        self._settings = settings
-        self._tls = tls
-        self._process: Process | None = None
-        self.address = ""
-
-    @property
-    def pid(self) -> int:
-        """Process id of the running drafter; ConfigurationError if none runs."""
-        if self._process is None:
-            raise ConfigurationError("the drafter has not been started")
-        return self._process.pid
+        words = ["workers.drafting.server", "--settings", settings.model_dump_json(), "--host", LOOPBACK]
+        if tls is not None:
+            words += ["--tls", tls.model_dump_json()]
+        super().__init__(words)
+        self._model = settings.model
 
     async def start(self) -> str:
-        """Start the drafter on a free port and return its address once it answers."""
-        command = ["-m", "workers.drafting.server", "--settings", self._settings.model_dump_json(), "--host", LOOPBACK]
-        if self._tls is not None:
-            command += ["--tls", self._tls.model_dump_json()]
-        self._process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE)
-        if self._process.stdout is None:
-            raise ConfigurationError("the drafter's standard output is not piped")
-        async for line in self._process.stdout:
-            if line.decode().startswith(READY):
-                self.address = line.decode().removeprefix(READY).strip()
-                return self.address
-        raise ConfigurationError(f"the drafter {self._settings.model!r} ended before it was ready; its log says why")
-
-    async def stop(self) -> None:
-        """End the drafter politely, then by force."""
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+        """Start the drafter on a free port and return its address; ConfigurationError where it cannot be started."""
         try:
-            await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+            return await super().start()
+        except RuntimeError:
+            message = f"the drafter {self._model!r} ended before it was ready; its log says why"
+            raise ConfigurationError(message) from None
 
 
 class LocalCluster:

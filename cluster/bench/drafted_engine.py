@@ -5,16 +5,15 @@ import asyncio
 import itertools
 import json
 import os
-import sys
 import threading
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from cluster.bench.worker import serve_workloads
 from cluster.bench.workload import Answer, Measurement, Workload
+from cluster.child import ChildServer
 from cluster.local import LocalCluster
 from workers.contract.request import GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
@@ -35,7 +34,7 @@ class DraftedEngine:
         self._cluster = cluster
         self._answers = answers
         self._arguments = drafter
-        self._drafter: Process | None = None
+        self._drafter: ChildServer | None = None
         self._ids = itertools.count()
         self._recorded: set[tuple[int, ...]] = set()
 
@@ -45,11 +44,9 @@ class DraftedEngine:
         if not self._arguments:
             self._answers.touch()
             return
-        command = ["-m", "cluster.bench.recorded_drafter", "--answers", str(self._answers), *self._arguments]
-        self._drafter = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=PIPE)
-        assert self._drafter.stdout is not None
-        ready = await self._drafter.stdout.readline()
-        self._cluster.target.set_drafters([ready.decode().removeprefix("ready ").strip()])
+        words = ["cluster.bench.recorded_drafter", "--answers", str(self._answers), *self._arguments]
+        self._drafter = ChildServer(words)
+        self._cluster.target.set_drafters([await self._drafter.start()])
         while not self._cluster.target.engine.load().drafters_connected:
             await asyncio.sleep(0.02)
 
@@ -67,8 +64,7 @@ class DraftedEngine:
         """End everything."""
         await self._cluster.stop()
         if self._drafter is not None:
-            self._drafter.terminate()
-            await self._drafter.wait()
+            await self._drafter.stop()
 
     async def _answer(self, workload: Workload, index: int) -> Answer:
         prompt = list(workload.prompts[index])

@@ -1,19 +1,13 @@
 """A deployment under measurement: a drafter, a target and a router to it, each where it would be in a cluster."""
 
-import asyncio
-import contextlib
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 from cluster.bench.emulated.cell import Cell
 from cluster.bench.emulated.clients import goodput
+from cluster.child import ChildServer
 from cluster.links.generation.router import Router
-
-READY = "ready "
-STOP_TIMEOUT_S = 10.0
 
 
 class ServedPair:
@@ -30,7 +24,7 @@ class ServedPair:
         self._target = target
         self._drafter = drafter
         self._drafter_environment = drafter_environment
-        self._children: list[Process] = []
+        self._children: list[ChildServer] = []
         self._router = Router()
 
     async def __aenter__(self) -> Self:
@@ -58,23 +52,13 @@ class ServedPair:
         """End everything, the target before its drafter."""
         await self._router.stop()
         for child in reversed(self._children):
-            with contextlib.suppress(ProcessLookupError):
-                child.terminate()
-            try:
-                await asyncio.wait_for(child.wait(), STOP_TIMEOUT_S)
-            except TimeoutError:
-                child.kill()
-                await child.wait()
+            await child.stop()
         self._children.clear()
 
     async def _start(self, words: Sequence[str], environment: Mapping[str, str] | None = None) -> str:
-        child = await asyncio.create_subprocess_exec(sys.executable, "-m", *words, stdout=PIPE, env=environment)
+        child = ChildServer(words, environment)
         self._children.append(child)
-        assert child.stdout is not None
-        line = (await child.stdout.readline()).decode()
-        if not line.startswith(READY):
-            raise RuntimeError(f"{words[0]} ended before it was ready; its own words stand on stderr")
-        return line.removeprefix(READY).strip()
+        return await child.start()
 
 
 class Deployment(ServedPair):
