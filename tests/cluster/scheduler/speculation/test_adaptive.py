@@ -87,18 +87,21 @@ def test_a_drafter_that_does_not_help_is_hardly_asked():
 def test_a_drafter_that_becomes_good_is_noticed():
     simulation = quick_drafters(0.0, 12)
     take = simulation.submit
-    learned = []
+    asked, steps = [], []
 
     def submit() -> bool:
+        counters = simulation.targets[0].planner.counters
         if simulation.left == 6:
             simulation.acceptance.rates = [0.9]
-        learned.append(simulation.targets[0].planner._speculation.way is not None)
+        asked.append(counters.draft_blocks_asked)
+        steps.append(counters.steps)
         return take()
 
     simulation.submit = submit
     simulation.run()
-    assert not any(learned[:6])
-    assert learned[-1]
+    useless, good = ((asked[i] - asked[j]) / (steps[i] - steps[j]) for i, j in ((6, 2), (12, 10)))
+    assert useless < 0.15
+    assert good > 0.8
 
 
 def test_drafters_that_go_away_are_not_waited_for():
