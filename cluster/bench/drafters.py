@@ -1,10 +1,10 @@
 """What drafters bring on this machine: the one that comes along and n-gram look-up against plain decoding.
 
-Every round lets each deployment answer the same ten chat prompts, of the kind that the drafter was trained on but kept
-apart from training, or with ``--prompts chat`` of another kind; one after the other and in turns, at each number of
-requests at once; ratios are taken within a round. Before the first round an engine drafts and verifies strictly in
-turn: from what it is seen to cost and to accept, the simulator behind `outrider plan` predicts what follows. Both are
-printed, whichever way they differ.
+Every round lets each deployment answer the same chat prompts, one after the other and in turns, at each number of
+requests at once; ratios are taken within a round. The prompts are ten of the kind that the drafter was trained on, kept
+apart from its training, or with ``--prompts chat`` ten of another kind. Before the first round an engine drafts and
+verifies strictly in turn, and another waits for no draft: from what they are seen to cost and to accept, the simulator
+behind `outrider plan` predicts what follows. Both are printed, whichever way they differ.
 """
 
 import argparse
