@@ -68,13 +68,6 @@ class Realised:
         """Return by what a way counts for more among others because little is known of it."""
         return 1.0 + CURIOSITY / (1 + self._records[way].spans)
 
-    def doubt(self, way: Way) -> float:
-        """Return by how much better than it is expected to be a way may turn out: soon hardly at all, once it is tried.
-
-        Where it looks just as good as going plainly, it is tried for three spans at first, and later in one step of 20.
-        """
-        return 1.0 + CURIOSITY / (1 + self._records[way].spans) ** 2
-
     def note_step(self, tokens: int, now: float, *, disturbed: bool) -> None:
         """Count a step that has ended, with what it emitted; one that computed prompts too tells nothing."""
         passed, self._last_step = now - self._last_step, now

@@ -11,8 +11,7 @@ candidates, on the same code path:
 
 What is never tried cannot be known. While drafters are asked, a few steps now and then ask nobody, so that
 the price of plain steps stays known; while they are not, a few sequences are asked now and then, nobody waits
-for the answer, and the text itself shows what it would have been worth (`probing`, `acceptance`); and a way that looks
-about as good as none is tried for some steps while little is known of what it really brings (`asking`, `realised`).
+for the answer, and the text itself shows what it would have been worth (`probing`, `acceptance`).
 """
 
 from collections.abc import Sequence as Seq

@@ -33,8 +33,6 @@ class Asking:
         self._lengths: dict[ActiveRequest, int] = {}
         self._weighed_steps_ago = 0
         self._pays = False
-        self._proven = False
-        """It was found to pay by what is known; else it is tried at most."""
         self.value = AskValue()
 
     @property
@@ -48,7 +46,7 @@ class Asking:
 
     def nobody_to_ask(self) -> None:
         """There are no drafters now."""
-        self._pays = self._proven = False
+        self._pays = False
         self.value = AskValue()
 
     def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
@@ -60,22 +58,14 @@ class Asking:
         self._probing.step()
         self._weigh(willing, running, now)
         forced = self._settings.way is not None and self._known.of_blocks
-        self._decide(forced)
+        bar = 1 / MARGIN if self._pays else MARGIN
+        self._pays = forced or self.value.asked > self.value.plain * bar
         if not self._pays:
             return self._probing.probe(willing) if self._known.of_steps else {}
         if self._probing.abstain():
             return {}
         lengths = {active: limit if forced else min(self._lengths[active], limit) for active, limit in willing.items()}
         return {active: self._order(active, length) for active, length in lengths.items() if length}
-
-    def _decide(self, forced: bool) -> None:
-        """Find out whether asking pays.
-
-        A way of which little is known is tried where it might: only a trial shows what it really brings.
-        """
-        asked, plain = self.value.asked, self.value.plain
-        self._proven = asked > plain * (1 / MARGIN if self._proven else MARGIN)
-        self._pays = forced or self._proven or asked * self._realised.doubt(self.value.way) > plain * MARGIN
 
     def note_step(self, tokens: int, asked: bool, now: float, *, disturbed: bool) -> None:
         """Hold what a step has emitted against what was expected; ``asked``: whether drafters are asked after it.

@@ -109,23 +109,3 @@ def test_in_two_groups_nobody_is_left_out_for_long(n):
     planner.commit = watched
     groups.run()
     assert 1 <= max(longest) <= 3
-
-
-def test_a_way_that_is_better_than_it_looks_is_tried():
-    """Costs that the formulas leave out (2 ms between steps, times that vary) make running ahead look like no gain."""
-    block_s = 3 * 0.03
-    hardware = Hardware(
-        lambda positions, context: 0.03 * max(1.0, positions / 160),
-        lambda rows: 0.7 * block_s / K,
-        0.3 * block_s,
-        interference=0.1,
-        overhead_s=lambda rows: 0.002,
-        jitter=0.1,
-    )
-    load = Load(32, 96, prompt_tokens=16, warm_up=32)
-
-    def goodputs(way: Way | None) -> float:
-        settings = SchedulerSettings(draft_wait_ms=1000, lookup=False, draft_length=K, way=way)
-        return sum(Simulation(hardware, [RATE], load, settings, seed=seed).run().goodput for seed in range(3))
-
-    assert goodputs(None) > 0.97 * goodputs(Way.RUN_AHEAD)
