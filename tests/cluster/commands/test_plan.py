@@ -123,7 +123,7 @@ def seen(workload: Workload) -> Observation:
     """What an engine would show whose steps take 20 ms and a millisecond per sequence."""
     rows = len(workload.prompts)
     steps = [SeenStep(rows, rows, rows * (50 + i), 0.020 + 0.001 * rows, 0.001, False) for i in range(64)]
-    blocks = [SeenBlock(workload.draft_length, rows, 0.004)] if workload.draft_length else []
+    blocks = [SeenBlock(workload.draft_length, rows, 0.004, 0.003)] if workload.draft_length else []
     return Observation(steps=steps, blocks=blocks, tried=[10], right=[6])
 
 
@@ -139,7 +139,8 @@ def test_what_was_measured_is_saved_and_planned_with(monkeypatch, tmp_path):
     written, model = tmp_path / "here.yaml", make_tiny(tmp_path / "tiny")
     result = run("--measure", str(written), "--model", str(model), *QUICK, "--answer-tokens", "8")
     assert result.exit_code == 0, result.output
-    assert [(name, drafter and drafter.model) for name, drafter in engines] == [("plain", None), ("drafted", "ngram")]
+    drafted = [("drafted", "ngram"), ("beside", "ngram")]
+    assert [(name, drafter and drafter.model) for name, drafter in engines] == [("plain", None), *drafted]
     made = load_profile(written)
     assert made.origin.startswith("measured ")
     assert made.target.step_s(4, 0) == pytest.approx(0.024, rel=0.05)
@@ -164,6 +165,6 @@ def test_this_machine_is_measured_and_planned_with(monkeypatch, tmp_path):
     made = load_profile(written)
     assert made.origin.startswith("measured ")
     assert made.target.fixed_ms > 0
-    assert made.round_trip_ms + made.drafter.fixed_ms + made.drafter.per_row_ms > 0
+    assert made.round_trip_ms + made.drafter.begin_s(1) + made.drafter.step_s(1) > 0
     assert made.prompt_tokens == 4
     assert "Recommended: " in result.stdout
