@@ -96,19 +96,18 @@ class Calibration:
         costs = DraftCosts(block_ms=block, block_per_row_ms=block_per_row, fixed_ms=token, per_row_ms=token_per_row)
         return costs, _ms(median(on_the_way))
 
-    def interference(self) -> tuple[float, float]:
+    def interference(self, target: StepCosts, drafter: DraftCosts) -> tuple[float, float]:
         """Return by what shares steps of a target and of a drafter take longer while the other is at work.
 
-        Zeros where they were never seen at work together: then they share nothing, or always took turns.
+        Zeros where they were never seen at work together: then they share nothing, or always took turns. ``target`` and
+        ``drafter``: what each costs alone.
         """
-        costs = self.step_costs()
         beside = sum(step.beside_s for step in self._beside)
-        late = sum(step.seconds - costs.step_s(step.positions, step.context) for step in self._beside)
+        late = sum(step.seconds - target.step_s(step.positions, step.context) for step in self._beside)
         taken = min(max(late / beside, 0.0), MOST_TAKEN) if beside else 0.0
-        drafts, _ = self.draft_costs()
         alone = together = 0.0
         for (length, sequences), blocks in self._blocks_beside.items():
-            alone += drafts.begin_s(sequences) + length * drafts.step_s(sequences)
+            alone += drafter.begin_s(sequences) + length * drafter.step_s(sequences)
             together += median(block.drafting_s for block in blocks)
         return round(taken / (1 - taken), 4), round(max(together / alone - 1, 0.0), 4) if alone else 0.0
 

@@ -83,12 +83,12 @@ def profile_of(
         CalibrationError: Too little was seen.
     """
     machine = describe_machine()
-    drafter, round_trip_ms = calibration.draft_costs()
-    interference, drafter_interference = calibration.interference()
+    target, (drafter, round_trip_ms) = calibration.step_costs(), calibration.draft_costs()
+    interference, drafter_interference = calibration.interference(target, drafter)
     return HardwareProfile(
         name=name,
         origin=f"measured {today()} on {machine['cores']} cores of {machine['processor']}, commit {machine['commit']}",
-        target=calibration.step_costs(),
+        target=target,
         drafter=drafter.model_copy(update=_manner(drafter_model)),
         round_trip_ms=round_trip_ms,
         interference=interference,

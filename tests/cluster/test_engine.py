@@ -218,12 +218,18 @@ class Device(ToyTarget):
         return output
 
 
+def answered(serve, target: Device) -> Inbox:
+    """Let a device answer one request, and return what came of it."""
+    engine = serve(target, lookup=False)
+    engine.submit(request("a"), target.inbox)
+    target.ready.set()
+    target.inbox.finish("a")
+    return target.inbox
+
+
 def test_tokens_are_handed_out_while_the_device_computes_the_next_step(serve):
     target = Device()
-    engine, inbox = serve(target, lookup=False), Inbox()
-    target.inbox = inbox
-    engine.submit(request("a"), inbox)
-    target.ready.set()
+    inbox = answered(serve, target)
     assert inbox.finish("a").finish_reason is FinishReason.LENGTH
     assert inbox.text("a") == plain_text([1, 2, 3], SamplingParams(seed=2), 8)
     assert [item.offset for item in inbox.progress["a"]] == list(range(8)), "in order, each once"
@@ -244,10 +250,6 @@ def test_what_was_kept_back_is_handed_out_when_a_step_fails(serve, error, reason
         def probe(self):
             """Other steps would go well."""
 
-    target = Breaking()
-    engine, inbox = serve(target, lookup=False), Inbox()
-    target.inbox = inbox
-    engine.submit(request("a"), inbox)
-    target.ready.set()
+    inbox = answered(serve, Breaking())
     assert inbox.finish("a").finish_reason is reason
     assert inbox.text("a") == plain_text([1, 2, 3], SamplingParams(seed=2), 4)

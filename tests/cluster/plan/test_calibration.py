@@ -149,10 +149,11 @@ def test_interference_comes_out_of_steps_and_blocks_that_overlap():
     for length, sequences in DRAFTED:
         drafting_s = 0.002 + 0.001 * length
         calibration.add(Observation(blocks=[SeenBlock(length, sequences, drafting_s + 0.001, drafting_s)] * 3))
-    assert calibration.interference() == (0.0, 0.0)
+    costs = calibration.step_costs(), calibration.draft_costs()[0]
+    assert calibration.interference(*costs) == (0.0, 0.0)
     beside_s = 0.009
     step = SeenStep(1, 1, 100, 0.0212 + beside_s / 3, None, drafting=True, beside_s=beside_s)
     calibration.add(Observation(steps=[step] * 20, blocks=[SeenBlock(4, 1, 0.01, beside_s, beside_s)] * 20))
-    target, drafter = calibration.interference()
+    target, drafter = calibration.interference(*costs)
     assert target == pytest.approx(0.5, rel=0.1)
     assert drafter == pytest.approx(0.5, rel=0.1)
