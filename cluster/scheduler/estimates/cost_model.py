@@ -11,7 +11,7 @@ the machine to itself.
 
 from math import log2
 
-from cluster.scheduler.estimates.fit import DecayedFit
+from cluster.scheduler.estimates.fit import OUTLIER, DecayedFit
 from cluster.scheduler.estimates.size_factors import SizeFactors
 
 LEARNING_STEPS = 8
@@ -21,8 +21,12 @@ STEP_DECAY = 0.998
 DRAFT_DECAY = 0.99
 FACTOR_GAIN = 0.1
 SHAPE_GAIN = 0.03
-"""What is off at one size is learned slowly, what is off at all of them at FACTOR_GAIN: a machine that is slow for a
-while is slow at every size, and must not look as if positions were dear, or free."""
+LEVEL_GAIN = 0.2
+"""What is off at one size is learned slowly, what is off at all of them at LEVEL_GAIN: a machine that is slow for a
+while is slow at every size, and must not look as if positions were dear, or free. That level is taken out of what is
+fitted: sizes that were measured long ago would otherwise keep the level of that time."""
+SURPRISE = 1.1
+"""A step of a known size that is off by more than this factor is off because of the level: the fit moves no more."""
 ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
@@ -63,39 +67,53 @@ class CostModel:
     def observe_step(self, positions: int, context: int, drafting: bool, seconds: float) -> None:
         """Learn from a step: positions computed, the sum of its rows' contexts, whether drafters were at work."""
         x = (1.0, float(positions), float(context))
-        size = _size(positions)
         if drafting:
-            fitted = self._step.predict(x)
-            if 0 < seconds < MOST_BESIDE * fitted:
-                self._beside += FACTOR_GAIN * (seconds / (fitted * self._alone(size)) - self._beside)
-                self._size_beside.learn(size, seconds / fitted)
-        elif self._step.add(x, seconds) and (expected := self._step.predict(x)) > 0:
-            if self._size_alone.count(size) >= LEARNING_STEPS:
-                self._level += FACTOR_GAIN * (seconds / (expected * self._size_alone.anywhere(size)) - self._level)
-            self._size_alone.learn(size, seconds / (expected * self._level))
+            self._observe_beside(x, _size(positions), seconds)
+        else:
+            self._observe_alone(x, _size(positions), seconds)
+
+    def _observe_alone(self, x: tuple[float, ...], size: float, seconds: float) -> None:
+        shape = self._step.predict(x) * self._size_alone.anywhere(size)
+        known = self._size_alone.count(size) >= LEARNING_STEPS
+        if known and 0 < seconds < OUTLIER * shape * self._level:
+            self._level += LEVEL_GAIN * (seconds / shape - self._level)
+        sample = seconds / self._level
+        if known and sample < OUTLIER * shape:
+            sample = min(max(sample, shape / SURPRISE), shape * SURPRISE)
+        if self._step.add(x, sample) and (expected := self._step.predict(x)) > 0:
+            self._size_alone.learn(size, sample / expected)
+
+    def _observe_beside(self, x: tuple[float, ...], size: float, seconds: float) -> None:
+        fitted = self._step.predict(x) * self._level
+        if 0 < seconds < MOST_BESIDE * fitted:
+            expected = self._factor(size, drafting=True)
+            self._beside += FACTOR_GAIN * (seconds / (fitted * self._alone(size)) - self._beside)
+            self._size_beside.learn(size, seconds / fitted, expected)
 
     def step_s(self, positions: int, context: int, drafting: bool = False) -> float:
         """Return how long such a step would take; 0 before the first was measured."""
-        fitted = self._step.predict((1.0, float(positions), float(context)))
-        size = _size(positions)
+        fitted = self._step.predict((1.0, float(positions), float(context))) * self._level
+        return fitted * self._factor(_size(positions), drafting)
+
+    def _factor(self, size: float, drafting: bool) -> float:
         if not drafting:
-            return fitted * self._alone(size)
+            return self._alone(size)
         beside = self._size_beside.near(size)
-        return fitted * (self._alone(size) * max(self._beside, 1.0) if beside is None else beside)
+        return self._alone(size) * max(self._beside, 1.0) if beside is None else beside
 
     def _alone(self, size: float) -> float:
         """Return the factor of steps without drafters; those beside drafters bound it, since they help nobody."""
-        alone, beside = self._level * self._size_alone.anywhere(size), self._size_beside.near(size)
+        alone, beside = self._size_alone.anywhere(size), self._size_beside.near(size)
         return alone if beside is None else min(alone, beside)
 
-    def step_curve(self, positions: int, context: int, more: int) -> list[float]:
+    def step_curve(self, positions: int, context: int, more: int, drafting: bool = False) -> list[float]:
         """Return ``step_s`` for ``positions`` and up to ``more`` further ones: more + 1 times, none falling."""
-        fixed, each, per_context = self._step.coefficients()
+        fixed, each, per_context = (self._level * coefficient for coefficient in self._step.coefficients())
         fixed += per_context * context
         curve: list[float] = []
         n, highest = positions, 0.0
         while len(curve) <= more:
-            highest = max(highest, (fixed + each * n) * self._alone(_size(n)))
+            highest = max(highest, (fixed + each * n) * self._factor(_size(n), drafting))
             before, count = (curve[-1] if curve else highest), n - positions + 1 - len(curve)
             curve += [before + (highest - before) * (i + 1) / count for i in range(count)]
             n += max(n // POINTS_PER_DOUBLING, 1)

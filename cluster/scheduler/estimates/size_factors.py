@@ -4,26 +4,29 @@ from bisect import bisect_left
 
 NEAR = 1.0
 """Sizes that are no farther apart than this tell about each other."""
+PRIOR = 4
+"""What is expected of a size before it is measured counts for as much as so many measurements."""
 
 
 class SizeFactors:
     """By what something is off at each size. Sizes are rounded when learned, any numbers when asked for."""
 
     def __init__(self, gain: float) -> None:
-        """Move a factor by the share ``gain`` towards each new measurement; at first it is the mean of all."""
+        """Move a factor by the share ``gain`` towards each new measurement; the first ones weigh more, beside PRIOR."""
         self._gain = gain
         self._factors: dict[int, float] = {}
         self._counts: dict[int, int] = {}
         self._sizes: list[int] = []
 
-    def learn(self, size: float, factor: float) -> None:
-        """Take a measurement."""
+    def learn(self, size: float, factor: float, expected: float | None = None) -> None:
+        """Take a measurement where ``expected`` was, or what the sizes around it say."""
         near = round(size)
         if near not in self._factors:
+            self._factors[near] = self.anywhere(size) if expected is None else expected
             self._sizes.insert(bisect_left(self._sizes, near), near)
-            self._factors[near], self._counts[near] = factor, 0
+            self._counts[near] = 0
         self._counts[near] += 1
-        self._factors[near] += max(self._gain, 1 / self._counts[near]) * (factor - self._factors[near])
+        self._factors[near] += max(self._gain, 1 / (self._counts[near] + PRIOR)) * (factor - self._factors[near])
 
     def count(self, size: float) -> int:
         """Return how many measurements of about this size there were."""

@@ -54,6 +54,7 @@ class AdaptiveSpeculation:
         self._departure = Departure()
         self._connected = 0
         self._emitted = 0
+        self._drafting = False
         self._disturbed = False
 
     @property
@@ -116,6 +117,8 @@ class AdaptiveSpeculation:
         decoding = [active for active in running if active.sequence.num_pending == 1]
         self._at_hand = {active: self._look(active) for active in decoding}
         self._drafts = {active: draft for active, (_, draft) in self._at_hand.items() if draft.tokens}
+        # Settled here: when the step is over, what drafters were at meanwhile may have come already.
+        self._drafting = any(self._known.is_drafted_for(active, now) for active in running)
         self._departure = self._depart(decoding, running, now) if self._known.of_steps else Departure()
         if self._departure.until is None:
             self._go(decoding)
@@ -156,8 +159,7 @@ class AdaptiveSpeculation:
     def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
         """Learn what the step has cost."""
         context = sum(row.start + len(row.tokens) for row in plan.rows)
-        drafting = any(self._known.is_drafted_for(active, started) for active in running)
-        self.costs.observe_step(plan.num_tokens, context, drafting, ended - started)
+        self.costs.observe_step(plan.num_tokens, context, self._drafting, ended - started)
         self._disturbed = any(len(row.tokens) > max(row.num_samples, 1) for row in plan.rows)
 
     def _note_verdicts(self, stepped: Seq[ActiveRequest]) -> None:
@@ -180,7 +182,8 @@ class AdaptiveSpeculation:
             step_s = self.costs.step_s(len(decoding), sum(lengths.values()), drafting=True)
             blocks = coming(self._known, decoding, drafted, step_s, self._max_wait_s, now)
         prompt_positions = min(pending, max(self._settings.max_tokens_per_step - len(decoding), 0))
-        scene = Scene(self.costs, now, decoding, survivals, blocks, prompt_positions, lengths)
+        drafting = self._drafting, self._drafting and self.way is not Way.IN_TURN
+        scene = Scene(self.costs, now, decoding, survivals, blocks, prompt_positions, lengths, *drafting)
         in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
 
@@ -193,13 +196,21 @@ class AdaptiveSpeculation:
         return depends, draft_at_hand(self._settings, active, draft_limit(self._settings, active))
 
     def _go(self, decoding: Seq[ActiveRequest]) -> None:
-        """Settle what the step verifies: nothing before costs are known. Look-ups are judged, used or not."""
+        """Settle what the step verifies. Look-ups are judged, used or not.
+
+        What drafters were asked for although it does not pay is verified whole: what positions cost would never be
+        known otherwise where they are taken to be too dear.
+        """
         departure = self._departure
         if self._settings.lookup:
             for active in decoding:
                 if active not in departure.sits_out:
                     self._note_look_up(active)
-        cut = ((active, draft, departure.lengths.get(active, 0)) for active, draft in self._drafts.items())
+        whole = DraftSource.DRAFTER if self.way is None else None
+        cut = (
+            (active, draft, len(draft.tokens) if draft.source is whole else departure.lengths.get(active, 0))
+            for active, draft in self._drafts.items()
+        )
         self._drafts = {active: draft.cut_to(n) for active, draft, n in cut if n}
 
     def _note_look_up(self, active: ActiveRequest) -> None:

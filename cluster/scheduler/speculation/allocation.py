@@ -13,6 +13,10 @@ from itertools import accumulate, chain
 from math import inf
 from operator import truediv
 
+PRUDENCE = 0.8
+"""A place goes to a draft token whose survival, times this, is worth it. Near the best number of places one more or
+less hardly matters to what is expected; but estimates err, and sequences that get ahead leave smaller steps behind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
@@ -30,7 +34,7 @@ class Allocation:
 
 
 def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float], wait_s: float = 0.0) -> Allocation:
-    """Choose the draft lengths with the highest goodput; no drafts at all are always a candidate.
+    """Choose the draft lengths with the highest goodput, prudently; no drafts at all are always a candidate.
 
     Args:
         survivals: per sequence the survival probabilities of its draft, none increasing.
@@ -39,11 +43,11 @@ def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float]
         wait_s: what passes before the step begins.
     """
     slots = sorted(chain.from_iterable(survivals), reverse=True)
-    tokens = list(accumulate(slots, initial=base_tokens))
+    tokens = list(accumulate([PRUDENCE * survival for survival in slots], initial=base_tokens))
     times = [wait_s + s for s in seconds] if wait_s else seconds
     rates = list(map(truediv, tokens, times))
     count = rates.index(max(rates))
-    return Allocation(_lengths(survivals, slots, count), tokens[count], times[count])
+    return Allocation(_lengths(survivals, slots, count), base_tokens + sum(slots[:count]), times[count])
 
 
 def _lengths(survivals: Seq[Seq[float]], slots: Seq[float], count: int) -> list[int]:

@@ -57,23 +57,32 @@ class Scene:
     """Prompt tokens that the step computes besides."""
     lengths: dict[ActiveRequest, int]
     """Lengths of all running sequences, those that do not decode included."""
-    _curves: dict[tuple[int, int], list[float]] = field(default_factory=dict)
+    drafting: bool
+    """Whether drafters are at work at this moment."""
+    drafting_on: bool
+    """Whether they are also when all that is on its way has come."""
+    _curves: dict[tuple[int, int, bool], list[float]] = field(default_factory=dict)
 
     def allocate(self, going: Seq[ActiveRequest], survivals: dict[ActiveRequest, list[float]], at: float) -> Allocation:
-        """Return the best draft lengths of those that go, the later the departure the lower its goodput."""
+        """Return the best draft lengths of those that go, the later the departure the lower its goodput.
+
+        Whoever goes while drafters are at work goes at the price of a step beside them.
+        """
         chosen = [survivals[active] for active in going if active in survivals]
         context = sum(self.lengths.values())
         if len(going) < len(self.decoding):
             context -= sum(self.lengths[active] for active in self.decoding) - sum(map(self.lengths.__getitem__, going))
-        curve = self._curve(self.other_positions + len(going), context)
+        drafting = self.drafting_on if self.coming and at >= self.coming[-1].due else self.drafting
+        curve = self._curve(self.other_positions + len(going), context, drafting)
         return allocate(chosen, len(going), curve[: 1 + sum(map(len, chosen))], at - self.now)
 
-    def _curve(self, positions: int, context: int) -> list[float]:
+    def _curve(self, positions: int, context: int, drafting: bool) -> list[float]:
         """Return what a step takes by its draft tokens, up to all there may be."""
-        if (positions, context) not in self._curves:
+        step = positions, context, drafting
+        if step not in self._curves:
             most = sum(map(len, self.at_hand.values())) + sum(len(block.survival) for block in self.coming)
-            self._curves[positions, context] = self.costs.step_curve(positions, context, most)
-        return self._curves[positions, context]
+            self._curves[step] = self.costs.step_curve(positions, context, most, drafting)
+        return self._curves[step]
 
     def wait_for(self, moment: float) -> Departure:
         """Return the decision to wait for a block that is due at a moment."""

@@ -26,6 +26,7 @@ from math import ceil
 from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import Way
+from cluster.scheduler.speculation.allocation import PRUDENCE
 
 PUNCTUAL = 0.9
 """Blocks that miss a step by a hair are taken to meet it: what comes of them is measured where this way is taken."""
@@ -101,7 +102,7 @@ def ask_value(
         leaning: by what each one's goodput counts for more where it is compared with other ways'.
     """
     bare = costs.step_s(rows, context)
-    price = max(costs.step_s(rows + PRICED_POSITIONS, context) - bare, 0.0) / PRICED_POSITIONS * rows / bare
+    price = max(costs.step_s(rows + PRICED_POSITIONS, context) - bare, 0.0) / PRICED_POSITIONS * rows / bare / PRUDENCE
     own = [prospect.worth(price) for prospect in lookups]
     own_gain = [worth[-1] if worth else 0.0 for worth in own]
     own_positions = sum(p.proposal_rate * len(worth) for p, worth in zip(lookups, own, strict=True))

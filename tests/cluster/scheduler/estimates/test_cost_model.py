@@ -61,7 +61,7 @@ def test_a_curve_is_the_single_times_but_never_falls():
     assert curve == sorted(curve)
     for more in (0, 1, 24, 88, 280, 400):
         assert curve[more] == pytest.approx(max(costs.step_s(n, 4000) for n in range(40, 41 + more)), rel=0.05)
-    assert costs.step_curve(1, 10, 0) == [costs.step_s(1, 10)]
+    assert costs.step_curve(1, 10, 0) == pytest.approx([costs.step_s(1, 10)])
 
 
 def test_a_machine_that_is_slow_for_a_while_is_slow_at_every_size():
@@ -71,6 +71,22 @@ def test_a_machine_that_is_slow_for_a_while_is_slow_at_every_size():
         costs.observe_step(32, 3200, False, 1.3 * (0.02 + 0.0005 * 32))
     assert costs.step_s(32, 3200) == pytest.approx(1.3 * 0.036, rel=0.03)
     assert costs.step_s(64, 6400) == pytest.approx(1.3 * 0.052, rel=0.1)
+
+
+def test_a_machine_that_was_slow_when_a_size_was_measured_does_not_make_it_dear_for_good():
+    costs = learned(lambda n: 2 * (0.02 + 0.0005 * n), (4, 20))
+    for _ in range(60):
+        costs.observe_step(4, 400, False, 0.022)
+    assert costs.step_s(20, 2000) == pytest.approx(0.03, rel=0.15)
+
+
+def test_steps_beside_drafters_have_a_price_of_their_own_and_a_curve():
+    costs = learned(lambda n: 0.02 + 0.0005 * n, (4, 20))
+    for _ in range(60):
+        costs.observe_step(4, 400, True, 0.044)
+    assert costs.step_s(4, 400) == pytest.approx(0.022, rel=0.05)
+    assert costs.step_curve(4, 400, 0, drafting=True) == pytest.approx([0.044], rel=0.05)
+    assert costs.step_s(20, 2000, drafting=True) == pytest.approx(0.06, rel=0.05)
 
 
 def test_a_drafter_that_reads_each_text_first_is_dear_for_many_texts_even_for_one_token():

@@ -131,7 +131,7 @@ def test_a_lost_block_holds_nobody_for_long():
 
 
 def test_the_load_shows_why_drafters_are_asked_or_not():
-    helpful, useless = quick_drafters(0.9, 4), quick_drafters(0.02, 4)
+    helpful, useless = quick_drafters(0.9, 4), quick_drafters(0.005, 4)
     helpful.run()
     useless.run()
     good, bad = helpful.targets[0].planner.load(), useless.targets[0].planner.load()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.scheduler.speculation.allocation import allocate
+from cluster.scheduler.speculation.allocation import PRUDENCE, allocate
 
 RATES = st.lists(st.lists(st.floats(0.0, 1.0), max_size=3), max_size=4)
 
@@ -16,7 +16,7 @@ def falling(rates):
 
 
 @given(RATES, st.integers(1, 6), st.floats(0.001, 1.0), st.floats(0.0, 0.5))
-def test_no_combination_of_lengths_is_better(rates, rows, fixed, each):
+def test_no_combination_of_lengths_is_better_where_draft_tokens_count_for_less(rates, rows, fixed, each):
     survivals = falling(rates)
 
     def seconds(count):
@@ -24,10 +24,12 @@ def test_no_combination_of_lengths_is_better(rates, rows, fixed, each):
 
     chosen = allocate(survivals, rows, [seconds(count) for count in range(20)])
     best = max(
-        (rows + sum(sum(s[:n]) for s, n in zip(survivals, lengths, strict=True))) / seconds(sum(lengths))
+        (rows + PRUDENCE * sum(sum(s[:n]) for s, n in zip(survivals, lengths, strict=True))) / seconds(sum(lengths))
         for lengths in itertools.product(*(range(len(s) + 1) for s in survivals))
     )
-    assert chosen.goodput == pytest.approx(best)
+    expected = sum(sum(s[:n]) for s, n in zip(survivals, chosen.lengths, strict=True))
+    assert (rows + PRUDENCE * expected) / chosen.seconds == pytest.approx(best)
+    assert chosen.tokens == pytest.approx(rows + expected)
     assert chosen.seconds == seconds(sum(chosen.lengths))
 
 

@@ -5,6 +5,8 @@ Synthetic acceptance of 0.7 per token, drafts of 4, and a block's time D of 0.3,
 on every run.
 """
 
+from statistics import mean
+
 import pytest
 
 from cluster.scheduler.settings import SchedulerSettings, Way
@@ -26,14 +28,16 @@ def cache_bound(positions: int, context: int) -> float:
     return 0.002 + 0.018 * context / (32 * 1100) + 2e-5 * positions
 
 
-def simulation(step, n: int, block: float, *, growth: float = 0.0, prompt: int = 16, **settings) -> Simulation:
+def simulation(
+    step, n: int, block: float, *, growth: float = 0.0, prompt: int = 16, seed: int = 0, **settings
+) -> Simulation:
     """``block``: D in steps. ``growth``: share of a drafter's step that grows with its rows."""
     step_s = step(n * (K + 1), n * (prompt + 100))
     each = 0.7 * block * step_s / K
     hardware = Hardware(step, lambda r: each * (1 - growth + growth * r / n), 0.3 * block * step_s, jitter=0.05)
     load = Load(n, max(9 * n, 30), prompt_tokens=prompt, warm_up=max(4 * n, 12))
     defaults = {"draft_wait_ms": 1000, "lookup": False, "max_tokens_per_step": 4096, "draft_length": K}
-    return Simulation(hardware, [RATE], load, SchedulerSettings(**{**defaults, **settings}))
+    return Simulation(hardware, [RATE], load, SchedulerSettings(**{**defaults, **settings}), seed=seed)
 
 
 def goodput(*args, **options) -> float:
@@ -53,7 +57,7 @@ def goodput(*args, **options) -> float:
 )
 def test_the_adaptive_mode_is_about_as_good_as_the_best_fixed_one(step, n, block, options, slack):
     fixed = {way: goodput(step, n, block, way=way, **options) for way in Way}
-    adaptive = goodput(step, n, block, **options)
+    adaptive = mean(goodput(step, n, block, seed=seed, **options) for seed in range(3))  # what it tries differs
     assert adaptive >= (1 - slack) * max(fixed.values()), fixed
     assert adaptive >= 0.97 * goodput(step, n, block, draft_length=0, **options)
 
