@@ -28,7 +28,7 @@ class Ask:
     sequences: int
     """How many sequences were asked for at the same time."""
     first: bool
-    """The drafter had to read the whole text first."""
+    """The drafter had to read the whole text first, or had not proposed anything yet."""
     ahead: int = 0
     """Verdicts that it was asked to prepare for after that."""
     after_ahead: bool = False
@@ -52,6 +52,8 @@ class ActiveRequest:
     longest: int
     """Length of the sequence with all tokens that may be emitted."""
     draft_open: bool = False
+    draft_begun: bool = False
+    """A drafter has proposed something: it has read the text."""
     drafter_len: int = 0
     """Tokens that the drafter has been told of."""
     asks: dict[int, Ask] = field(default_factory=dict)

@@ -21,8 +21,8 @@ class DraftOrders:
         """Bring drafters up to date with the requests that they are asked for."""
         for active, order in asks.items():
             sequence = active.sequence
-            first = not active.draft_open
-            if first:
+            first = not active.draft_begun
+            if not active.draft_open:
                 tokens, params, salt = tuple(sequence.tokens), sequence.params, sequence.salt
                 drafter = active.request.drafter
                 self._ops.append(
@@ -51,7 +51,7 @@ class DraftOrders:
         """Let the drafter forget the request."""
         if active.draft_open:
             self._ops.append(CloseDraft(active.sequence.seq_id))
-            active.draft_open = False
+            active.draft_open = active.draft_begun = False
 
     def take(self) -> list[DraftOp]:
         """Return the orders collected since the last call."""

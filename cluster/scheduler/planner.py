@@ -148,6 +148,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             if outcome.continuation:
+                active.draft_begun = True
                 active.outcomes.add(outcome, block.drafter)
         if block.ahead_of:
             return

@@ -1,16 +1,19 @@
 """A target, its hidden states, the wire and a draft model that reads them: whole, with a tiny target."""
 
 import asyncio
+from collections import Counter
 
 import pytest
 import torch
 
 from cluster.distill.order import Order
 from cluster.distill.run import distill
+from cluster.links.drafting.states import StatesSent
 from cluster.local import LocalCluster
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from tests.cluster.distill.test_run import Watcher
 from tests.support.tiny_models import make_tiny
+from workers.contract.draft import CloseDraft
 from workers.contract.request import GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
 from workers.distill.settings import StudentSettings, TrainingSettings
@@ -61,13 +64,37 @@ def requests():
     ]
 
 
-async def serve(runner, settings, drafters):
+async def serve(runner, settings, drafters, *before):
     async with LocalCluster(runner, drafters, settings) as cluster:
         while drafters and not cluster.target.engine.load().drafters_connected:
             await asyncio.sleep(0.01)
+        for request in before:
+            await cluster.generate(request)
         progress = await asyncio.gather(*(cluster.generate(request) for request in requests()))
         load = cluster.target.engine.load()
     return [[token for step in steps for token in step.tokens] for steps in progress], load
+
+
+@pytest.mark.parametrize("scheduler", [DRAFTED, DRAFTED.model_copy(update={"policy": Policy.ADAPTIVE})])
+def test_a_drafter_is_told_the_states_of_the_whole_text(runner_settings, drafter, scheduler, monkeypatch):
+    """Sequences are opened before their prompts are computed: the prompts' states must follow."""
+    rows, texts, messages = Counter(), {}, StatesSent.messages
+
+    def watched(self, ops):
+        for message in messages(self, ops):
+            for op in message:
+                if not isinstance(op, CloseDraft) and op.features:
+                    rows[op.seq_id] += len(op.features) // self._row_bytes
+                    texts[op.seq_id] = getattr(op, "base_len", 0) + len(op.tokens)
+            yield message
+
+    monkeypatch.setattr(StatesSent, "messages", watched)
+    settings, _ = drafter
+    first = GenerationRequest("first", [1, 2, 3], GREEDY, Stopping(20))  # a target keeps states from its second step on
+    asyncio.run(serve(ModelRunner.from_settings(runner_settings), scheduler, [settings], first))
+    expected = {seq_id: length - 1 for seq_id, length in texts.items()}  # a text's first token was chosen from none
+    assert len(expected) >= len(requests())
+    assert {seq_id: rows[seq_id] for seq_id in expected if seq_id > 1} == {k: v for k, v in expected.items() if k > 1}
 
 
 def test_the_states_of_a_running_target_make_good_guesses_and_change_nothing(runner_settings, drafter):

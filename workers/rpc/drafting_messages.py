@@ -148,7 +148,7 @@ def _read_commit(message: pb.CommitTokens, where: str, limits: Limits) -> Commit
         tokens=read_tokens(message.tokens, f"{where}.tokens", limits.vocab_size),
         draft_length=message.draft_length,
         ahead=message.ahead,
-        features=_read_features(message.features, f"{where}.features", len(message.tokens), limits),
+        features=_read_features(message.features, f"{where}.features", message.base_len + len(message.tokens), limits),
     )
 
 

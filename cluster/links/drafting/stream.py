@@ -3,15 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from dataclasses import replace
 
 import grpc
 from grpc import aio
 
 from cluster.links.drafting.cause import Cause
-from cluster.links.drafting.outbox import MAX_MESSAGE_TOKENS, DraftOutbox
+from cluster.links.drafting.outbox import DraftOutbox
 from cluster.links.drafting.reply_budget import ReplyBudget
-from workers.contract.draft import CloseDraft, CommitDraft, DraftOp, DraftReply
+from cluster.links.drafting.states import StatesSent
+from workers.contract.draft import DraftOp, DraftReply
 from workers.contract.errors import ProtocolError
 from workers.contract.features import FeatureSource, FeatureSpec
 from workers.contract.identity import ModelIdentity
@@ -24,9 +24,6 @@ WELCOME_TIMEOUT_S = 5.0
 SILENCE_TIMEOUT_S = 5.0
 """A drafter speaks every second, if only of its load; one that does not is stopped or cut off."""
 WRITE_TIMEOUT_S = 5.0
-MAX_FEATURE_BYTES = 16 * 2**20
-"""Hidden states per message, half of what a message may hold."""
-
 
 REFUSALS = {
     grpc.StatusCode.FAILED_PRECONDITION: Cause.INCOMPATIBLE,
@@ -154,27 +151,17 @@ class DraftStream:
             raise StreamLostError(cause, error.details() or error.code().name) from error
 
     async def _write(self) -> None:
+        states = StatesSent(self._features, self._wanted)
         try:
             while True:
                 await self._posted.wait()
                 self._posted.clear()
-                while ops := self._outbox.take(self._message_tokens()):
-                    self._budget.asked(len(ops))
-                    async with asyncio.timeout(WRITE_TIMEOUT_S):
-                        await self._call.write(request_message(map(self._with_features, ops)))
+                while ops := self._outbox.take(states.max_message_tokens):
+                    for message in states.messages(ops):
+                        self._budget.asked(len(message))
+                        async with asyncio.timeout(WRITE_TIMEOUT_S):
+                            await self._call.write(request_message(message))
         except TimeoutError as error:
             raise StreamLostError(Cause.UNREAD, f"a message was not taken in {WRITE_TIMEOUT_S:g} s") from error
         except (aio.AioRpcError, asyncio.InvalidStateError):
             return  # the stream is over: the reader learns why
-
-    def _message_tokens(self) -> int:
-        return MAX_MESSAGE_TOKENS if self._wanted is None else MAX_FEATURE_BYTES // self._wanted.row_bytes
-
-    def _with_features(self, op: DraftOp) -> DraftOp:
-        """Add the states that the drafter wants, looked up only now: what was merged meanwhile is one range."""
-        if self._wanted is None or isinstance(op, CloseDraft):
-            return op
-        start = op.base_len if isinstance(op, CommitDraft) else 0
-        end = start + len(op.tokens)
-        start = max(start, end - MAX_FEATURE_BYTES // self._wanted.row_bytes)
-        return replace(op, features=self._features.of_tokens(op.seq_id, start, end))

@@ -144,7 +144,9 @@ class AdaptiveSpeculation:
                 else:
                     self.costs.observe_block(ask.length, ask.sequences, at - ask.at)
                     self.costs.observe_round_trip(max(at - ask.at - block.drafting_us / 1e6, 0.0))
-            if active.bears_out(outcome):
+            # One that reads the target's states has nothing to say before there are any.
+            early = ask is not None and ask.first and not outcome.continuation
+            if not early and active.bears_out(outcome):
                 acceptance.note_proposal(bool(outcome.continuation))
                 _judge_later(active, DraftSource.DRAFTER, Guess(outcome.base_len, outcome.continuation))
         self._judge(active)

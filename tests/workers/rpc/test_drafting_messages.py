@@ -152,7 +152,7 @@ def test_states_survive_the_wire():
     [
         (SPEC.row_bytes, None, "asked for none"),
         (SPEC.row_bytes + 2, SPEC, "no whole rows of 12"),
-        (3 * SPEC.row_bytes, SPEC, "at most one per token"),
+        (6 * SPEC.row_bytes, SPEC, "at most one per token"),
     ],
 )
 def test_states_that_fit_no_tokens_are_refused(size, spec, why):

@@ -266,7 +266,9 @@ class CommitTokens(_message.Message):
     base_len: _builtins.int
     draft_length: _builtins.int
     features: _builtins.bytes
-    """As in OpenSequence, of these tokens."""
+    """As in OpenSequence, of these tokens and of those before that came without: a sequence may be opened while its prompt
+    is still being computed.
+    """
     ahead: _builtins.int
     @_builtins.property
     def tokens(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...

@@ -7,6 +7,7 @@ import grpc
 import pytest
 
 from cluster.links.drafting import link as link_module
+from cluster.links.drafting import states as states_module
 from cluster.links.drafting import stream as stream_module
 from cluster.links.drafting.breaker import LONGEST_LOSS_PAUSE_S, MISCONDUCT_PAUSE_S
 from cluster.links.drafting.cause import Cause
@@ -325,7 +326,7 @@ async def test_a_drafter_that_wants_states_gets_them_with_its_tokens(serve, link
 
 
 async def test_a_message_holds_no_more_states_than_it_may(serve, link_to, monkeypatch):
-    monkeypatch.setattr(stream_module, "MAX_FEATURE_BYTES", 2 * SPEC.row_bytes)
+    monkeypatch.setattr(states_module, "MAX_FEATURE_BYTES", 2 * SPEC.row_bytes)
     service, features = ScriptedService(welcome(identity=CONDITIONED)), Features()
     link, events = link_to(await serve(service), features)
     await events.next("up")

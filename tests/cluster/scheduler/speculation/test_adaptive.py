@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from cluster.scheduler.events import DraftersConnected
-from cluster.scheduler.settings import SchedulerSettings
+from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.simulator.hardware import Hardware
 from cluster.simulator.simulation import Load, Report, Simulation
 from cluster.simulator.synthetic import token
@@ -141,3 +141,32 @@ def test_the_load_shows_why_drafters_are_asked_or_not():
     assert bad.draft_wait_seconds < 0.001 * useless.report.seconds
     assert good.draft_blocks_asked == helpful.report.asked
     assert helpful.report.asked / helpful.report.seconds > 2 * useless.report.asked / useless.report.seconds > 0
+
+
+def test_what_drafters_are_asked_for_although_it_does_not_pay_is_verified_whole():
+    """Positions that are taken to be too dear would never be measured again, and stay dear."""
+    costs = Hardware(lambda positions, context: 0.02 * positions, lambda rows: 0.001)
+    curious, plain = (
+        Simulation(costs, [0.9], Load(1, 20), SchedulerSettings(draft_length=length, lookup=False)) for length in (4, 0)
+    )
+    assert curious.run().goodput > 0.99 * plain.run().goodput
+    rows = curious.targets[0].planner.load().rows_by_draft_length
+    assert rows[4] + rows[3] > 8  # one token of the block was decided while it was on its way
+    assert rows[0] > 50 * sum(rows[1:])
+
+
+@pytest.mark.parametrize("block", [0.2, 0.8])
+def test_a_step_is_known_to_have_run_beside_drafters_whose_blocks_came_before_it_was_over(block):
+    settings = SchedulerSettings(draft_wait_ms=1000, lookup=False, way=Way.OVERLAPPED)
+    hardware = Hardware(large_gpu, lambda rows: 0.25 * block * large_gpu(1, 1))
+    simulation = Simulation(hardware, [0.6], Load(1, 8), settings)
+    costs = simulation.targets[0].planner._speculation.costs
+    observe, beside = costs.observe_step, []
+
+    def watched(positions, context, drafting, seconds):
+        beside.append(drafting)
+        observe(positions, context, drafting, seconds)
+
+    costs.observe_step = watched
+    simulation.run()
+    assert sum(beside[40:]) > 0.9 * len(beside[40:])
