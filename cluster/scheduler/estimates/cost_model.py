@@ -30,6 +30,8 @@ SURPRISE = 1.1
 ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
+MOST_HELD_UP = 2.5
+"""Nor does a step make a block so many times slower."""
 SIZES_PER_DOUBLING = 2
 POINTS_PER_DOUBLING = 8
 """A curve over many sizes is computed at so many per doubling and straight between them."""
@@ -40,14 +42,15 @@ class CostModel:
 
     def __init__(self) -> None:
         self._step = DecayedFit(3, STEP_DECAY)
-        self._draft = DecayedFit(4, DRAFT_DECAY)
+        self._draft_alone = DecayedFit(4, DRAFT_DECAY)
+        self._draft_beside = DecayedFit(4, DRAFT_DECAY)
         self._level = 1.0
         self._size_alone = SizeFactors(SHAPE_GAIN)
         self._size_beside = SizeFactors(FACTOR_GAIN)
         self._beside = 1.0
         self._round_trip_s = 0.0
         self._round_trips = 0
-        self._blocks: dict[tuple[int, int], float] = {}
+        self._blocks: dict[tuple[int, int, bool], float] = {}
 
     @property
     def measured_steps(self) -> int:
@@ -62,7 +65,7 @@ class CostModel:
     @property
     def measured_blocks(self) -> int:
         """Draft blocks whose time the fit has seen."""
-        return self._draft.count
+        return self._draft_alone.count + self._draft_beside.count
 
     def observe_step(self, positions: int, context: int, drafting: bool, seconds: float) -> None:
         """Learn from a step: positions computed, the sum of its rows' contexts, whether drafters were at work."""
@@ -119,9 +122,12 @@ class CostModel:
             n += max(n // POINTS_PER_DOUBLING, 1)
         return curve[: more + 1]
 
-    def observe_block(self, draft_length: int, sequences: int, seconds: float) -> None:
-        """Learn from a draft block: K, how many sequences were asked for at once, from the order to its arrival."""
-        self._draft.add(_block(draft_length, sequences), seconds)
+    def observe_block(self, draft_length: int, sequences: int, seconds: float, beside: bool = False) -> None:
+        """Learn from a draft block: K, how many sequences were asked for at once, from the order to its arrival.
+
+        ``beside``: the target was at a step meanwhile.
+        """
+        (self._draft_beside if beside else self._draft_alone).add(_block(draft_length, sequences), seconds)
         self._blocks.clear()
 
     def observe_round_trip(self, seconds: float) -> None:
@@ -134,17 +140,33 @@ class CostModel:
         """Time that orders and blocks spend on their way, queues of both ends included; 0 before any was measured."""
         return self._round_trip_s
 
-    def block_s(self, draft_length: int, sequences: int) -> float:
-        """Return how long after the order a block would be there; 0 before the first was measured."""
-        asked = (draft_length, sequences)
+    def block_s(self, draft_length: int, sequences: int, beside: bool = False) -> float:
+        """Return how long after the order a block would be there; 0 before the first was measured.
+
+        ``beside``: while the target is at a step, which holds drafters up on shared cores.
+        """
+        asked = draft_length, sequences, beside
         if asked not in self._blocks:
-            self._blocks[asked] = self._draft.predict(_block(draft_length, sequences))
+            self._blocks[asked] = self._predict_block(_block(draft_length, sequences), beside)
         return self._blocks[asked]
+
+    def _predict_block(self, x: tuple[float, ...], beside: bool) -> float:
+        """Either kind of blocks tells of the other where that was hardly seen, or not for so many sequences."""
+        alone, among_steps = self._draft_alone.predict(x), self._draft_beside.predict(x)
+        if self._draft_alone.count < LEARNING_STEPS:
+            alone = among_steps or alone
+        if self._draft_beside.count < LEARNING_STEPS:
+            return alone or among_steps
+        return among_steps if beside else max(alone, among_steps / MOST_HELD_UP)
 
 
 def _block(draft_length: int, sequences: int) -> tuple[float, ...]:
-    """Return what a block's time grows with: tokens one after the other, texts to read, and tokens in all."""
-    return 1.0, draft_length, sequences, draft_length * sequences
+    """Return what a block's time grows with: tokens one after the other, and per further text its reading and tokens.
+
+    Counted from the first one on: where there was never more than one, nothing says that a second would cost anything,
+    and asking for several shows it.
+    """
+    return 1.0, draft_length, sequences - 1, draft_length * (sequences - 1)
 
 
 def _size(positions: int) -> float:

@@ -54,6 +54,7 @@ class AdaptiveSpeculation:
         self._departure = Departure()
         self._connected = 0
         self._emitted = 0
+        self._went_at = 0.0
         self._drafting = False
         self._disturbed = False
 
@@ -121,6 +122,7 @@ class AdaptiveSpeculation:
         self._drafting = any(self._known.is_drafted_for(active, now) for active in running)
         self._departure = self._depart(decoding, running, now) if self._known.of_steps else Departure()
         if self._departure.until is None:
+            self._went_at = now
             self._go(decoding)
         return self._departure.until
 
@@ -140,9 +142,9 @@ class AdaptiveSpeculation:
             ask = active.asks.get(outcome.base_len)
             if ask is not None and not ask.first and not ask.at_hand:
                 if ask.after_ahead:
-                    self.run_ahead.note_late(at - ask.at, self.costs.block_s(ask.length, ask.sequences))
+                    self.run_ahead.note_late(at - ask.at, self.costs.block_s(ask.length, ask.sequences, beside=True))
                 else:
-                    self.costs.observe_block(ask.length, ask.sequences, at - ask.at)
+                    self.costs.observe_block(ask.length, ask.sequences, at - ask.at, beside=self._went_at >= ask.at)
                     self.costs.observe_round_trip(max(at - ask.at - block.drafting_us / 1e6, 0.0))
             # One that reads the target's states has nothing to say before there are any.
             early = ask is not None and ask.first and not outcome.continuation

@@ -58,5 +58,8 @@ def _due(known: Knowledge, ask: Ask, step_s: float, max_wait_s: float, now: floa
         expected = ask.at + block_s
     if expected <= now:
         expected = now + SOON * (now - ask.at)
-    lost = now > ask.at + LATE * block_s or expected > ask.at + max_wait_s
+    lost = (
+        now > ask.at + LATE * known.costs.block_s(ask.length, ask.sequences, beside=True)
+        or expected > ask.at + max_wait_s
+    )
     return None if lost else expected

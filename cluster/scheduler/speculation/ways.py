@@ -162,12 +162,12 @@ def _overlapped(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> fl
 
 def _late(costs: CostModel, case: _Round, step_s: float) -> tuple[int, float]:
     """Return by how many steps blocks come late that nobody waits for, and what they add to each step's tokens."""
-    late = max(ceil(costs.block_s(case.length, case.asked) / step_s * PUNCTUAL), 1)
+    late = max(ceil(costs.block_s(case.length, case.asked, beside=True) / step_s * PUNCTUAL), 1)
     return late, case.late_gains[late - 1] / (late + 1) if late < case.length else 0.0
 
 
 def _run_ahead(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
-    block = costs.block_s(case.length, case.asked)
+    block = costs.block_s(case.length, case.asked, beside=True)
     step = _step_s(costs, case.rows, case.context, case.positions, drafting=True)
     ready = run_ahead.readiness(block, step)
     soon = ready.soon_s * (1 - (1 - ready.soon) ** case.asked)
@@ -185,7 +185,7 @@ def _two_groups(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> fl
     if case.rows < 2:
         return 0.0
     step = _step_s(costs, case.rows / 2, case.context / 2, case.positions / 2, drafting=True)
-    block = costs.block_s(case.length, -(-case.asked // 2))
+    block = costs.block_s(case.length, -(-case.asked // 2), beside=True)
     return (case.plain_tokens + case.gains) / max(2 * step, step + block)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.scheduler.estimates.cost_model import CostModel
+from cluster.scheduler.estimates.cost_model import MOST_HELD_UP, CostModel
 
 
 def gpu_step(positions: int) -> float:
@@ -96,3 +96,22 @@ def test_a_drafter_that_reads_each_text_first_is_dear_for_many_texts_even_for_on
             costs.observe_block(length, sequences, 0.002 + 0.001 * length + 0.001 * sequences)
     assert costs.block_s(1, 32) == pytest.approx(0.035, rel=0.1)
     assert costs.block_s(4, 32) == pytest.approx(0.038, rel=0.1)
+
+
+def test_blocks_made_beside_steps_are_another_matter_than_those_that_steps_wait_for():
+    costs = CostModel()
+    for _ in range(40):
+        costs.observe_block(4, 1, 0.008)
+        costs.observe_block(4, 1, 0.016, beside=True)
+        costs.observe_block(4, 4, 0.030, beside=True)
+    assert costs.block_s(4, 1) == pytest.approx(0.008, rel=0.1)
+    assert costs.block_s(4, 1, beside=True) == pytest.approx(0.016, rel=0.1)
+    assert costs.block_s(4, 4, beside=True) == pytest.approx(0.030, rel=0.1)
+    assert costs.block_s(4, 4) == pytest.approx(0.030 / MOST_HELD_UP, rel=0.1)  # not seen: at best
+
+
+def test_until_one_kind_of_blocks_was_seen_the_other_one_tells():
+    costs = CostModel()
+    for _ in range(40):
+        costs.observe_block(4, 1, 0.016, beside=True)
+    assert costs.block_s(4, 1) == costs.block_s(4, 1, beside=True) == pytest.approx(0.016, rel=0.1)
