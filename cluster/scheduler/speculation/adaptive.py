@@ -46,7 +46,9 @@ class AdaptiveSpeculation:
     def __init__(self, settings: SchedulerSettings) -> None:
         self._settings = settings
         self._max_wait_s = settings.draft_wait_ms / 1000
-        self._everybody = {source: Acceptance() for source in (DraftSource.DRAFTER, DraftSource.LOOKUP)}
+        # Drafts of greedy texts are right far more often than those of texts that are drawn.
+        sources = DraftSource.DRAFTER, DraftSource.LOOKUP
+        self._everybody = {greedy: {source: Acceptance() for source in sources} for greedy in (False, True)}
         self._known = Knowledge(settings.draft_length)
         self._asking = Asking(settings, self._known)
         self._at_hand: dict[ActiveRequest, tuple[tuple[int, int], Draft]] = {}
@@ -92,7 +94,8 @@ class AdaptiveSpeculation:
     def admitted(self, active: ActiveRequest) -> Order | None:
         """Let the drafter read the prompt while the target does, where drafters are being asked."""
         if not active.acceptance:  # it may come back after it was preempted
-            active.acceptance = {source: Acceptance(everybody) for source, everybody in self._everybody.items()}
+            alike = self._everybody[active.request.params.greedy]
+            active.acceptance = {source: Acceptance(everybody) for source, everybody in alike.items()}
         limit = ask_limit(self._settings, active) if self.way is not None and self._connected else 0
         return Order(limit) if limit else None
 

@@ -5,11 +5,16 @@ import itertools
 
 import pytest
 
+from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.events import DraftersConnected
 from cluster.scheduler.settings import SchedulerSettings, Way
+from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.simulator.hardware import Hardware
 from cluster.simulator.simulation import Load, Report, Simulation
 from cluster.simulator.synthetic import token
+from workers.contract.draft import DraftSource
+from workers.contract.request import GenerationRequest, Stopping
+from workers.contract.sampling_params import SamplingParams
 
 FIXED = {"policy": "fixed", "max_draft_tokens_per_step": 10**6}
 
@@ -170,3 +175,19 @@ def test_a_step_is_known_to_have_run_beside_drafters_whose_blocks_came_before_it
     costs.observe_step = watched
     simulation.run()
     assert sum(beside[40:]) > 0.9 * len(beside[40:])
+
+
+def test_what_is_known_of_drawn_texts_says_nothing_of_greedy_ones():
+    speculation = AdaptiveSpeculation(SchedulerSettings())
+
+    def admitted(temperature: float) -> ActiveRequest:
+        params = SamplingParams(temperature=temperature)
+        active = ActiveRequest.start(GenerationRequest("r", [1, 2, 3], params, Stopping(10)), 1)
+        speculation.admitted(active)
+        return active
+
+    before = admitted(0.0).acceptance[DraftSource.DRAFTER].conditional(0)
+    for _ in range(200):
+        admitted(0.8).acceptance[DraftSource.DRAFTER].note(0, 0, missed=True)
+    assert admitted(0.8).acceptance[DraftSource.DRAFTER].conditional(0) < 0.1
+    assert admitted(0.0).acceptance[DraftSource.DRAFTER].conditional(0) == before
