@@ -10,8 +10,8 @@ candidates, on the same code path:
   shared cores included (`asking`, `ways`).
 
 What is never tried cannot be known. While drafters are asked, a few steps now and then ask nobody, so that
-the price of plain steps stays known; while they are not, a few sequences are asked now and then, nobody waits
-for the answer, and the text itself shows what it would have been worth (`probing`, `acceptance`).
+the price of plain steps stays known; while they are not, a few sequences are asked now and then, what comes of it is
+verified whole, and the text itself shows what drafts would have been worth (`probing`, `acceptance`).
 """
 
 from collections.abc import Sequence as Seq

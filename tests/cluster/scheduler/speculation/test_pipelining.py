@@ -50,7 +50,7 @@ def goodput(*args, **options) -> float:
         (weights_bound, 8, 0.3, {}, 0.03),
         (weights_bound, 8, 1.0, {}, 0.03),
         (weights_bound, 8, 3.0, {}, 0.06),
-        (cache_bound, 8, 0.3, {"growth": 0.9, "prompt": 1000}, 0.035),
+        (cache_bound, 8, 0.3, {"growth": 0.9, "prompt": 1000}, 0.03),
         (cache_bound, 8, 1.0, {"growth": 0.9, "prompt": 1000}, 0.03),
         (cache_bound, 8, 3.0, {"growth": 0.9, "prompt": 1000}, 0.06),
     ],
