@@ -51,13 +51,21 @@ class DraftedEngine:
             await asyncio.sleep(0.02)
 
     async def run(self, workload: Workload) -> Measurement:
-        """Answer all prompts at once."""
-        cpu, started = self._drafter_cpu_s(), time.perf_counter()
-        answers = await asyncio.gather(*(self._answer(workload, i) for i in range(len(workload.prompts))))
-        seconds = time.perf_counter() - started
+        """Answer all prompts, as many at once as the workload says."""
+        load = self._cluster.target.engine.load
+        cpu, before, started = self._drafter_cpu_s(), load().generated_tokens, time.perf_counter()
+        left, ends = iter(range(len(workload.prompts))), []
+
+        async def client() -> list[Answer]:
+            answers = [await self._answer(workload, i) for i in left]
+            ends.append((load().generated_tokens - before, time.perf_counter() - started))
+            return answers
+
+        at_once = workload.at_once or len(workload.prompts)
+        answered = await asyncio.gather(*(client() for _ in range(at_once)))
         if not self._arguments:
-            self._record(answers)
-        tokens = sum(len(answer.tokens) for answer in answers)
+            self._record([answer for answers in answered for answer in answers])
+        tokens, seconds = ends[-1] if workload.at_once is None else ends[0]
         return Measurement(tokens, seconds, self._drafter_cpu_s() - cpu)
 
     async def stop(self) -> None:

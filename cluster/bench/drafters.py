@@ -1,16 +1,17 @@
 """What drafters bring on this machine: the one that comes along and n-gram look-up against plain decoding.
 
-Every round lets each deployment answer the same chat prompts, one after the other and in turns, at each number of
-requests at once; ratios are taken within a round. The prompts are ten of the kind that the drafter was trained on, kept
-apart from its training, or with ``--prompts chat`` ten of another kind. Before the first round an engine drafts and
-verifies strictly in turn, and another waits for no draft: from what they are seen to cost and to accept, the simulator
-behind `outrider plan` predicts what follows. Both are printed, whichever way they differ.
+Every round lets each deployment answer the same chat prompts, in turns, at each number of requests at once: so many
+run at any time, and goodput counts as long as they do; ratios are taken within a round. The prompts are ten of the
+kind that the drafter was trained on, kept apart from its training, or with ``--prompts chat`` ten of another kind.
+Before the first round an engine drafts and verifies strictly in turn, and another waits for no draft: from what they
+are seen to cost and to accept, the simulator behind `outrider plan` predicts what follows. Both are printed, whichever
+way they differ.
 """
 
 import argparse
 import contextlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,15 +22,16 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.bench.machine import describe_machine
-from cluster.bench.plan_accuracy import predict
 from cluster.bench.prompts import CHAT, HELD_OUT, conversation
 from cluster.bench.report import save_report
 from cluster.bench.statistics import bootstrap_lower_bound, rotated
 from cluster.bench.workload import GREEDY, Sampling, Workload
 from cluster.distill.prompts import read_prompts
 from cluster.plan.calibration import DRAFTED, Calibration
+from cluster.plan.fleet import Demand, prepare
 from cluster.plan.measure import BESIDE, IN_TURN, PLAIN, beside_workloads, plain_workloads, profile_of, started
 from cluster.plan.observed_engine import Ask
+from cluster.plan.profile import HardwareProfile
 from cluster.scheduler.settings import SchedulerSettings
 from workers.checkpoint.source import resolve_model
 from workers.settings import DEFAULT_DRAFTER, DEFAULT_MODEL, DrafterSettings, RunnerSettings
@@ -116,16 +118,24 @@ def table(comparisons: Sequence[Comparison]) -> Table:
     return view
 
 
-def workloads(
+def workload_of(
     prompts: Sequence[list[int]], concurrency: int, sampling: Sampling, new_tokens: int, number: int
-) -> Iterator[Workload]:
-    """Yield a round's runs: one at a time every prompt, else as many prompts as fit, repeated with other seeds."""
-    count = len(prompts)
-    groups = max(count // concurrency, 1)
-    for group in range(groups):
-        chosen = [prompts[(group * concurrency + i) % count] for i in range(concurrency)]
-        salt = f"{number}-{group}-{concurrency}-{sampling.temperature}"
-        yield Workload(chosen, sampling, new_tokens, salt=salt, first_seed=1000 * number + group * concurrency)
+) -> Workload:
+    """Return a round's work: one at a time every prompt once, else every prompt at least twice, with other seeds."""
+    count = len(prompts) if concurrency == 1 else 2 * max(len(prompts), concurrency)
+    chosen = [prompts[i % len(prompts)] for i in range(count)]
+    salt = f"{number}-{concurrency}-{sampling.temperature}"
+    return Workload(chosen, sampling, new_tokens, salt=salt, first_seed=1000 * number, at_once=concurrency)
+
+
+def predict(
+    profile: HardwareProfile, scheduler: SchedulerSettings, drafters: int, concurrency: int, work: Workload
+) -> float:
+    """Return the tokens per second that the simulation has for such work, warmed up as the engines are."""
+    length = sum(map(len, work.prompts)) // len(work.prompts)
+    asked = profile.changed(prompt_tokens=length, answer_tokens=work.new_tokens, scheduler=scheduler.model_dump())
+    demand = Demand(concurrency=concurrency, requests=3 * len(work.prompts))
+    return prepare(asked, demand, 1, drafters).run().goodput
 
 
 def calibrate(plain: Ask, in_turn: Ask, beside: Ask, prompts: Sequence[list[int]], new_tokens: int) -> Calibration:
@@ -136,8 +146,7 @@ def calibrate(plain: Ask, in_turn: Ask, beside: Ask, prompts: Sequence[list[int]
     for count, length in DRAFTED:
         chosen = [prompts[i % len(prompts)] for i in range(count)]
         calibration.add(in_turn(Workload(chosen, GREEDY, new_tokens, length, salt=f"calibration-{count}-{length}")))
-    for workload in workloads(prompts, 1, GREEDY, new_tokens, 0):
-        calibration.add(in_turn(workload))
+    calibration.add(in_turn(workload_of(prompts, 1, GREEDY, new_tokens, 0)))
     for workload in beside_workloads(prompts):
         calibration.add(beside(workload))
     return calibration
@@ -171,9 +180,9 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
             f"{profile.drafter_interference:.0%}; {profile.drafter}, on the way {profile.round_trip_ms} ms"
         )
         for n in arguments.concurrency:
-            used = [prompts[i % len(prompts)] for i in range(n)]
-            without = predict(profile, PLAIN, 0, used, arguments.new_tokens)
-            drafted = predict(profile, SchedulerSettings(lookup=False), 1, used, arguments.new_tokens)
+            work = workload_of(prompts, n, GREEDY, arguments.new_tokens, 0)
+            without = predict(profile, PLAIN, 0, n, work)
+            drafted = predict(profile, SchedulerSettings(lookup=False), 1, n, work)
             found[arguments.drafter, n, 0.0].predicted = drafted / without
         engines |= {k: started(stack, k, runner, SERVED, answers, threads, drafter=kinds[k]) for k in kinds}
         for number in range(arguments.rounds + 1):
@@ -181,13 +190,12 @@ def measure(arguments: argparse.Namespace, console: Console) -> list[Comparison]
             for n, sampling in cells:
                 rates = {}
                 for name in rotated(list(engines), number):
-                    runs = workloads(prompts, n, sampling, arguments.new_tokens, number)
-                    seen = [engines[name](workload) for workload in runs]
-                    rates[name] = sum(o.num_tokens for o in seen) / sum(o.seconds for o in seen)
+                    seen = engines[name](workload_of(prompts, n, sampling, arguments.new_tokens, number))
+                    rates[name] = seen.num_tokens / seen.seconds
                     if number and name in kinds:
                         comparison = found[name, n, sampling.temperature]
-                        comparison.accepted += sum(sum(o.right) for o in seen)
-                        comparison.verified += sum(o.tried[0] if o.tried else 0 for o in seen)
+                        comparison.accepted += sum(seen.right)
+                        comparison.verified += seen.tried[0] if seen.tried else 0
                 for name in kinds if number else ():
                     comparison = found[name, n, sampling.temperature]
                     comparison.ratios.append(rates[name] / rates[NONE])

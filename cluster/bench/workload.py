@@ -27,7 +27,7 @@ SAMPLED = Sampling(temperature=0.8, top_p=0.95)
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """Prompts that are sent at once; all answers have ``new_tokens`` tokens, or end before at a stop token."""
+    """Prompts to be answered; all answers have ``new_tokens`` tokens, or end before at a stop token."""
 
     prompts: Sequence[Sequence[int]]
     sampling: Sampling
@@ -39,6 +39,8 @@ class Workload:
     stop_token_ids: Sequence[int] = ()
     first_seed: int = 0
     """Prompt i is answered with seed ``first_seed + i``."""
+    at_once: int | None = None
+    """So many run at any time, each followed by the next prompt as soon as it ends; None: all are sent at once."""
 
     @property
     def num_tokens(self) -> int:
@@ -75,7 +77,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One run of a workload: seconds from the first submission to the last token, prefill included."""
+    """One run of a workload: seconds from the first submission to the last token, prefill included.
+
+    Where requests follow each other, both count up to the first answer that has no successor: from then on the load is
+    no longer what it was to be, and the answer that happens to take longest would decide.
+    """
 
     num_tokens: int
     seconds: float

@@ -15,6 +15,8 @@ from workers.drafting.outcome_cache import OutcomeCache
 
 LOOKUP_MAX, LOOKUP_MIN = 4, 2
 """Suffix lengths of the target's own n-gram guess: long enough to be worth a verification slot."""
+NEWS = 16
+"""A drafter that has to read more tokens than these before it can draft has fallen behind."""
 
 
 @dataclass(slots=True)
@@ -35,6 +37,10 @@ class Ask:
     """It had been asked to prepare for the text as it was then."""
     at_hand: bool = False
     """A draft was at hand all the same."""
+    behind: bool = False
+    """The drafter had to read so much first that this block's time tells nothing of others'."""
+    awaited: bool = False
+    """It is waited for even if that does not pay, to learn what it takes while no step runs."""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +129,11 @@ class ActiveRequest:
         """Note that it has got its first place, with so many tokens of its prompt in the prefix cache."""
         self.queued_s = 0.0 if self.arrived_at is None else max(0.0, now - self.arrived_at)
         self.cached_prompt_tokens = cached
+
+    @property
+    def drafter_is_behind(self) -> bool:
+        """Whether its drafter has much to read before it can draft."""
+        return not self.draft_begun or len(self.sequence.tokens) - self.drafter_len > NEWS
 
     @property
     def num_emitted(self) -> int:

@@ -21,7 +21,7 @@ class DraftOrders:
         """Bring drafters up to date with the requests that they are asked for."""
         for active, order in asks.items():
             sequence = active.sequence
-            first = not active.draft_begun
+            first, behind = not active.draft_begun, active.drafter_is_behind
             if not active.draft_open:
                 tokens, params, salt = tuple(sequence.tokens), sequence.params, sequence.salt
                 drafter = active.request.drafter
@@ -43,6 +43,8 @@ class DraftOrders:
                 order.ahead,
                 after_ahead=before is not None and before.ahead > 0 and not first,
                 at_hand=bool(active.drafted()),
+                behind=behind,
+                awaited=order.awaited,
             )
             if len(active.asks) > MAX_ASKS:
                 del active.asks[min(active.asks)]

@@ -30,8 +30,6 @@ SURPRISE = 1.1
 ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
-MOST_HELD_UP = 2.5
-"""Nor does a step make a block so many times slower."""
 SIZES_PER_DOUBLING = 2
 POINTS_PER_DOUBLING = 8
 """A curve over many sizes is computed at so many per doubling and straight between them."""
@@ -151,13 +149,13 @@ class CostModel:
         return self._blocks[asked]
 
     def _predict_block(self, x: tuple[float, ...], beside: bool) -> float:
-        """Either kind of blocks tells of the other where that was hardly seen, or not for so many sequences."""
-        alone, among_steps = self._draft_alone.predict(x), self._draft_beside.predict(x)
-        if self._draft_alone.count < LEARNING_STEPS:
-            alone = among_steps or alone
-        if self._draft_beside.count < LEARNING_STEPS:
-            return alone or among_steps
-        return among_steps if beside else max(alone, among_steps / MOST_HELD_UP)
+        """Either kind of blocks tells of the other where that was hardly seen.
+
+        Blocks of more sequences than were seen alone may look too cheap: then they are asked for, and it shows. Those
+        that looked too dear because of steps beside them would never be.
+        """
+        fit, other = (self._draft_beside, self._draft_alone) if beside else (self._draft_alone, self._draft_beside)
+        return (fit.predict(x) if fit.count >= LEARNING_STEPS else other.predict(x)) or fit.predict(x)
 
 
 def _block(draft_length: int, sequences: int) -> tuple[float, ...]:

@@ -143,7 +143,7 @@ class AdaptiveSpeculation:
         self._known.note_answered()
         for outcome in block.outcomes:
             ask = active.asks.get(outcome.base_len)
-            if ask is not None and not ask.first and not ask.at_hand:
+            if ask is not None and not ask.behind and not ask.at_hand:
                 if ask.after_ahead:
                     self.run_ahead.note_late(at - ask.at, self.costs.block_s(ask.length, ask.sequences, beside=True))
                 else:
@@ -182,6 +182,8 @@ class AdaptiveSpeculation:
         survivals = {a: a.acceptance[draft.source].survival(len(draft.tokens)) for a, draft in self._drafts.items()}
         lengths = {active: len(active.sequence.tokens) for active in running}
         pending = sum(lengths[active] - active.sequence.computed for active in running) - len(decoding)
+        if (until := self._awaited_until(decoding, sum(lengths.values()))) > now:
+            return Departure(until=until)
         blocks = []
         # Late blocks are late: who waits for one after all only loses what others bring meanwhile.
         if self._known.of_blocks and self.way is not Way.OVERLAPPED and not self._known.is_silent(now):
@@ -193,6 +195,12 @@ class AdaptiveSpeculation:
         scene = Scene(self.costs, now, decoding, survivals, blocks, prompt_positions, lengths, *drafting)
         in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
+
+    def _awaited_until(self, decoding: Seq[ActiveRequest], context: int) -> float:
+        """Return how long probes are waited for whose blocks show what drafters take while no step runs: for a step."""
+        asks = [ask for active in decoding if (ask := active.asks.get(len(active.sequence.tokens))) and ask.awaited]
+        patience = min(self.costs.step_s(len(decoding), context), self._max_wait_s) if asks else 0.0
+        return max((ask.at + patience for ask in asks), default=0.0)
 
     def _look(self, active: ActiveRequest) -> tuple[tuple[int, int], Draft]:
         """Return the draft at hand, and what it depends on; found again only where that has changed."""

@@ -36,7 +36,7 @@ def coming(
     blocks = []
     for active in decoding:
         ask = active.asks.get(len(active.sequence.tokens))
-        if ask is None or ask.first or active in drafted:
+        if ask is None or ask.behind or active in drafted:
             continue
         order = (ask.at, ask.length, ask.sequences, ask.after_ahead)
         if order not in due:

@@ -8,8 +8,8 @@ LEARNING_BLOCKS = 8
 """Before so many were measured, guesses about what blocks cost are not acted upon."""
 LATE = 2.0
 """A block that takes so many times longer than expected counts as lost."""
-FIRST = 8.0
-"""Reading a whole prompt before the first block may take as long as so many blocks."""
+READING = 8.0
+"""Reading what a drafter has missed, at first a whole prompt, may take as long as so many blocks."""
 SILENT_AFTER = 8
 """Asks in a row without any block, after which drafters are only asked to see whether they have come back."""
 
@@ -56,6 +56,6 @@ class Knowledge:
             return True
         for ask in active.asks.values():
             block_s = self.costs.block_s(ask.length, ask.sequences)
-            if now <= ask.at + LATE * (FIRST * block_s if ask.first else block_s):
+            if now <= ask.at + LATE * (READING * block_s if ask.behind else block_s):
                 return True
         return False

@@ -30,6 +30,8 @@ class Order(NamedTuple):
     """K, at least 1."""
     ahead: int = 0
     """Verdicts to prepare for once the block is sent."""
+    awaited: bool = False
+    """Whether it is to be waited for although that may not pay."""
 
 
 Asks = dict[ActiveRequest, Order]

@@ -1,4 +1,10 @@
-"""When to do what does not seem to pay, so as to go on knowing whether it does. Counted in steps, not drawn."""
+"""When to do what does not seem to pay, so as to go on knowing whether it does. Counted in steps, not drawn.
+
+A drafter that was not asked for a while has missed text, and what its next block takes is mostly the reading of that.
+So a probe has two halves: one ask that brings drafters up to date, and once it is answered one that is measured.
+What a block takes beside a step says little of what it takes while the target waits for it, least of all on shared
+cores; every fourth probe is waited for, at most for the time of a step, so that both are known.
+"""
 
 from itertools import islice
 
@@ -20,6 +26,8 @@ reads the text, or the states, of everybody at once may hold up the steps beside
 SEQUENCES_PER_STEP = 8
 """While so many sequences run for each step in between, a probe weighs little: with many, first probes are not made in
 a row."""
+PATIENCE = 64
+"""Steps after which nobody expects an answer to a probe's first half any more."""
 
 
 class Probing:
@@ -30,6 +38,8 @@ class Probing:
         self._next = 0
         self._gap = 1
         self._probes = 0
+        self._reading: list[ActiveRequest] = []
+        self._reading_since = 0
 
     def step(self) -> None:
         """A step was made in which somebody could have been asked."""
@@ -40,6 +50,7 @@ class Probing:
         self._gap = 1
         self._probes = 0
         self._next = self._steps
+        self._reading = []
 
     def abstain(self) -> bool:
         """True in the steps that go plainly although asking pays."""
@@ -47,11 +58,28 @@ class Probing:
 
     def probe(self, able: dict[ActiveRequest, int]) -> Asks:
         """Return what to ask for although it does not pay: nothing in most steps. ``able``: the longest drafts."""
+        if self._reading:
+            if any(active.asks for active in self._reading) and self._steps < self._reading_since + PATIENCE:
+                return {}
+            up_to_date = [active for active in self._reading if active in able and not active.asks]
+            self._reading = []
+            return self._measure(able, up_to_date)
         if self._steps < self._next:
             return {}
-        sequences, single = SHAPES[self._probes % len(SHAPES)]
+        sequences, _ = SHAPES[self._probes % len(SHAPES)]
+        chosen = list(islice(able, sequences))
+        if not any(active.drafter_is_behind for active in chosen):
+            return self._measure(able, chosen)
+        self._reading, self._reading_since = chosen, self._steps
+        return {active: Order(able[active]) for active in chosen}
+
+    def _measure(self, able: dict[ActiveRequest, int], chosen: list[ActiveRequest]) -> Asks:
+        """Return the half of a probe that counts: the next one is due some steps later."""
+        rounds, shape = divmod(self._probes, len(SHAPES))
+        _, single = SHAPES[shape]
+        awaited = shape == rounds % len(SHAPES)  # each shape in its turn
         self._probes += 1
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)
         self._next = self._steps + max(self._gap, len(able) // SEQUENCES_PER_STEP)
-        return {active: Order(1 if single else limit) for active, limit in islice(able.items(), sequences)}
+        return {active: Order(1 if single else able[active], awaited=awaited) for active in chosen}

@@ -5,26 +5,25 @@ import io
 import pytest
 from rich.console import Console
 
-from cluster.bench.drafters import SAMPLED, Comparison, table, workloads
+from cluster.bench.drafters import SAMPLED, Comparison, table, workload_of
 from cluster.bench.workload import GREEDY
 
 PROMPTS = [[i] for i in range(10)]
 
 
-@pytest.mark.parametrize(("at_once", "runs"), [(1, 10), (4, 2), (32, 1)])
-def test_a_round_is_the_same_for_everybody_and_differs_from_the_next(at_once, runs):
-    first = list(workloads(PROMPTS, at_once, SAMPLED, 16, 1))
-    assert [len(workload.prompts) for workload in first] == [at_once] * runs
-    assert first == list(workloads(PROMPTS, at_once, SAMPLED, 16, 1))
-    seeds = {(w.first_seed + i, w.salt) for w in first for i in range(at_once)}
-    assert len(seeds) == at_once * runs
-    later = list(workloads(PROMPTS, at_once, SAMPLED, 16, 2))
-    assert not {w.salt for w in first} & {w.salt for w in later}
-    assert not {w.salt for w in first} & {w.salt for w in workloads(PROMPTS, at_once, GREEDY, 16, 1)}
+@pytest.mark.parametrize(("at_once", "requests"), [(1, 10), (4, 20), (32, 64)])
+def test_a_round_is_the_same_for_everybody_and_differs_from_the_next(at_once, requests):
+    first = workload_of(PROMPTS, at_once, SAMPLED, 16, 1)
+    assert (len(first.prompts), first.at_once) == (requests, at_once)
+    assert first == workload_of(PROMPTS, at_once, SAMPLED, 16, 1)
+    later, greedy = workload_of(PROMPTS, at_once, SAMPLED, 16, 2), workload_of(PROMPTS, at_once, GREEDY, 16, 1)
+    assert len({first.salt, later.salt, greedy.salt}) == 3
+    assert later.first_seed >= first.first_seed + requests
 
 
-def test_one_at_a_time_every_prompt_has_its_turn():
-    assert [workload.prompts[0] for workload in workloads(PROMPTS, 1, GREEDY, 16, 0)] == PROMPTS
+def test_every_prompt_has_its_turn():
+    assert workload_of(PROMPTS, 1, GREEDY, 16, 0).prompts == PROMPTS
+    assert workload_of(PROMPTS, 4, GREEDY, 16, 0).prompts == PROMPTS * 2
 
 
 def shown(comparison):

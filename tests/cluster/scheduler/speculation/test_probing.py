@@ -1,36 +1,76 @@
 """What is tried although it does not pay: often at first, rarely later, and never with everybody at once."""
 
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
-from cluster.scheduler.speculation.probing import LONGEST_GAP, Probing
+from cluster.scheduler.speculation.probing import LONGEST_GAP, PATIENCE, Probing
 
 
-def probes(running: int, steps: int) -> list[tuple[int, int, int]]:
-    """Return the step of each probe, how many sequences it asked for, and for how many tokens."""
-    probing, found = Probing(), []
-    able = cast(Any, {object(): 4 for _ in range(running)})
+@dataclass(eq=False)
+class Asked:
+    """What a probe wants to know of a request."""
+
+    drafter_is_behind: bool = False
+    asks: dict[int, Any] = field(default_factory=dict)
+
+
+def asked_for(count: int, **known: Any) -> Any:
+    return cast(Any, {Asked(**known): 4 for _ in range(count)})
+
+
+def probes(running: int, steps: int) -> list[tuple[int, int, int, bool]]:
+    """Return each probe's step, sequences, tokens, and whether it is waited for, where drafters are up to date."""
+    probing, found, able = Probing(), [], asked_for(running)
     for step in range(steps):
         probing.step()
         if asks := probing.probe(able):
-            found.append((step, len(asks), next(iter(asks.values())).length))
+            order = next(iter(asks.values()))
+            found.append((step, len(asks), order.length, order.awaited))
     return found
 
 
 @pytest.mark.parametrize(("running", "within"), [(1, 20), (8, 20), (32, 80), (256, 600)])
 def test_first_probes_are_spread_the_wider_the_more_sequences_run(running, within):
-    found = [step for step, _, _ in probes(running, 1000)]
+    found = [step for step, *_ in probes(running, 1000)]
     assert within / 2 < found[15] < within
-    assert max(sequences for _, sequences, _ in probes(running, 1000)) == min(running, 8)
+    assert max(sequences for _, sequences, *_ in probes(running, 1000)) == min(running, 8)
 
 
-def test_lengths_and_sequences_vary_independently():
-    shapes = {(sequences, length) for _, sequences, length in probes(32, 100)}
-    assert shapes == {(4, 4), (1, 1), (8, 1), (8, 4)}
+def test_lengths_and_sequences_vary_independently_beside_steps_and_while_none_runs():
+    shapes = [(sequences, length, awaited) for _, sequences, length, awaited in probes(32, 1000)]
+    assert set(shapes[:20]) == {(n, k, w) for n, k in ((4, 4), (1, 1), (8, 1), (8, 4)) for w in (False, True)}
 
 
 def test_they_grow_rare():
-    found = [step for step, _, _ in probes(32, 20_000)]
+    found = [step for step, *_ in probes(32, 20_000)]
     assert found[-1] - found[-2] == LONGEST_GAP
     assert len(found) < 100
+
+
+def test_a_drafter_that_is_behind_reads_first_and_is_measured_then():
+    probing, able = Probing(), asked_for(4, drafter_is_behind=True)
+    reading = probing.probe(able)
+    assert [order.awaited for order in reading.values()] == [False] * 4
+    for active in able:
+        active.asks[10] = object()
+    probing.step()
+    assert not probing.probe(able)  # not answered yet
+    for active in able:
+        active.asks.clear()
+    assert [order.awaited for order in probing.probe(able).values()] == [True] * 4
+
+
+def test_who_does_not_answer_is_not_measured_and_asked_again_later():
+    probing, able = Probing(), asked_for(2, drafter_is_behind=True)
+    silent, ready = able
+    assert len(probing.probe(able)) == 2
+    silent.asks[10] = object()
+    for _ in range(PATIENCE):
+        assert not (asks := probing.probe(able))
+        probing.step()
+    asks = probing.probe(able)
+    assert list(asks) == [ready]
+    probing.step()
+    assert probing.probe(able)
