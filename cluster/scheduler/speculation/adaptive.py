@@ -143,6 +143,8 @@ class AdaptiveSpeculation:
         self._known.note_answered()
         for outcome in block.outcomes:
             ask = active.asks.get(outcome.base_len)
+            if ask is not None and ask.awaited:
+                self._asking.note_awaited(came=self._went_at < ask.at)
             if ask is not None and not ask.behind and not ask.at_hand:
                 if ask.after_ahead:
                     self.run_ahead.note_late(at - ask.at, self.costs.block_s(ask.length, ask.sequences, beside=True))

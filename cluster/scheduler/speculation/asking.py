@@ -40,6 +40,10 @@ class Asking:
         """How drafters are asked at present; None where asking does not pay."""
         return self.value.way if self._pays else None
 
+    def note_awaited(self, came: bool) -> None:
+        """Learn whether a block of a probe that was waited for has come in that time."""
+        self._probing.note_awaited(came)
+
     def drafters_changed(self) -> None:
         """Others may be worth more, or less."""
         self._probing.restart()

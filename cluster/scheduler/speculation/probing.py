@@ -3,7 +3,7 @@
 A drafter that was not asked for a while has missed text, and what its next block takes is mostly the reading of that.
 So a probe has two halves: one ask that brings drafters up to date, and once it is answered one that is measured.
 What a block takes beside a step says little of what it takes while the target waits for it, least of all on shared
-cores; every fourth probe is waited for, at most for the time of a step, so that both are known.
+cores; so some probes are waited for, at most for the time of a step, and fewer where blocks do not come in that time.
 """
 
 from itertools import islice
@@ -26,6 +26,12 @@ reads the text, or the states, of everybody at once may hold up the steps beside
 SEQUENCES_PER_STEP = 8
 """While so many sequences run for each step in between, a probe weighs little: with many, first probes are not made in
 a row."""
+AWAITED = 5
+"""One probe of so many is waited for: each shape in its turn."""
+FUTILE = 5
+"""By so much more rarely is one waited for after each that was waited for in vain, ..."""
+RARELY_AWAITED = 125
+"""... down to one in so many."""
 PATIENCE = 64
 """Steps after which nobody expects an answer to a probe's first half any more."""
 
@@ -38,6 +44,9 @@ class Probing:
         self._next = 0
         self._gap = 1
         self._probes = 0
+        self._wait_every = AWAITED
+        self._last_awaited = -AWAITED
+        self._is_awaited = False
         self._reading: list[ActiveRequest] = []
         self._reading_since = 0
 
@@ -50,7 +59,16 @@ class Probing:
         self._gap = 1
         self._probes = 0
         self._next = self._steps
+        self._wait_every = AWAITED
+        self._last_awaited = -AWAITED
+        self._is_awaited = False
         self._reading = []
+
+    def note_awaited(self, came: bool) -> None:
+        """Learn whether the latest probe that was waited for was answered in that time; its first block tells."""
+        if self._is_awaited:
+            self._wait_every = AWAITED if came else min(self._wait_every * FUTILE, RARELY_AWAITED)
+        self._is_awaited = False
 
     def abstain(self) -> bool:
         """True in the steps that go plainly although asking pays."""
@@ -71,13 +89,14 @@ class Probing:
         if not any(active.drafter_is_behind for active in chosen):
             return self._measure(able, chosen)
         self._reading, self._reading_since = chosen, self._steps
-        return {active: Order(able[active]) for active in chosen}
+        return {active: Order(1) for active in chosen}
 
     def _measure(self, able: dict[ActiveRequest, int], chosen: list[ActiveRequest]) -> Asks:
         """Return the half of a probe that counts: the next one is due some steps later."""
-        rounds, shape = divmod(self._probes, len(SHAPES))
-        _, single = SHAPES[shape]
-        awaited = shape == rounds % len(SHAPES)  # each shape in its turn
+        _, single = SHAPES[self._probes % len(SHAPES)]
+        awaited = self._probes >= self._last_awaited + self._wait_every
+        if awaited:
+            self._last_awaited, self._is_awaited = self._probes, True
         self._probes += 1
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)

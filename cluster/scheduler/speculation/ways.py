@@ -8,8 +8,8 @@ With B sequences, survival probabilities s_j of their drafts, and, as measured, 
 - overlapped: nobody waits; a block comes m steps late (D / T, rounded up), and what follows the tokens decided
   meanwhile still serves: one step of m + 1 verifies s_(m+1) .. s_K, in the T of a step beside drafters at work;
 - run-ahead: the drafter prepares for verdicts while the target comes to them, so that with probability h the next
-  draft is there when the verdict is: B + h sum(s_1 .. s_K) tokens per T, or more of them per T and a wait, for those
-  that come soon or for all (arXiv 2603.03251; 2505.17052);
+  draft is there when the verdict is, and the others come late as above: B + h sum(s_1 .. s_K) tokens and more per T, or
+  more of them per T and a wait, for those that come soon or for all (arXiv 2603.03251; 2505.17052);
 - two groups: one is verified while the other's drafts are made, B + sum(s_1 .. s_K) tokens per
   max(2 T', T' + D') where ' stands for half of the sequences (arXiv 2505.17052).
 
@@ -153,11 +153,17 @@ def _in_turn(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float
 
 
 def _overlapped(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
+    return _nobody_waits(costs, case, 0.0)
+
+
+def _nobody_waits(costs: CostModel, case: _Round, hit: float) -> float:
+    """Return the goodput where a share ``hit`` of the drafts is there at once, and the others come late."""
     alone = _step_s(costs, case.rows, case.context, case.own_positions, drafting=True)
-    late, gains = _late(costs, case, alone)
-    share = max(1 - late / case.length, 0.0) / (late + 1)
+    late, missed = _late(costs, case, alone)
+    share = hit + (1 - hit) * max(1 - late / case.length, 0.0) / (late + 1)
     verified = case.own_positions + share * (case.positions - case.own_positions)
-    return (case.plain_tokens + gains) / _step_s(costs, case.rows, case.context, verified, drafting=True)
+    tokens = case.plain_tokens + hit * case.gains + (1 - hit) * missed
+    return tokens / _step_s(costs, case.rows, case.context, verified, drafting=True)
 
 
 def _late(costs: CostModel, case: _Round, step_s: float) -> tuple[int, float]:
@@ -175,7 +181,7 @@ def _run_ahead(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> flo
     late = (block - ready.soon_s) * (1 - prepared**case.asked)
     _, missed = _late(costs, case, step)
     return max(
-        (case.plain_tokens + ready.hit * case.gains + (1 - ready.hit) * missed) / step,
+        _nobody_waits(costs, case, ready.hit),
         (case.plain_tokens + prepared * case.gains + (1 - prepared) * missed) / (step + soon),
         (case.plain_tokens + case.gains) / (step + soon + late),
     )

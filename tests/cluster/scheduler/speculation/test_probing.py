@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from cluster.scheduler.speculation.probing import LONGEST_GAP, PATIENCE, Probing
+from cluster.scheduler.speculation.probing import AWAITED, FUTILE, LONGEST_GAP, PATIENCE, Probing
 
 
 @dataclass(eq=False)
@@ -41,6 +41,20 @@ def test_first_probes_are_spread_the_wider_the_more_sequences_run(running, withi
 def test_lengths_and_sequences_vary_independently_beside_steps_and_while_none_runs():
     shapes = [(sequences, length, awaited) for _, sequences, length, awaited in probes(32, 1000)]
     assert set(shapes[:20]) == {(n, k, w) for n, k in ((4, 4), (1, 1), (8, 1), (8, 4)) for w in (False, True)}
+
+
+@pytest.mark.parametrize(("came", "between"), [(True, AWAITED), (False, AWAITED * FUTILE)])
+def test_who_waits_in_vain_waits_more_rarely(came, between):
+    probing, able, awaited = Probing(), asked_for(4), []
+    for _ in range(5000):
+        probing.step()
+        if asks := probing.probe(able):
+            awaited.append(next(iter(asks.values())).awaited)
+            if awaited[-1]:
+                probing.note_awaited(came)
+                probing.note_awaited(came)  # of each sequence comes a block
+    first, second, *_ = [i for i, waits in enumerate(awaited) if waits]
+    assert second - first == between
 
 
 def test_they_grow_rare():
