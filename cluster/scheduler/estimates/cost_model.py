@@ -30,6 +30,9 @@ SURPRISE = 1.1
 ROUND_TRIP_GAIN = 0.05
 MOST_BESIDE = 10.0
 """No drafter makes a step this many times slower; what looks so is an accident."""
+MOST_HELD_UP = 5.0
+"""Nor does a step make a block so many times slower: few samples of blocks alone may leave hardly anything for small
+ones."""
 SIZES_PER_DOUBLING = 2
 POINTS_PER_DOUBLING = 8
 """A curve over many sizes is computed at so many per doubling and straight between them."""
@@ -154,8 +157,12 @@ class CostModel:
         Blocks of more sequences than were seen alone may look too cheap: then they are asked for, and it shows. Those
         that looked too dear because of steps beside them would never be.
         """
-        fit, other = (self._draft_beside, self._draft_alone) if beside else (self._draft_alone, self._draft_beside)
-        return (fit.predict(x) if fit.count >= LEARNING_STEPS else other.predict(x)) or fit.predict(x)
+        alone, among_steps = self._draft_alone.predict(x), self._draft_beside.predict(x)
+        if self._draft_alone.count < LEARNING_STEPS:
+            alone = among_steps or alone
+        if self._draft_beside.count < LEARNING_STEPS:
+            return alone or among_steps
+        return among_steps if beside else max(alone, among_steps / MOST_HELD_UP)
 
 
 def _block(draft_length: int, sequences: int) -> tuple[float, ...]:

@@ -49,7 +49,7 @@ def coming(
 
 
 def _due(known: Knowledge, ask: Ask, step_s: float, max_wait_s: float, now: float) -> float | None:
-    """Return when a block is expected; None where it is not worth a thought."""
+    """Return when a block is expected, later than ``now``; None where it is not worth a thought."""
     block_s = known.costs.block_s(ask.length, ask.sequences)
     ready = known.run_ahead.readiness(block_s, step_s)
     likely_soon = ask.after_ahead and ready.hit + ready.soon > LIKELY
@@ -59,7 +59,8 @@ def _due(known: Knowledge, ask: Ask, step_s: float, max_wait_s: float, now: floa
     if expected <= now:
         expected = now + SOON * (now - ask.at)
     lost = (
-        now > ask.at + LATE * known.costs.block_s(ask.length, ask.sequences, beside=True)
+        expected <= now
+        or now > ask.at + LATE * known.costs.block_s(ask.length, ask.sequences, beside=True)
         or expected > ask.at + max_wait_s
     )
     return None if lost else expected

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster.scheduler.estimates.cost_model import CostModel
+from cluster.scheduler.estimates.cost_model import MOST_HELD_UP, CostModel
 
 
 def gpu_step(positions: int) -> float:
@@ -108,6 +108,7 @@ def test_blocks_made_beside_steps_are_another_matter_than_those_that_steps_wait_
     assert costs.block_s(4, 1, beside=True) == pytest.approx(0.016, rel=0.1)
     assert costs.block_s(4, 4, beside=True) == pytest.approx(0.030, rel=0.1)
     assert costs.block_s(4, 4) == costs.block_s(4, 1)  # not seen: taken for cheap, until it is asked for
+    assert costs.block_s(4, 16) == pytest.approx(costs.block_s(4, 16, beside=True) / MOST_HELD_UP)  # within reason
 
 
 def test_until_one_kind_of_blocks_was_seen_the_other_one_tells():
