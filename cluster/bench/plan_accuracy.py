@@ -47,6 +47,8 @@ ADAPTIVE = SchedulerSettings(lookup=False)
 KINDS = {"none": (PLAIN, 0), "80 % right, 5 ms": (ADAPTIVE, 1)}
 MOST = 0.2
 KV_CACHE_BYTES = 512 * 2**20
+LEARNING_TOKENS = 128
+"""Tokens per sequence after which a scheduler is taken to know its costs, as engines do after a benchmark's warm-up."""
 
 
 @dataclass
@@ -90,7 +92,8 @@ def predict(
     """
     length = sum(map(len, prompts)) // len(prompts)
     asked = profile.changed(prompt_tokens=length, answer_tokens=new_tokens, scheduler=scheduler.model_dump())
-    demand = Demand(concurrency=len(prompts), requests=len(prompts))
+    warm_ups = -(-LEARNING_TOKENS // new_tokens)
+    demand = Demand(concurrency=len(prompts), requests=warm_ups * len(prompts))
     simulation = prepare(asked, demand, 1, drafters)
     warm_up = simulation.run()
     tokens, seconds = warm_up.tokens, warm_up.seconds
