@@ -200,6 +200,8 @@ class AdaptiveSpeculation:
 
     def _awaited_until(self, decoding: Seq[ActiveRequest], context: int) -> float:
         """Return how long probes are waited for whose blocks show what drafters take while no step runs: for a step."""
+        if not self._asking.awaits_probe:
+            return 0.0
         asks = [ask for active in decoding if (ask := active.asks.get(len(active.sequence.tokens))) and ask.awaited]
         patience = min(self.costs.step_s(len(decoding), context), self._max_wait_s) if asks else 0.0
         return max((ask.at + patience for ask in asks), default=0.0)

@@ -40,6 +40,11 @@ class Asking:
         """How drafters are asked at present; None where asking does not pay."""
         return self.value.way if self._pays else None
 
+    @property
+    def awaits_probe(self) -> bool:
+        """Whether a probe is out that is to be waited for, and nothing has come of it yet."""
+        return self._probing.is_awaited
+
     def note_awaited(self, came: bool) -> None:
         """Learn whether a block of a probe that was waited for has come in that time."""
         self._probing.note_awaited(came)

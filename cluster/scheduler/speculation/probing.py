@@ -46,7 +46,8 @@ class Probing:
         self._probes = 0
         self._wait_every = AWAITED
         self._last_awaited = -AWAITED
-        self._is_awaited = False
+        self.is_awaited = False
+        """A probe is out that is to be waited for, and nothing has come of it yet."""
         self._reading: list[ActiveRequest] = []
         self._reading_since = 0
 
@@ -61,14 +62,14 @@ class Probing:
         self._next = self._steps
         self._wait_every = AWAITED
         self._last_awaited = -AWAITED
-        self._is_awaited = False
+        self.is_awaited = False
         self._reading = []
 
     def note_awaited(self, came: bool) -> None:
         """Learn whether the latest probe that was waited for was answered in that time; its first block tells."""
-        if self._is_awaited:
+        if self.is_awaited:
             self._wait_every = AWAITED if came else min(self._wait_every * FUTILE, RARELY_AWAITED)
-        self._is_awaited = False
+        self.is_awaited = False
 
     def abstain(self) -> bool:
         """True in the steps that go plainly although asking pays."""
@@ -96,7 +97,7 @@ class Probing:
         _, single = SHAPES[self._probes % len(SHAPES)]
         awaited = self._probes >= self._last_awaited + self._wait_every
         if awaited:
-            self._last_awaited, self._is_awaited = self._probes, True
+            self._last_awaited, self.is_awaited = self._probes, True
         self._probes += 1
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)
