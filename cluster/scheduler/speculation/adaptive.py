@@ -184,7 +184,7 @@ class AdaptiveSpeculation:
         survivals = {a: a.acceptance[draft.source].survival(len(draft.tokens)) for a, draft in self._drafts.items()}
         lengths = {active: len(active.sequence.tokens) for active in running}
         pending = sum(lengths[active] - active.sequence.computed for active in running) - len(decoding)
-        if (until := self._awaited_until(decoding, sum(lengths.values()))) > now:
+        if (until := self._awaited_until(decoding, lengths)) > now:
             return Departure(until=until)
         blocks = []
         # Late blocks are late: who waits for one after all only loses what others bring meanwhile.
@@ -198,13 +198,13 @@ class AdaptiveSpeculation:
         in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
 
-    def _awaited_until(self, decoding: Seq[ActiveRequest], context: int) -> float:
+    def _awaited_until(self, decoding: Seq[ActiveRequest], lengths: dict[ActiveRequest, int]) -> float:
         """Return how long probes are waited for whose blocks show what drafters take while no step runs: for a step."""
         if not self._asking.awaits_probe:
             return 0.0
-        asks = [ask for active in decoding if (ask := active.asks.get(len(active.sequence.tokens))) and ask.awaited]
-        patience = min(self.costs.step_s(len(decoding), context), self._max_wait_s) if asks else 0.0
-        return max((ask.at + patience for ask in asks), default=0.0)
+        asked = [ask.at for active in decoding if (ask := active.asks.get(lengths[active])) and ask.awaited]
+        patience = min(self.costs.step_s(len(decoding), sum(lengths.values())), self._max_wait_s)
+        return max(asked) + patience if asked else 0.0
 
     def _look(self, active: ActiveRequest) -> tuple[tuple[int, int], Draft]:
         """Return the draft at hand, and what it depends on; found again only where that has changed."""
