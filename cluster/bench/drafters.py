@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cluster.bench.machine import describe_machine
+from cluster.bench.plan_accuracy import as_served
 from cluster.bench.prompts import CHAT, HELD_OUT, conversation
 from cluster.bench.report import save_report
 from cluster.bench.statistics import bootstrap_lower_bound, rotated
@@ -132,8 +133,7 @@ def predict(
     profile: HardwareProfile, scheduler: SchedulerSettings, drafters: int, concurrency: int, work: Workload
 ) -> float:
     """Return the tokens per second that the simulation has for such work, warmed up as the engines are."""
-    length = sum(map(len, work.prompts)) // len(work.prompts)
-    asked = profile.changed(prompt_tokens=length, answer_tokens=work.new_tokens, scheduler=scheduler.model_dump())
+    asked = as_served(profile, scheduler, work.prompts, work.new_tokens)
     demand = Demand(concurrency=concurrency, requests=3 * len(work.prompts))
     return prepare(asked, demand, 1, drafters).run().goodput
 

@@ -79,6 +79,14 @@ class Check:
         }
 
 
+def as_served(
+    profile: HardwareProfile, scheduler: SchedulerSettings, prompts: Sequence[Sequence[int]], new_tokens: int
+) -> HardwareProfile:
+    """Return the profile with a scheduler's settings and with requests of such a size."""
+    length = sum(map(len, prompts)) // len(prompts)
+    return profile.changed(prompt_tokens=length, answer_tokens=new_tokens, scheduler=scheduler.model_dump())
+
+
 def predict(
     profile: HardwareProfile,
     scheduler: SchedulerSettings,
@@ -90,8 +98,7 @@ def predict(
 
     The scheduler learns while it serves, and those of the engines have a warm-up behind them: so has this one.
     """
-    length = sum(map(len, prompts)) // len(prompts)
-    asked = profile.changed(prompt_tokens=length, answer_tokens=new_tokens, scheduler=scheduler.model_dump())
+    asked = as_served(profile, scheduler, prompts, new_tokens)
     warm_ups = -(-LEARNING_TOKENS // new_tokens)
     demand = Demand(concurrency=len(prompts), requests=warm_ups * len(prompts))
     simulation = prepare(asked, demand, 1, drafters)
