@@ -5,55 +5,69 @@ Costs no model and no network; it wins on text that quotes its context (code edi
 
 from collections.abc import Iterable
 
+MOST_COMPARED = 128
+"""Earlier places that are compared with the end of the text, the latest first: a bound for texts in which the same
+few tokens follow each other again and again."""
 _TOKEN_BITS = 18
-_SIZE_BITS = 5
 
 
 class NgramIndex:
-    """The tokens of one sequence, and for each n-gram in them where it last ended.
+    """The tokens of one sequence, and for each place in it the last one before where the same ``min_n`` tokens ended.
 
-    An n-gram is entered only when the token after it is known, so a look-up of the sequence's own suffix
-    finds an *earlier* occurrence. Appending a token costs ``max_n - min_n + 1`` dictionary writes.
+    A place is entered only when the token after it is known, so a look-up of the sequence's own suffix
+    finds an *earlier* occurrence. Appending a token costs one dictionary write, whatever ``max_n`` is.
     """
 
     def __init__(self, max_n: int, min_n: int) -> None:
         """Look for suffixes of ``max_n`` down to ``min_n`` tokens; ValueError unless 1 <= min_n <= max_n."""
         if not 1 <= min_n <= max_n:
             raise ValueError(f"n-gram lengths need 1 <= min_n <= max_n, got min_n={min_n}, max_n={max_n}")
-        self._masks = [(n, (1 << _TOKEN_BITS * n) - 1) for n in range(max_n, min_n - 1, -1)]
-        self._all = self._masks[0][1]
-        self._rolling = 0
+        self._max_n, self._min_n = max_n, min_n
+        self._mask = (1 << _TOKEN_BITS * min_n) - 1
+        self._key = 0
         self._tokens: list[int] = []
-        self._ends: dict[int, int] = {}  # key of an n-gram -> number of tokens up to and including its latest end
+        # Places are numbers of tokens up to and including an n-gram's end; 0 is none.
+        self._latest: dict[int, int] = {}
+        self._before: list[int] = []
 
     def __len__(self) -> int:
         return len(self._tokens)
 
     def extend(self, tokens: Iterable[int]) -> None:
         """Append tokens to the sequence."""
-        known, ends, rolling = self._tokens, self._ends, self._rolling
+        known, before, latest = self._tokens, self._before, self._latest
+        key, mask, end = self._key, self._mask, len(known)
         for token in tokens:
-            end = len(known)
-            for n, mask in self._masks:
-                if n <= end:
-                    ends[(rolling & mask) << _SIZE_BITS | n] = end
-            rolling = (rolling << _TOKEN_BITS ^ token) & self._all
+            before.append(latest.get(key, 0))
+            latest[key] = end
+            key = (key << _TOKEN_BITS ^ token) & mask
             known.append(token)
-        self._rolling = rolling
+            end += 1
+        self._key = key
 
     def propose(self, k: int) -> list[int]:
         """Return up to ``k`` tokens that followed the longest suffix seen before; none where none was seen.
 
-        Where the earlier occurrence reaches into the suffix, the text repeats with a period: the guess
-        goes on repeating it, so that it has ``k`` tokens all the same.
+        Of equally long ones the latest counts. Where the earlier occurrence reaches into the suffix, the text repeats
+        with a period: the guess goes on repeating it, so that it has ``k`` tokens all the same.
         """
         length = len(self._tokens)
-        for n, mask in self._masks:
-            if n >= length:
-                continue
-            # Large ids may make two n-grams share a key: what is found is compared.
-            end = self._ends.get((self._rolling & mask) << _SIZE_BITS | n)
-            if end is not None and self._tokens[end - n : end] == self._tokens[length - n :]:
-                period = length - end
-                return [self._tokens[end + i % period] for i in range(k)]
-        return []
+        place, longest = 0, self._min_n - 1
+        end = self._latest.get(self._key, 0)
+        for _ in range(MOST_COMPARED):
+            if not end or longest == self._max_n:
+                break
+            common = self._common(end, length)
+            if common > longest:
+                place, longest = end, common
+            end = self._before[end]
+        period = length - place
+        return [self._tokens[place + i % period] for i in range(k)] if place else []
+
+    def _common(self, end: int, length: int) -> int:
+        """Return how many tokens before ``end`` equal those before ``length``: large ids may make keys collide."""
+        tokens, count = self._tokens, 0
+        most = min(self._max_n, end)
+        while count < most and tokens[end - count - 1] == tokens[length - count - 1]:
+            count += 1
+        return count
