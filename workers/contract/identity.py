@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from workers.contract.features import FeatureSpec
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def test_a_wish_that_cannot_be_is_refused_by_field(spec, field):
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"protocol_version": 2}, "hello.protocol_version"),
+        ({"protocol_version": 1}, "hello.protocol_version"),
         ({"incarnation": 0}, "hello.incarnation"),
         ({"model": "m" * (MAX_NAME_CHARS + 1)}, "hello.model"),
         ({"tokenizer_fingerprint": "m" * (MAX_NAME_CHARS + 1)}, "hello.tokenizer_fingerprint"),

@@ -292,7 +292,9 @@ Global___CommitTokens: _TypeAlias = CommitTokens  # noqa: Y015
 
 @_typing.final
 class Outcome(_message.Message):
-    """Valid for a target whose first base_len tokens hash to base_hash."""
+    """Valid for a target whose first base_len tokens hash to base_hash. The hash begins with 0x6F75747269646572; each token
+    t turns a hash h into m ^ (m >> 32) with m = (h ^ t) * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019, all modulo 2^64.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
