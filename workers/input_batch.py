@@ -6,6 +6,7 @@ bits, seeds as two halves. Numbers: T tokens, B rows, M blocks of the longest ro
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.contract.sampling_params import SamplingParams
-from workers.contract.step import StepPlan
+from workers.contract.step import Row, StepPlan
 from workers.sampling.batch import SamplingBatch
 
 HEADER = 8
@@ -64,7 +64,10 @@ class InputBatch:
         """Interpret a packed buffer without copying it."""
         shape = buffer[:SHAPE].tolist()
         _, rows, pages, samples, _ = shape
-        parts = np.split(buffer[HEADER:], np.cumsum(_field_sizes(*shape))[:-1])
+        parts, start = [], HEADER
+        for size in _field_sizes(*shape):
+            parts.append(buffer[start : start + size])
+            start += size
         parts[5] = parts[5].reshape(rows, pages)
         parts[7] = parts[7].reshape(SAMPLING_FIELDS, samples)
         return cls(buffer, *parts)
@@ -131,33 +134,33 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     starts = np.array([row.start for row in rows], np.int32)
     samples = np.array([row.num_logits for row in rows], np.int32)
     seq_lens = starts + lengths
-    pages = -(-seq_lens // block_size)
-    tokens, wanted = int(lengths.sum()), int(samples.sum())
+    ends, sample_ends = lengths.cumsum(), samples.cumsum()
+    pages = (-(-seq_lens // block_size)).tolist()
+    tokens, wanted = int(ends[-1]), int(sample_ends[-1])
     padded = max(wanted, min_rows) if wanted else 0
 
-    shape = (max(tokens, min_rows), len(rows), int(pages.max()), wanted, padded)
+    shape = (max(tokens, min_rows), len(rows), max(pages), wanted, padded)
     buffer = np.zeros(HEADER + sum(_field_sizes(*shape)), np.int32)
     buffer[:SHAPE] = shape
     batch = InputBatch.from_buffer(buffer)
 
-    batch.query_start_loc[1:] = np.cumsum(lengths)
+    batch.query_start_loc[1:] = ends
     batch.seq_lens[:] = seq_lens
     batch.block_table[:] = trash_block
-    for table, row, count in zip(batch.block_table, rows, pages.tolist(), strict=True):
+    for table, row, count in zip(batch.block_table, rows, pages, strict=True):
         table[:count] = row.block_ids[:count]
 
-    batch.input_ids[:tokens] = [token for row in rows for token in row.tokens]
-    row_of_token = np.repeat(np.arange(len(rows)), lengths)
-    positions = np.arange(tokens) - (batch.query_start_loc[:-1] - starts)[row_of_token]
+    batch.input_ids[:tokens] = list(chain.from_iterable([row.tokens for row in rows]))
+    row_of_token = np.arange(len(rows)).repeat(lengths)
+    positions = np.arange(tokens) - (ends - seq_lens)[row_of_token]
     batch.positions[:tokens] = positions
     page, offset = np.divmod(positions, block_size)
     batch.slot_mapping[:tokens] = batch.block_table[row_of_token, page] * block_size + offset
 
-    row_of_sample = np.repeat(np.arange(len(rows)), samples)
-    behind = np.cumsum(samples)[row_of_sample] - np.arange(wanted)  # 1 for a row's last sample
-    batch.logits_indices[:wanted] = batch.query_start_loc[1:][row_of_sample] - behind
-    batch.sampling[:-2] = _parameters([row.params for row in rows])[:, row_of_sample]
-    batch.sampling[-2] = np.array([row.whole_logits for row in rows], np.int32)[row_of_sample]
+    row_of_sample = np.arange(len(rows)).repeat(samples)
+    # 1 token before a row's end for its last sample.
+    batch.logits_indices[:wanted] = (ends - sample_ends)[row_of_sample] + np.arange(wanted)
+    batch.sampling[:-1] = _parameters(rows)[:, row_of_sample]
     batch.sampling[-1] = batch.positions[batch.logits_indices[:wanted]] + 1
 
     _fill_up(batch, tokens, wanted, trash_block * block_size)
@@ -173,16 +176,17 @@ def _field_sizes(tokens: int, rows: int, pages: int, samples: int, padded: int) 
     return (tokens, tokens, tokens, rows + 1, rows, rows * pages, padded, SAMPLING_FIELDS * samples)
 
 
-def _parameters(params: Sequence[SamplingParams]) -> IntArray:  # [SAMPLING_FIELDS - 2, B]
-    return np.stack(
-        (
-            np.array([p.temperature for p in params], np.float32).view(np.int32),
-            np.array([p.top_k for p in params], np.int32),
-            np.array([p.top_p for p in params], np.float32).view(np.int32),
-            np.array([p.min_p for p in params], np.float32).view(np.int32),
-            *np.array([p.seed for p in params], np.uint64).view(np.int32).reshape(-1, 2).T,
-        )
-    )
+def _parameters(rows: Sequence[Row]) -> IntArray:  # [SAMPLING_FIELDS - 1, B]
+    params = [row.params for row in rows]
+    fields = np.empty((SAMPLING_FIELDS - 1, len(rows)), np.int32)
+    floats = fields.view(np.float32)
+    floats[0] = [p.temperature for p in params]
+    fields[1] = [p.top_k for p in params]
+    floats[2] = [p.top_p for p in params]
+    floats[3] = [p.min_p for p in params]
+    fields[4:6] = np.array([p.seed for p in params], np.uint64).view(np.int32).reshape(-1, 2).T
+    fields[6] = [row.whole_logits for row in rows]
+    return fields
 
 
 def _fill_up(batch: InputBatch, tokens: int, samples: int, trash_slot: int) -> None:

@@ -1,8 +1,15 @@
 """One request's tokens and how far their KV has been computed: the unit that is scheduled."""
 
+from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from workers.contract.sampling_params import SamplingParams
+
+
+def block_list(block_ids: Iterable[int] = ()) -> "array[int]":
+    """Return ids of KV blocks as an array of int32: long contexts have many, and every step copies them."""
+    return array("i", block_ids)
 
 
 @dataclass(slots=True, eq=False)
@@ -27,7 +34,7 @@ class Sequence:
     salt: str = ""
     """Tenant salt of the prefix cache: sequences with different salts never share blocks."""
     computed: int = 0
-    block_ids: list[int] = field(default_factory=list)
+    block_ids: "array[int]" = field(default_factory=block_list)
     """Physical KV blocks, in order of position; owned by the BlockPool that handed them out."""
     published_blocks: int = 0
     """How many leading blocks the BlockPool has made findable by prefix."""

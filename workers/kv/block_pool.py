@@ -20,7 +20,7 @@ entry before handing it out.
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from workers.contract.sequence import Sequence
+from workers.contract.sequence import Sequence, block_list
 from workers.kv.block_hash import block_hash, root_hash
 
 
@@ -111,7 +111,7 @@ class BlockPool:
                 f"sequence {seq.seq_id} fell back to {seq.computed} computed tokens, "
                 f"into its {seq.published_blocks} published blocks of {self.block_size}"
             )
-        missing = self.blocks_for(num_tokens) - len(seq.block_ids)
+        missing = -(-num_tokens // self.block_size) - len(seq.block_ids)
         if missing > len(self._free):
             return False
         for _ in range(missing):
@@ -147,7 +147,7 @@ class BlockPool:
                 self._free[block] = None
                 if self._hashes[block] is None:
                     self._free.move_to_end(block, last=False)
-        seq.block_ids = []
+        seq.block_ids = block_list()
         seq.computed = 0
         seq.published_blocks = 0
         seq.block_hash = b""

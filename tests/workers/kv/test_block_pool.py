@@ -71,7 +71,7 @@ def test_a_reservation_that_does_not_fit_changes_nothing():
     pool = BlockPool(num_blocks=3, block_size=4)
     seq = sequence(range(4))
     assert pool.reserve(seq, 8)
-    held = list(seq.block_ids)
+    held = seq.block_ids[:]
     assert not pool.reserve(seq, 13)
     assert (seq.block_ids, pool.num_free) == (held, 1)
     assert pool.reserve(seq, 12)
@@ -104,7 +104,7 @@ def test_a_step_under_way_keeps_its_block_list_when_the_sequence_is_released():
     row_blocks = seq.block_ids
     pool.release(seq)
     assert len(row_blocks) == 2
-    assert (seq.block_ids, seq.computed, seq.published_blocks, seq.block_hash) == ([], 0, 0, b"")
+    assert (len(seq.block_ids), seq.computed, seq.published_blocks, seq.block_hash) == (0, 0, 0, b"")
 
 
 def test_misuse_is_refused():

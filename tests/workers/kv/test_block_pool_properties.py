@@ -47,7 +47,7 @@ class Pool(RuleBasedStateMachine):
     def step(self, seq, count, draft):
         """Compute some pending tokens and a draft behind them that is then rejected."""
         end = min(seq.computed + count, len(seq))
-        before, free = list(seq.block_ids), self.pool.num_free
+        before, free = seq.block_ids[:], self.pool.num_free
         if not self.pool.reserve(seq, end + len(draft)):
             assert (seq.block_ids, self.pool.num_free) == (before, free)
             assert self.pool.blocks_for(end + len(draft)) - len(before) > free
