@@ -4,7 +4,6 @@ Nothing in the loop waits for a peer. What arrives is queued; what goes out is h
 callbacks that must not block.
 """
 
-import gc
 import logging
 import queue
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import replace
 
 from cluster.admission import Admission
+from cluster.garbage import spare_steps
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
 from cluster.scheduler.load import EngineLoad, StepSizes
 from cluster.scheduler.planner import Planner
@@ -176,7 +176,7 @@ class Engine:
     def _loop(self) -> None:
         deadline: float | None = None
         wait = True
-        gc.freeze()  # what is loaded by now stays: no collection need look it through again
+        spare_steps()
         if self._observer is not None:
             self._observer.started(self._clock())
         while not self._stopping:

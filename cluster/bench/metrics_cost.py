@@ -5,7 +5,6 @@ step is done many times over, on the very objects, and timed. That leaves out no
 """
 
 import argparse
-import gc
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from cluster.api.metrics import ApiMetrics
+from cluster.garbage import spare_steps
 from cluster.links.drafting.choice import DrafterRecord
 from cluster.links.generation.router import Router
 from cluster.metrics.load import load_metrics
@@ -94,8 +94,7 @@ def parts(step: Captured, settings: SchedulerSettings) -> dict[str, Callable[[],
 
     def verified() -> None:
         for length in lengths:
-            counters.rows_by_draft_length[length] += 1
-            counters.count_verification(DraftSource.DRAFTER, length, length // 2)
+            counters.count_row(DraftSource.DRAFTER, length, length // 2)
 
     def fallbacks() -> None:
         for active in running:
@@ -139,7 +138,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = SchedulerSettings(max_running=arguments.sequences, max_tokens_per_step=4096)
     step = capture(arguments.sequences, settings)
-    gc.freeze()  # as the engine does
+    spare_steps()  # as the engine does
     costs = {name: cpu_us(work) for name, work in parts(step, settings).items()}
     registry = CollectorRegistry()
     registry.register(_AsScraped(step.planner))

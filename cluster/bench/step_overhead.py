@@ -6,7 +6,6 @@ processor time of its thread, in runs after a first one that warms the interpret
 
 import argparse
 import cProfile
-import gc
 import pstats
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from statistics import median, quantiles
 from typing import Any
 
+from cluster.garbage import spare_steps
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.simulator.hardware import Hardware
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=64)
     parser.add_argument("--draft-length", type=int, default=4)
     arguments = parser.parse_args()
-    gc.freeze()  # as the engine does
+    spare_steps()  # as the engine does
     watched = Stopwatch()
     measure(arguments.sequences, arguments.draft_length, _NoProfile())
     for _ in range(RUNS):

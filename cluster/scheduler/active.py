@@ -3,6 +3,7 @@
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 
+from cluster.scheduler.draft import Draft
 from cluster.scheduler.estimates.acceptance import Acceptance, Guess
 from cluster.scheduler.scoring import PromptScoring
 from workers.contract.draft import DraftSource, Outcome
@@ -66,7 +67,7 @@ class ActiveRequest:
     """Blocks on their way, by the length of the sequence when they were asked for."""
     acceptance: dict[DraftSource, Acceptance] = field(default_factory=dict)
     """How often guesses about this request are right, by who makes them."""
-    guesses: list[tuple[DraftSource, Guess]] = field(default_factory=list)
+    guesses: list[Guess] = field(default_factory=list)
     """Guesses that the text has not borne out or refuted in full."""
     judged_len: int = 0
     """Length of the text that they were last held against."""
@@ -91,10 +92,11 @@ class ActiveRequest:
     plain: bool = True
     """Whether nothing is wanted of its logits but a choice: true of most, which then cost nothing more."""
 
-    _drafted: tuple[int, ...] = ()
-    _drafted_at: tuple[int, int] = (-1, 0)
-    _looked_up: list[int] = field(default_factory=list)
-    _looked_up_at: tuple[int, int] = (-1, 0)
+    at_hand: Draft | None = None
+    """The draft that the adaptive policy has found for the text as it is now; None: to be found (again)."""
+    _drafted: tuple[int, ...] | None = None
+    _looked_up: list[int] | None = None
+    _looked_up_limit: int = 0
 
     @classmethod
     def start(
@@ -147,20 +149,23 @@ class ActiveRequest:
 
     def drafted(self) -> tuple[int, ...]:
         """Return the longest draft of a drafter that follows the text as it is now; empty where none fits."""
-        known = (len(self.sequence.tokens), self.outcomes.additions)
-        if self._drafted_at != known:
-            self._drafted_at = known
+        if self._drafted is None:
             self._drafted = self.outcomes.draft(self.sequence.tokens, self.sequence.prompt_len, self.hashes)
         return self._drafted
 
     def looked_up(self, limit: int) -> list[int]:
         """Return the n-gram guess of at most ``limit`` tokens that follows the text as it is now."""
-        known = (len(self.sequence.tokens), limit)
-        if self._looked_up_at != known:
-            self._looked_up_at = known
+        if self._looked_up is None or self._looked_up_limit != limit:
+            self._looked_up_limit = limit
             self.lookup.extend(self.sequence.tokens[len(self.lookup) :])
             self._looked_up = self.lookup.propose(limit)
         return self._looked_up
+
+    def take_outcome(self, outcome: Outcome, drafter: str) -> None:
+        """Keep what a drafter proposes."""
+        self.draft_begun = True
+        self.outcomes.add(outcome, drafter)
+        self._drafted = self.at_hand = None
 
     def bears_out(self, outcome: Outcome) -> bool:
         """True where an outcome is about this very text, up to its base."""
@@ -179,6 +184,7 @@ class ActiveRequest:
         if self.processing is not None and self.processing.grammar is not None:
             self.processing.grammar.advance(tokens)
         self.hashes += prefix_hashes(tokens, self.hashes[-1])
+        self._drafted = self._looked_up = self.at_hand = None
 
     def legal(self, draft: Seq[int]) -> Seq[int]:
         """Return a draft as far as the request's grammar allows it."""
@@ -194,7 +200,7 @@ class ActiveRequest:
 
     def cut_at_stop(self, tokens: list[int]) -> tuple[list[int], FinishReason | None]:
         """Return the tokens that may be emitted, and why the request ends with them if it does."""
-        remaining, stops = self.remaining, self.request.stopping.stop_token_ids
+        remaining, stops = self.longest - len(self.sequence.tokens), self.request.stopping.stop_token_ids
         if stops:
             for i, token in enumerate(tokens[:remaining]):
                 if token in stops:

@@ -19,33 +19,24 @@ class DraftOrders:
 
     def ask(self, asks: Asks, now: float) -> None:
         """Bring drafters up to date with the requests that they are asked for."""
-        for active, order in asks.items():
+        sequences = len(asks)
+        for active, (draft_length, ahead, awaited) in asks.items():
             sequence = active.sequence
             first, behind = not active.draft_begun, active.drafter_is_behind
-            if not active.draft_open:
+            if active.draft_open:
+                base = active.drafter_len
+                self._ops.append(CommitDraft(sequence.seq_id, base, tuple(sequence.tokens[base:]), draft_length, ahead))
+            else:
                 tokens, params, salt = tuple(sequence.tokens), sequence.params, sequence.salt
                 drafter = active.request.drafter
-                self._ops.append(
-                    OpenDraft(sequence.seq_id, tokens, params, order.length, salt, order.ahead, drafter=drafter)
-                )
-            else:
-                base = active.drafter_len
-                news = tuple(sequence.tokens[base:])
-                self._ops.append(CommitDraft(sequence.seq_id, base, news, order.length, order.ahead))
-            active.draft_open = True
+                self._ops.append(OpenDraft(sequence.seq_id, tokens, params, draft_length, salt, ahead, drafter=drafter))
+                active.draft_open = True
             active.drafter_len = length = len(sequence.tokens)
             before = active.last_ask
-            active.last_ask = active.asks[length] = Ask(
-                now,
-                order.length,
-                len(asks),
-                first,
-                order.ahead,
-                after_ahead=before is not None and before.ahead > 0 and not first,
-                at_hand=bool(active.drafted()),
-                behind=behind,
-                awaited=order.awaited,
-            )
+            after_ahead = before is not None and before.ahead > 0 and not first
+            at_hand = bool(active.drafted())
+            ask = Ask(now, draft_length, sequences, first, ahead, after_ahead, at_hand, behind, awaited)
+            active.last_ask = active.asks[length] = ask
             if len(active.asks) > MAX_ASKS:
                 del active.asks[min(active.asks)]
 

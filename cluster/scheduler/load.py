@@ -109,8 +109,11 @@ class Counters:
     draft_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
     accepted_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
 
-    def count_verification(self, source: DraftSource, num_draft: int, num_accepted: int) -> None:
-        """Count one verified draft of one sequence."""
+    def count_row(self, source: DraftSource, num_draft: int, num_accepted: int) -> None:
+        """Count a row that has chosen tokens, and what it has verified."""
+        self.rows_by_draft_length[num_draft] += 1
+        if not num_draft:
+            return
         self.num_drafts += 1
         self.draft_tokens_by_source[source] += num_draft
         self.accepted_tokens_by_source[source] += num_accepted

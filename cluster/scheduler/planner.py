@@ -8,6 +8,7 @@ Deterministic: it learns of the world through `observe`, of time through `now`, 
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.draft import NOTHING
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
 from cluster.scheduler.fallback import why_without
@@ -19,7 +20,7 @@ from cluster.scheduler.scoring import SCORED_PER_STEP
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
-from cluster.scheduler.speculation.policy import Asks, Draft, Speculation, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Speculation, draft_limit
 from cluster.scheduler.waiting import WaitingRequests
 from workers.contract.draft import DraftBlock, DraftOp, DraftSource
 from workers.contract.logprobs import RowLogprobs
@@ -148,8 +149,7 @@ class Planner:
             return
         for outcome in block.outcomes:
             if outcome.continuation:
-                active.draft_begun = True
-                active.outcomes.add(outcome, block.drafter)
+                active.take_outcome(outcome, block.drafter)
         if block.ahead_of:
             return
         self._speculation.note_block(active, block, at)
@@ -186,11 +186,11 @@ class Planner:
         """Give each running sequence its row, those that decode first, within the step's budget of positions."""
         budget = self._settings.max_tokens_per_step
         rows: list[Row] = []
-        decoding_first = sorted(self._running, key=lambda a: a.sequence.num_pending > 1)
+        decoding_first = sorted(self._running, key=lambda a: len(a.sequence.tokens) - a.sequence.computed > 1)
         limits: dict[ActiveRequest, int] | None = None
-        scored, preempted = 0, self.counters.preemptions
+        scored, preempted, others_turn = 0, self.counters.preemptions, self._speculation.sitting_out
         for active in decoding_first:
-            if self._speculation.sits_out(active):  # it is the others' turn
+            if active in others_turn:
                 continue
             if self.counters.preemptions != preempted and active not in self._running:
                 continue
@@ -199,7 +199,11 @@ class Planner:
             limit = budget if limits is None else min(budget, limits.get(active, budget))
             if active.scoring.left:
                 limit = min(limit, SCORED_PER_STEP - scored)
-            row = self._row_or_failure(active, limit) if limit else None
+            try:
+                row = self._row(active, limit) if limit else None
+            except Exception as error:
+                self._failed.append(self._fail(active, error))
+                continue
             if row is not None:
                 rows.append(row)
                 budget -= len(row.tokens)
@@ -209,22 +213,15 @@ class Planner:
         # Who was preempted after getting a row has lost its blocks.
         return [row for row in rows if (kept := self._by_sequence.get(row.seq_id)) and kept.sequence.block_ids]
 
-    def _row_or_failure(self, active: ActiveRequest, budget: int) -> Row | None:
-        try:
-            return self._row(active, budget)
-        except Exception as error:
-            self._failed.append(self._fail(active, error))
-            return None
-
     def _row(self, active: ActiveRequest, budget: int) -> Row | None:
         sequence = active.sequence
-        start, end = sequence.computed, len(sequence)
+        start, end = sequence.computed, len(sequence.tokens)
         if end - start > budget:
-            return row_of(active, sequence.tokens[start : start + budget], Draft(), 0)
+            return row_of(active, sequence.tokens[start : start + budget], NOTHING, 0)
         room = min(budget - (end - start), self._max_model_len - end)
         draft = self._speculation.choose(active, room)
         if not draft.tokens or not self._pool.reserve(sequence, end + len(draft.tokens)):
-            draft = Draft()
+            draft = NOTHING
             if not self._make_room(active):
                 return None
         drafted = draft.source is DraftSource.DRAFTER
@@ -268,9 +265,7 @@ class Planner:
         emitted, num_draft = verify(draft, sampled), len(draft)
         num_accepted = len(emitted) - 1
         sequence.computed = row.start + len(row.tokens) - num_draft + num_accepted
-        self.counters.rows_by_draft_length[num_draft] += 1
-        if num_draft:
-            self.counters.count_verification(row.draft_source, num_draft, num_accepted)
+        self.counters.count_row(row.draft_source, num_draft, num_accepted)
         tokens, finish = active.cut_at_stop(emitted)
         active.append(tokens)
         self._speculation.note_tokens(active)

@@ -23,12 +23,13 @@ def gained(
 ) -> Progress:
     """Return what a request has gained by its row: ``tokens``, of which the first ``num_accepted`` are the draft's."""
     request, num_draft = active.request, row.num_samples - 1
-    drafted = min(num_accepted, len(tokens))
+    count = len(tokens)
+    drafted = num_accepted if num_accepted < count else count
     progress = Progress(
         request.request_id,
-        active.num_emitted - len(tokens),
+        active.num_emitted - count,
         tokens,
-        [row.draft_source] * drafted + [DraftSource.NONE] * (len(tokens) - drafted),
+        [row.draft_source] * drafted + [DraftSource.NONE] * (count - drafted),
         finish,
         num_drafts=1 if num_draft else 0,
         num_draft_tokens=num_draft,
@@ -38,7 +39,7 @@ def gained(
     )
     active.queued_s = 0.0
     if logprobs is not None and request.num_logprobs is not None:
-        progress.logprobs = trimmed(logprobs.sampled[: len(tokens)], request.num_logprobs)
+        progress.logprobs = trimmed(logprobs.sampled[:count], request.num_logprobs)
     if active.scoring.wanted:
         progress.prompt_logprobs = active.scoring.deliver(request.num_prompt_logprobs)
     return progress

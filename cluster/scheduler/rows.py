@@ -3,7 +3,7 @@
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
-from cluster.scheduler.speculation.policy import Draft
+from cluster.scheduler.draft import Draft
 from workers.contract.step import Row
 
 

@@ -86,9 +86,9 @@ def verify(draft: Seq[int], sampled: Seq[int]) -> list[int]:
     including the first that differs from the draft. No draw, no probability, no residual distribution
     (sample-and-match; with coupled noise, arXiv 2408.07978), so the drafter can never change the text.
     """
-    accepted = 0
+    emitted = 1
     for token, guess in zip(sampled, draft, strict=False):
         if token != guess:
             break
-        accepted += 1
-    return list(sampled[: accepted + 1])
+        emitted += 1
+    return list(sampled[:emitted])

@@ -1,6 +1,6 @@
 """Drafts that arrived for one sequence, kept until its text shows which of them guessed right."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -36,13 +36,11 @@ class OutcomeCache:
         """Outcomes that gave at least one draft."""
         self.stale = 0
         """Outcomes dropped without ever having given one."""
-        self.additions = 0
-        """Outcomes that were added."""
         self.drafter = ""
         """The name of whoever guessed the latest draft."""
         self._capacity = capacity
         self._size = 0
-        self._kept: dict[int, dict[int | None, _Kept]] = {}
+        self._kept: dict[int, dict[int, _Kept]] = {}
         """By length of the base, then by its hash; in order of arrival."""
 
     def __len__(self) -> int:
@@ -62,7 +60,6 @@ class OutcomeCache:
             self._displace(known)
         elif self._size >= self._capacity:
             self._displace(next(iter(next(iter(self._kept.values())).values())))
-        self.additions += 1
         self._size += 1
         self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome, drafter)
 
@@ -74,20 +71,24 @@ class OutcomeCache:
         """
         best: _Kept | None = None
         length, reach = len(tokens), 0
-        for base_len, group in [(base_len, group) for base_len, group in self._kept.items() if base_len <= length]:
-            right = hashes[base_len - prompt_len] if base_len >= prompt_len else None
-            kept = group.get(right)
-            if kept is None or len(group) > 1:
-                self._drop_wrong(base_len, right)
+        for base_len in [base_len for base_len in self._kept if base_len <= length]:
+            group = self._kept[base_len]
+            kept = group.pop(hashes[base_len - prompt_len], None) if base_len >= prompt_len else None
+            if group:
+                self._drop(group.values(), Waste.MISPREDICTED)
             if kept is None:
+                del self._kept[base_len]
                 continue
             continuation, since = kept.outcome.continuation, length - base_len
             left = len(continuation) - since
-            if left <= 0 or continuation[:since] != tuple(tokens[base_len:]):
+            if left <= 0 or (since and continuation[:since] != tuple(tokens[base_len:])):
+                del self._kept[base_len]
+                self._size -= 1
                 if kept.fresh:
-                    self._waste((kept,), _why(kept.outcome, tokens))
-                self._remove(kept)
-            elif left >= reach:
+                    self._waste(kept, _why(kept.outcome, tokens))
+                continue
+            self._kept[base_len] = {kept.outcome.base_hash: kept}
+            if left >= reach:
                 best, reach = kept, left
         if best is None:
             return ()
@@ -97,41 +98,32 @@ class OutcomeCache:
         self.drafter = best.drafter
         return best.outcome.continuation[length - best.outcome.base_len :]
 
-    def _drop_wrong(self, base_len: int, right: int | None) -> None:
-        """Drop the outcomes of a length that are about another text."""
-        group = self._kept[base_len]
-        kept = group.pop(right, None)
-        self._waste(group.values(), Waste.MISPREDICTED)
-        self._size -= len(group)
-        if kept is None:
-            del self._kept[base_len]
-        else:
-            self._kept[base_len] = {kept.outcome.base_hash: kept}
-
     def end(self) -> None:
         """Count what is left as wasted: the sequence has ended."""
         for group in self._kept.values():
-            self._waste(group.values(), Waste.ENDED)
+            self._drop(group.values(), Waste.ENDED)
         self._kept.clear()
-        self._size = 0
-
-    def _waste(self, dropped: Iterable[_Kept], why: Waste) -> None:
-        """Count those of some outcomes that never gave a draft."""
-        lengths = [len(kept.outcome.continuation) for kept in dropped if kept.fresh]
-        self.stale += len(lengths)
-        self.wasted[why] += sum(lengths)
 
     def _displace(self, kept: _Kept) -> None:
         """Make room for another outcome."""
-        self._waste((kept,), Waste.SURPLUS)
-        self._remove(kept)
-
-    def _remove(self, kept: _Kept) -> None:
-        self._size -= 1
         group = self._kept[kept.outcome.base_len]
         del group[kept.outcome.base_hash]
         if not group:
             del self._kept[kept.outcome.base_len]
+        self._size -= 1
+        if kept.fresh:
+            self._waste(kept, Waste.SURPLUS)
+
+    def _drop(self, dropped: Collection[_Kept], why: Waste) -> None:
+        """Count outcomes as gone, and as wasted those that never gave a draft."""
+        self._size -= len(dropped)
+        for kept in dropped:
+            if kept.fresh:
+                self._waste(kept, why)
+
+    def _waste(self, kept: _Kept, why: Waste) -> None:
+        self.stale += 1
+        self.wasted[why] += len(kept.outcome.continuation)
 
 
 def _why(outcome: Outcome, tokens: Seq[int]) -> Waste:

@@ -47,9 +47,11 @@ class Acceptance:
     def __init__(self, everybody: "Acceptance | None" = None) -> None:
         """Count for one request and for ``everybody``, whose record is the prior; None makes a record of all."""
         self._everybody = everybody
-        self._decay = GLOBAL_DECAY if everybody is None else REQUEST_DECAY
+        self._decay, self._read_every = (GLOBAL_DECAY, READ_EVERY) if everybody is None else (REQUEST_DECAY, 1)
         self._proposed = Tally()
-        self._positions: list[Tally] = []
+        # A `Tally` for each position, written out: these are counted and read for every row of a step.
+        self._tried = [0.0] * MAX_DRAFT_LENGTH
+        self._right = [0.0] * MAX_DRAFT_LENGTH
         self._unread = 0
         self._rates: list[float] = []
         self._survival: list[float] = []
@@ -62,20 +64,20 @@ class Acceptance:
 
     def note(self, position: int, right: int, missed: bool) -> None:
         """Count tokens of a guess that was right before ``position``: ``right`` more of them, then perhaps a miss."""
-        count, decay = right + missed, self._decay
-        while len(self._positions) < position + count:
-            self._positions.append(Tally())
-        for tally in self._positions[position : position + right]:
-            tally.tried = tally.tried * decay + 1.0
-            tally.right = tally.right * decay + 1.0
-        if missed:
-            self._positions[position + right].add(False, decay)
-        self._unread += count
-        self._survival = []
-        if self._everybody is not None:
-            self._everybody.note(position, right, missed)
-        elif self._unread >= READ_EVERY or len(self._rates) < position + count:
-            self._unread, self._rates = 0, []
+        record: Acceptance | None = self
+        while record is not None:
+            all_tried, all_right, decay = record._tried, record._right, record._decay
+            end = position + right
+            for i in range(position, end):
+                all_tried[i] = all_tried[i] * decay + 1.0
+                all_right[i] = all_right[i] * decay + 1.0
+            if missed:
+                all_tried[end] = all_tried[end] * decay + 1.0
+                all_right[end] *= decay
+            record._unread += right + missed
+            if record._unread >= record._read_every:
+                record._unread, record._rates, record._survival = 0, [], []
+            record = record._everybody
 
     @property
     def proposal_rate(self) -> float:
@@ -84,35 +86,31 @@ class Acceptance:
             return self._proposed.rate(1.0, FIRST_WEIGHT)
         return self._proposed.rate(self._everybody.proposal_rate, PRIOR_WEIGHT)
 
-    def conditional(self, position: int) -> float:
-        """Probability that a guess is right at a position where it was right before."""
-        return self._conditionals(position + 1)[-1]
-
     def survival(self, length: int) -> list[float]:
         """Return for each of ``length`` positions the probability that a guess is right up to and including it.
 
-        A request's own record counts at once, everybody's when its own has changed.
+        A request's own record counts at once, everybody's when its own has changed. The list is not to be changed.
         """
         if len(self._survival) < length:
-            self._survival = list(accumulate(self._conditionals(min(length, MAX_DRAFT_LENGTH)), mul))
-        return self._survival[:length]
+            self._survival = self._survivals(length)
+        return self._survival if len(self._survival) == length else self._survival[:length]
 
-    def _conditionals(self, length: int) -> list[float]:
+    def _survivals(self, length: int) -> list[float]:
         if self._everybody is None:
-            return self._everybodys_rates()[:length]
+            return list(accumulate(self._everybodys_rates()[:length], mul))
+        survival, survivals = 1.0, []
         priors = self._everybody._everybodys_rates()[:length]
-        # `Tally.rate`, written out: this runs for every row of a step.
-        known = zip(self._positions, priors, strict=False)
-        own = [(tally.right + PRIOR_WEIGHT * prior) / (tally.tried + PRIOR_WEIGHT) for tally, prior in known]
-        return own + priors[len(own) :]
+        for tried, right, prior in zip(self._tried, self._right, priors, strict=False):
+            survival *= (right + PRIOR_WEIGHT * prior) / (tried + PRIOR_WEIGHT)
+            survivals.append(survival)
+        return survivals
 
     def _everybodys_rates(self) -> list[float]:
         """Return the rates of all positions; one that was never reached is taken to be like the one before it."""
         if not self._rates:
             rate = FIRST_GUESS
-            for position in range(MAX_DRAFT_LENGTH):
-                if position < len(self._positions):
-                    rate = self._positions[position].rate(rate, FIRST_WEIGHT)
+            for tried, right in zip(self._tried, self._right, strict=True):
+                rate = Tally(tried, right).rate(rate, FIRST_WEIGHT)
                 self._rates.append(rate)
         return self._rates
 
@@ -123,17 +121,20 @@ class Guess:
 
     base_len: int
     tokens: Seq[int]
+    acceptance: Acceptance
+    """Where it is counted what became of it."""
     judged: int = 0
 
-    def judge(self, text: Seq[int], acceptance: Acceptance) -> bool:
+    def judge(self, text: Seq[int]) -> bool:
         """Count what the text says by now; False when nothing more can be learned from this guess."""
-        start, base = self.judged, self.base_len
-        known = min(len(self.tokens), len(text) - base)
-        end = start
-        while end < known and text[base + end] == self.tokens[end]:
+        tokens, base, start = self.tokens, self.base_len, self.judged
+        end, known, left = start, len(tokens), len(text) - base
+        if left < known:
+            known = left
+        while end < known and text[base + end] == tokens[end]:
             end += 1
         missed = end < known
         if end > start or missed:
-            acceptance.note(start, end - start, missed)
+            self.acceptance.note(start, end - start, missed)
         self.judged = end
-        return not missed and end < len(self.tokens)
+        return not missed and end < len(tokens)

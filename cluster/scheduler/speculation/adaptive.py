@@ -17,6 +17,7 @@ verified whole, and the text itself shows what drafts would have been worth (`pr
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.draft import NOTHING, Draft
 from cluster.scheduler.estimates.acceptance import Acceptance, Guess
 from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
@@ -26,9 +27,7 @@ from cluster.scheduler.speculation.asking import Asking
 from cluster.scheduler.speculation.departure import Departure, Scene, depart_in_groups, depart_together
 from cluster.scheduler.speculation.knowledge import Knowledge
 from cluster.scheduler.speculation.policy import (
-    NOTHING,
     Asks,
-    Draft,
     Order,
     ask_limit,
     draft_at_hand,
@@ -51,7 +50,6 @@ class AdaptiveSpeculation:
         self._everybody = {greedy: {source: Acceptance() for source in sources} for greedy in (False, True)}
         self._known = Knowledge(settings.draft_length)
         self._asking = Asking(settings, self._known)
-        self._at_hand: dict[ActiveRequest, tuple[tuple[int, int], Draft]] = {}
         self._drafts: dict[ActiveRequest, Draft] = {}
         self._departure = Departure()
         self._connected = 0
@@ -118,9 +116,10 @@ class AdaptiveSpeculation:
 
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Weigh going now against waiting for blocks on their way."""
-        decoding = [active for active in running if active.sequence.num_pending == 1]
-        self._at_hand = {active: self._look(active) for active in decoding}
-        self._drafts = {active: draft for active, (_, draft) in self._at_hand.items() if draft.tokens}
+        # `Sequence.num_pending`, written out: this runs for every row of a step.
+        decoding = [a for a in running if len(a.sequence.tokens) - a.sequence.computed == 1]
+        looked = [(active, active.at_hand or self._look(active)) for active in decoding]
+        self._drafts = {active: draft for active, draft in looked if draft.tokens}
         # Settled here: when the step is over, what drafters were at meanwhile may have come already.
         self._drafting = any(self._known.is_drafted_for(active, now) for active in running)
         self._departure = self._depart(decoding, running, now) if self._known.of_steps else Departure()
@@ -129,13 +128,15 @@ class AdaptiveSpeculation:
             self._go(decoding)
         return self._departure.until
 
-    def sits_out(self, active: ActiveRequest) -> bool:
+    @property
+    def sitting_out(self) -> frozenset[ActiveRequest]:
         """See Speculation."""
-        return active in self._departure.sits_out
+        return self._departure.sits_out
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """See Speculation."""
-        return self._drafts.get(active, NOTHING).cut_to(max(room, 0))
+        draft = self._drafts.get(active, NOTHING)
+        return draft if len(draft.tokens) <= room else draft.cut_to(max(room, 0))
 
     def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
         """Learn how long the block took, and from its guesses what the text says of them by now."""
@@ -155,43 +156,54 @@ class AdaptiveSpeculation:
             early = ask is not None and ask.first and not outcome.continuation
             if not early and active.bears_out(outcome):
                 acceptance.note_proposal(bool(outcome.continuation))
-                _judge_later(active, DraftSource.DRAFTER, Guess(outcome.base_len, outcome.continuation))
-        self._judge(active)
+                if outcome.continuation:
+                    active.guesses.append(Guess(outcome.base_len, outcome.continuation, acceptance))
+        _judge(active)
 
     def note_tokens(self, active: ActiveRequest) -> None:
         """Judge the guesses by what the text has become."""
         length = len(active.sequence.tokens)
         self._emitted += length - active.judged_len
         active.judged_len = length
-        self._judge(active)
+        _judge(active)
 
     def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
         """Learn what the step has cost."""
-        context = sum(row.start + len(row.tokens) for row in plan.rows)
-        self.costs.observe_step(plan.num_tokens, context, self._drafting, ended - started)
-        self._disturbed = any(len(row.tokens) > max(row.num_samples, 1) for row in plan.rows)
+        positions, context, self._disturbed = 0, 0, False
+        for row in plan.rows:
+            count = len(row.tokens)
+            positions += count
+            context += row.start + count
+            if count > row.num_samples and count > 1:
+                self._disturbed = True
+        self.costs.observe_step(positions, context, self._drafting, ended - started)
 
     def _note_verdicts(self, stepped: Seq[ActiveRequest]) -> None:
         """Learn whether what drafters prepared has come true."""
-        asked = [(active, active.last_ask) for active in stepped if active.last_ask is not None]
-        prepared = [(active, ask) for active, ask in asked if ask.ahead and not ask.first]
-        if prepared:
-            self.run_ahead.note_verdicts([min(len(a.drafted()) / ask.length, 1.0) for a, ask in prepared])
+        at_hand = []
+        for active in stepped:
+            ask = active.last_ask
+            if ask is not None and ask.ahead and not ask.first:
+                count = len(active.drafted())
+                at_hand.append(count / ask.length if count < ask.length else 1.0)
+        if at_hand:
+            self.run_ahead.note_verdicts(at_hand)
         else:
             self.run_ahead.note_idle()
 
     def _depart(self, decoding: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Departure:
         survivals = {a: a.acceptance[draft.source].survival(len(draft.tokens)) for a, draft in self._drafts.items()}
         lengths = {active: len(active.sequence.tokens) for active in running}
-        pending = sum(lengths[active] - active.sequence.computed for active in running) - len(decoding)
+        pending = 0
+        if len(decoding) < len(running):
+            pending = sum(lengths[active] - active.sequence.computed for active in running) - len(decoding)
         if (until := self._awaited_until(decoding, lengths)) > now:
             return Departure(until=until)
         blocks = []
         # Late blocks are late: who waits for one after all only loses what others bring meanwhile.
         if self._known.of_blocks and self.way is not Way.OVERLAPPED and not self._known.is_silent(now):
-            drafted = {active for active, draft in self._drafts.items() if draft.source is DraftSource.DRAFTER}
             step_s = self.costs.step_s(len(decoding), sum(lengths.values()), drafting=True)
-            blocks = coming(self._known, decoding, drafted, step_s, self._max_wait_s, now)
+            blocks = coming(self._known, decoding, self._drafts, step_s, self._max_wait_s, now)
         prompt_positions = min(pending, max(self._settings.max_tokens_per_step - len(decoding), 0))
         drafting = self._drafting, self._drafting and self.way is not Way.IN_TURN
         scene = Scene(self.costs, now, decoding, survivals, blocks, prompt_positions, lengths, *drafting)
@@ -206,13 +218,10 @@ class AdaptiveSpeculation:
         patience = min(self.costs.step_s(len(decoding), sum(lengths.values())), self._max_wait_s)
         return max(asked) + patience if asked else 0.0
 
-    def _look(self, active: ActiveRequest) -> tuple[tuple[int, int], Draft]:
-        """Return the draft at hand, and what it depends on; found again only where that has changed."""
-        depends = (len(active.sequence.tokens), active.outcomes.additions)
-        before = self._at_hand.get(active)
-        if before is not None and before[0] == depends:
-            return before
-        return depends, draft_at_hand(self._settings, active, draft_limit(self._settings, active))
+    def _look(self, active: ActiveRequest) -> Draft:
+        """Find the draft at hand; it is kept until the text has grown or a drafter has proposed something."""
+        draft = active.at_hand = draft_at_hand(self._settings, active, draft_limit(self._settings, active))
+        return draft
 
     def _go(self, decoding: Seq[ActiveRequest]) -> None:
         """Settle what the step verifies. Look-ups are judged, used or not.
@@ -223,8 +232,9 @@ class AdaptiveSpeculation:
         departure = self._departure
         if self._settings.lookup:
             for active in decoding:
-                if active not in departure.sits_out:
-                    self._note_look_up(active)
+                draft = self._drafts.get(active, NOTHING)
+                if draft.source is not DraftSource.DRAFTER and active not in departure.sits_out:
+                    self._note_look_up(active, draft)
         whole = DraftSource.DRAFTER if self.way is None else None
         cut = (
             (active, draft, len(draft.tokens) if draft.source is whole else departure.lengths.get(active, 0))
@@ -232,18 +242,15 @@ class AdaptiveSpeculation:
         )
         self._drafts = {active: draft.cut_to(n) for active, draft, n in cut if n}
 
-    def _note_look_up(self, active: ActiveRequest) -> None:
-        draft = self._drafts.get(active, NOTHING)
-        if draft.source is not DraftSource.DRAFTER and lookup_limit(self._settings, active):
-            active.acceptance[DraftSource.LOOKUP].note_proposal(bool(draft.tokens))
-            _judge_later(active, DraftSource.LOOKUP, Guess(len(active.sequence), draft.tokens))
-
-    @staticmethod
-    def _judge(active: ActiveRequest) -> None:
-        text = active.sequence.tokens
-        active.guesses = [pair for pair in active.guesses if pair[1].judge(text, active.acceptance[pair[0]])]
+    def _note_look_up(self, active: ActiveRequest, draft: Draft) -> None:
+        if lookup_limit(self._settings, active):
+            acceptance = active.acceptance[DraftSource.LOOKUP]
+            acceptance.note_proposal(bool(draft.tokens))
+            if draft.tokens:
+                active.guesses.append(Guess(len(active.sequence.tokens), draft.tokens, acceptance))
 
 
-def _judge_later(active: ActiveRequest, source: DraftSource, guess: Guess) -> None:
-    if guess.tokens:
-        active.guesses.append((source, guess))
+def _judge(active: ActiveRequest) -> None:
+    """Hold guesses against the text, and forget those that nothing more can be learned from."""
+    text = active.sequence.tokens
+    active.guesses = [guess for guess in active.guesses if guess.judge(text)]

@@ -43,22 +43,26 @@ def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float]
         wait_s: what passes before the step begins.
     """
     slots = sorted(chain.from_iterable(survivals), reverse=True)
-    tokens = list(accumulate([PRUDENCE * survival for survival in slots], initial=base_tokens))
+    prudent = list(accumulate(slots, initial=base_tokens / PRUDENCE))
     times = [wait_s + s for s in seconds] if wait_s else seconds
-    rates = list(map(truediv, tokens, times))
+    rates = list(map(truediv, prudent, times))
     count = rates.index(max(rates))
     return Allocation(_lengths(survivals, slots, count), base_tokens + sum(slots[:count]), times[count])
 
 
 def _lengths(survivals: Seq[Seq[float]], slots: Seq[float], count: int) -> list[int]:
     """Return how many of the ``count`` best slots are each sequence's; equal ones go to the first sequences."""
-    if count == len(slots):
-        return [len(survival) for survival in survivals]
+    lengths = [len(survival) for survival in survivals]
+    surplus = len(slots) - count
+    if not surplus:
+        return lengths
     worst = slots[count - 1] if count else inf
-    lengths = [sum(s > worst for s in survival) for survival in survivals]
-    left = count - sum(lengths)
     for i, survival in enumerate(survivals):
-        more = min(sum(s == worst for s in survival), left) if left else 0
-        lengths[i] += more
-        left -= more
+        while lengths[i] and survival[lengths[i] - 1] < worst:
+            lengths[i] -= 1
+            surplus -= 1
+    for i in reversed(range(len(survivals))):
+        while surplus and lengths[i] and survivals[i][lengths[i] - 1] == worst:
+            lengths[i] -= 1
+            surplus -= 1
     return lengths

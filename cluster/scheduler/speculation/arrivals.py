@@ -1,9 +1,10 @@
 """When the blocks on their way are expected, and what they will most likely hold."""
 
-from collections.abc import Container
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest, Ask
+from cluster.scheduler.draft import Draft
 from cluster.scheduler.speculation.departure import Coming
 from cluster.scheduler.speculation.knowledge import LATE, Knowledge
 from workers.contract.draft import DraftSource
@@ -17,7 +18,7 @@ SOON = 0.25
 def coming(
     known: Knowledge,
     decoding: Seq[ActiveRequest],
-    drafted: Container[ActiveRequest],
+    at_hand: Mapping[ActiveRequest, Draft],
     step_s: float,
     max_wait_s: float,
     now: float,
@@ -27,7 +28,7 @@ def coming(
     Args:
         known: estimates.
         decoding: the sequences in question.
-        drafted: those that have a drafter's draft at hand.
+        at_hand: the drafts of those that have one; a drafter's draft makes other blocks for the same text no use.
         step_s: what a step with all of them takes.
         max_wait_s: no block is waited for longer, counted from the order.
         now: the moment of the question.
@@ -36,7 +37,9 @@ def coming(
     blocks = []
     for active in decoding:
         ask = active.asks.get(len(active.sequence.tokens))
-        if ask is None or ask.behind or active in drafted:
+        if ask is None or ask.behind:
+            continue
+        if active in at_hand and at_hand[active].source is DraftSource.DRAFTER:
             continue
         order = (ask.at, ask.length, ask.sequences, ask.after_ahead)
         if order not in due:

@@ -17,7 +17,9 @@ estimates are noisy, and to change one's mind has a price."""
 FAVOUR = 1.03
 """By so much must another way be better before it is taken instead of the present one."""
 WEIGHED_EVERY = 8
-"""Steps for which the worth of asking, and everybody's K, are taken to stay the same."""
+"""Steps for which the worth of asking, and everybody's K, are taken to stay the same, ..."""
+FEW = 1 / 8
+"""... unless more than such a share of the sequences are new."""
 
 
 class Asking:
@@ -73,8 +75,10 @@ class Asking:
             return self._probing.probe(willing) if self._known.of_steps else {}
         if self._probing.abstain():
             return {}
-        lengths = {active: limit if forced else min(self._lengths[active], limit) for active, limit in willing.items()}
-        return {active: self._order(active, length) for active, length in lengths.items() if length}
+        if forced:
+            return self._orders(willing)
+        known = self._lengths
+        return self._orders({a: known[a] if known[a] < limit else limit for a, limit in willing.items()})
 
     def note_step(self, tokens: int, asked: bool, now: float, *, disturbed: bool) -> None:
         """Hold what a step has emitted against what was expected; ``asked``: whether drafters are asked after it.
@@ -85,18 +89,21 @@ class Asking:
         way = self.way if asked else None
         self._realised.expect(way, self.value.asked / self._realised.share(self.value.way))
 
-    def _order(self, active: ActiveRequest, length: int) -> Order:
-        """Ask for a block, and where that is the way to prepare for the verdicts about it that leave more to say."""
-        ahead = self.way is Way.RUN_AHEAD and active.remaining > length + 1
-        return Order(length, self._settings.run_ahead if ahead else 0)
+    def _orders(self, lengths: dict[ActiveRequest, int]) -> Asks:
+        """Ask for blocks, and where that is the way to prepare for the verdicts about them that leave more to say."""
+        ahead = self._settings.run_ahead if self.way is Way.RUN_AHEAD else 0
+        orders = [(Order(length), Order(length, ahead)) for length in range(self._settings.draft_length + 1)]
+        return {active: orders[n][active.remaining > n + 1] for active, n in lengths.items() if n}
 
     def _weigh(self, willing: dict[ActiveRequest, int], running: Seq[ActiveRequest], now: float) -> None:
-        """Find out what asking is worth; the answer holds for some steps, as long as nobody ``willing`` is new."""
+        """Find out what asking is worth, and everybody's K; the answer holds for some steps, few newcomers included."""
         if not self._known.of_blocks or self._known.is_silent(now):
             self.value, self._lengths = AskValue(), {}
             return
         self._weighed_steps_ago += 1
-        if self._weighed_steps_ago < WEIGHED_EVERY and self._lengths.keys() >= willing.keys():
+        new = willing.keys() - self._lengths.keys()
+        if self._weighed_steps_ago < WEIGHED_EVERY and len(new) <= FEW * len(self._lengths):
+            self._lengths |= dict.fromkeys(new, max(self._lengths.values()))
             return
         self._weighed_steps_ago = 0
         able = [active for active in running if draft_limit(self._settings, active)]

@@ -8,9 +8,10 @@ that comes late still counts where the tokens decided meanwhile agree with its b
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.draft import Draft
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
-from cluster.scheduler.speculation.policy import Asks, Draft, Order, ask_limit, draft_at_hand, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Order, ask_limit, draft_at_hand, draft_limit
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock
 from workers.contract.step import StepPlan
@@ -50,9 +51,10 @@ class FixedSpeculation:
         self._share = self._settings.max_draft_tokens_per_step // max(len(running), 1)
         return min((until for a in running if (until := self._held_until(a, now)) is not None), default=None)
 
-    def sits_out(self, active: ActiveRequest) -> bool:
+    @property
+    def sitting_out(self) -> frozenset[ActiveRequest]:
         """Nobody does."""
-        return False
+        return frozenset()
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """Return the best draft at hand: a drafter's block, else the target's own n-gram guess."""

@@ -4,23 +4,13 @@ from collections.abc import Sequence as Seq
 from typing import NamedTuple, Protocol
 
 from cluster.scheduler.active import ActiveRequest
+from cluster.scheduler.draft import NOTHING, Draft
 from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.ways import AskValue
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
-
-
-class Draft(NamedTuple):
-    """The draft chosen for one row; empty where the sequence decodes plainly."""
-
-    tokens: Seq[int] = ()
-    source: DraftSource = DraftSource.NONE
-
-    def cut_to(self, length: int) -> "Draft":
-        """Return it with at most ``length`` tokens."""
-        return self if len(self.tokens) <= length else Draft(self.tokens[:length], self.source)
 
 
 class Order(NamedTuple):
@@ -65,8 +55,9 @@ class Speculation(Protocol):
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Decide on the next step's rows and drafts; a time means that waiting until then is worth more than going."""
 
-    def sits_out(self, active: ActiveRequest) -> bool:
-        """Whether a request that decodes was decided to take no part in the next step."""
+    @property
+    def sitting_out(self) -> frozenset[ActiveRequest]:
+        """The requests that decode and were decided to take no part in the next step."""
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """Return what was decided for a request, cut to the ``room`` that its row has."""
@@ -82,9 +73,6 @@ class Speculation(Protocol):
 
     def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
         """Learn what a step has cost."""
-
-
-NOTHING = Draft()
 
 
 def draft_at_hand(settings: SchedulerSettings, active: ActiveRequest, limit: int) -> Draft:

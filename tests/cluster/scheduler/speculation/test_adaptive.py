@@ -186,11 +186,11 @@ def test_what_is_known_of_drawn_texts_says_nothing_of_greedy_ones():
         speculation.admitted(active)
         return active
 
-    before = admitted(0.0).acceptance[DraftSource.DRAFTER].conditional(0)
+    before = admitted(0.0).acceptance[DraftSource.DRAFTER].survival(1)[0]
     for _ in range(200):
         admitted(0.8).acceptance[DraftSource.DRAFTER].note(0, 0, missed=True)
-    assert admitted(0.8).acceptance[DraftSource.DRAFTER].conditional(0) < 0.1
-    assert admitted(0.0).acceptance[DraftSource.DRAFTER].conditional(0) == before
+    assert admitted(0.8).acceptance[DraftSource.DRAFTER].survival(1)[0] < 0.1
+    assert admitted(0.0).acceptance[DraftSource.DRAFTER].survival(1)[0] == before
 
 
 def test_what_blocks_take_is_known_although_nobody_asks_for_them_in_earnest():
