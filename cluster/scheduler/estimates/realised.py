@@ -16,7 +16,7 @@ SETTLING = 2
 """Steps after a change of ways that belong to neither."""
 GAIN = 0.2
 """Weight of the latest span; the first ones weigh as much as all before them."""
-FADE = 0.001
+FADE = 0.0005
 """Share of a correction that is forgotten per step in which another way was taken, or none."""
 CURIOSITY = 0.15
 LOWEST, HIGHEST = 0.1, 1.3
