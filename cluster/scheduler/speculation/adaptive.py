@@ -215,8 +215,11 @@ class AdaptiveSpeculation:
         if not self._asking.awaits_probe:
             return 0.0
         asked = [ask.at for active in decoding if (ask := active.asks.get(lengths[active])) and ask.awaited]
+        if not asked:  # all have gone on, or ended
+            self._asking.note_awaited(came=False)
+            return 0.0
         patience = min(self.costs.step_s(len(decoding), sum(lengths.values())), self._max_wait_s)
-        return max(asked) + patience if asked else 0.0
+        return max(asked) + patience
 
     def _look(self, active: ActiveRequest) -> Draft:
         """Find the draft at hand; it is kept until the text has grown or a drafter has proposed something."""

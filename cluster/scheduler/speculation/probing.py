@@ -41,15 +41,8 @@ class Probing:
 
     def __init__(self) -> None:
         self._steps = 0
-        self._next = 0
-        self._gap = 1
-        self._probes = 0
-        self._wait_every = AWAITED
-        self._last_awaited = -AWAITED
-        self.is_awaited = False
-        """A probe is out that is to be waited for, and nothing has come of it yet."""
-        self._reading: list[ActiveRequest] = []
         self._reading_since = 0
+        self.restart()
 
     def step(self) -> None:
         """A step was made in which somebody could have been asked."""
@@ -63,7 +56,8 @@ class Probing:
         self._wait_every = AWAITED
         self._last_awaited = -AWAITED
         self.is_awaited = False
-        self._reading = []
+        """A probe is out that is to be waited for, and nothing has come of it yet."""
+        self._reading: list[ActiveRequest] = []
 
     def note_awaited(self, came: bool) -> None:
         """Learn whether the latest probe that was waited for was answered in that time; its first block tells."""
@@ -95,7 +89,7 @@ class Probing:
     def _measure(self, able: dict[ActiveRequest, int], chosen: list[ActiveRequest]) -> Asks:
         """Return the half of a probe that counts: the next one is due some steps later."""
         _, single = SHAPES[self._probes % len(SHAPES)]
-        awaited = self._probes >= self._last_awaited + self._wait_every
+        awaited = bool(chosen) and self._probes >= self._last_awaited + self._wait_every
         if awaited:
             self._last_awaited, self.is_awaited = self._probes, True
         self._probes += 1
