@@ -5,7 +5,7 @@ With B sequences, survival probabilities s_j of their drafts, and, as measured, 
 
 - plain: the target's own n-gram guesses at most, B + (their worth) tokens per T;
 - in turn: everybody waits for its block, B + sum(s_1 .. s_K) tokens per T + D;
-- overlapped: nobody waits; a block comes m steps late (D / T, rounded up), and what follows the tokens decided
+- overlapped: nobody waits; a block comes m steps late (D / T, about rounded up), and what follows the tokens decided
   meanwhile still serves: one step of m + 1 verifies s_(m+1) .. s_K, in the T of a step beside drafters at work;
 - run-ahead: the drafter prepares for verdicts while the target comes to them, so that with probability h the next
   draft is there when the verdict is, and the others come late as above: B + h sum(s_1 .. s_K) tokens and more per T, or
@@ -30,6 +30,9 @@ from cluster.scheduler.speculation.allocation import PRUDENCE
 
 PUNCTUAL = 0.9
 """Blocks that miss a step by a hair are taken to meet it: what comes of them is measured where this way is taken."""
+VARIES = 0.15
+"""Share of a step by which a block may come earlier or later than expected: a little more or less of what is expected
+must not decide alone by how many steps it is late."""
 PRICED_POSITIONS = 8
 """The price of a position is that of so many, divided: single ones drown in the noise of measurement."""
 
@@ -159,17 +162,27 @@ def _overlapped(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> fl
 def _nobody_waits(costs: CostModel, case: _Round, hit: float) -> float:
     """Return the goodput where a share ``hit`` of the drafts is there at once, and the others come late."""
     alone = _step_s(costs, case.rows, case.context, case.own_positions, drafting=True)
-    late, missed = _late(costs, case, alone)
-    share = hit + (1 - hit) * max(1 - late / case.length, 0.0) / (late + 1)
+    left, missed = _late(costs, case, alone)
+    share = hit + (1 - hit) * left
     verified = case.own_positions + share * (case.positions - case.own_positions)
     tokens = case.plain_tokens + hit * case.gains + (1 - hit) * missed
     return tokens / _step_s(costs, case.rows, case.context, verified, drafting=True)
 
 
-def _late(costs: CostModel, case: _Round, step_s: float) -> tuple[int, float]:
-    """Return by how many steps blocks come late that nobody waits for, and what they add to each step's tokens."""
-    late = max(ceil(costs.block_s(case.length, case.asked, beside=True) / step_s * PUNCTUAL), 1)
-    return late, case.late_gains[late - 1] / (late + 1) if late < case.length else 0.0
+def _late(costs: CostModel, case: _Round, step_s: float) -> tuple[float, float]:
+    """Return what blocks that come late are still worth to each step.
+
+    That is the share of their positions that it verifies, and the tokens that they add to it.
+    """
+    expected = costs.block_s(case.length, case.asked, beside=True) / step_s * PUNCTUAL
+    late = max(ceil(expected - VARIES), 1)
+    later = min(max((expected + VARIES - late) / (2 * VARIES), 0.0), 1.0)
+    left, gains = 0.0, 0.0
+    for steps, probability in ((late, 1 - later), (late + 1, later)):
+        if steps < case.length:
+            left += probability * (1 - steps / case.length) / (steps + 1)
+            gains += probability * case.late_gains[steps - 1] / (steps + 1)
+    return left, gains
 
 
 def _run_ahead(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:
