@@ -33,6 +33,5 @@ def prefix_hashes(tokens: Iterable[int], state: int) -> list[int]:
 def prefix_hash(tokens: Iterable[int], state: int = EMPTY) -> int:
     """Return the hash of ``tokens`` appended to a sequence whose hash is ``state``."""
     for token in tokens:
-        mixed = (state ^ token) * _FACTOR + _OFFSET & _MASK
-        state = mixed ^ mixed >> 32
+        state = extend(state, token)
     return state

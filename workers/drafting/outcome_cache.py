@@ -76,6 +76,7 @@ class OutcomeCache:
             kept = group.pop(hashes[base_len - prompt_len], None) if base_len >= prompt_len else None
             if group:
                 self._drop(group.values(), Waste.MISPREDICTED)
+                group.clear()
             if kept is None:
                 del self._kept[base_len]
                 continue
@@ -87,7 +88,7 @@ class OutcomeCache:
                 if kept.fresh:
                     self._waste(kept, _why(kept.outcome, tokens))
                 continue
-            self._kept[base_len] = {kept.outcome.base_hash: kept}
+            group[kept.outcome.base_hash] = kept
             if left >= reach:
                 best, reach = kept, left
         if best is None:
@@ -110,9 +111,7 @@ class OutcomeCache:
         del group[kept.outcome.base_hash]
         if not group:
             del self._kept[kept.outcome.base_len]
-        self._size -= 1
-        if kept.fresh:
-            self._waste(kept, Waste.SURPLUS)
+        self._drop((kept,), Waste.SURPLUS)
 
     def _drop(self, dropped: Collection[_Kept], why: Waste) -> None:
         """Count outcomes as gone, and as wasted those that never gave a draft."""

@@ -111,7 +111,7 @@ class BlockPool:
                 f"sequence {seq.seq_id} fell back to {seq.computed} computed tokens, "
                 f"into its {seq.published_blocks} published blocks of {self.block_size}"
             )
-        missing = -(-num_tokens // self.block_size) - len(seq.block_ids)
+        missing = self.blocks_for(num_tokens) - len(seq.block_ids)
         if missing > len(self._free):
             return False
         for _ in range(missing):

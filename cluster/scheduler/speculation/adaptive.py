@@ -135,8 +135,7 @@ class AdaptiveSpeculation:
 
     def choose(self, active: ActiveRequest, room: int) -> Draft:
         """See Speculation."""
-        draft = self._drafts.get(active, NOTHING)
-        return draft if len(draft.tokens) <= room else draft.cut_to(max(room, 0))
+        return self._drafts.get(active, NOTHING).cut_to(max(room, 0))
 
     def note_block(self, active: ActiveRequest, block: DraftBlock, at: float) -> None:
         """Learn how long the block took, and from its guesses what the text says of them by now."""

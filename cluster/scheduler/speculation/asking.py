@@ -78,7 +78,7 @@ class Asking:
         if forced:
             return self._orders(willing)
         known = self._lengths
-        return self._orders({a: known[a] if known[a] < limit else limit for a, limit in willing.items()})
+        return self._orders({active: min(known[active], limit) for active, limit in willing.items()})
 
     def note_step(self, tokens: int, asked: bool, now: float, *, disturbed: bool) -> None:
         """Hold what a step has emitted against what was expected; ``asked``: whether drafters are asked after it.

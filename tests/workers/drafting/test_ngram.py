@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from workers.drafting.ngram import NgramIndex
+from workers.drafting.ngram import MOST_COMPARED, NgramIndex
 
 
 def naive(tokens, k, max_n, min_n):
@@ -39,6 +39,16 @@ def test_prefers_the_longest_suffix_then_the_latest():
     assert index.propose(2) == [5, 5]
     index.extend([3, 3, 0, 1, 2])
     assert index.propose(2) == [3, 3]
+
+
+@pytest.mark.parametrize(("others", "follows"), [(MOST_COMPARED - 1, 50), (MOST_COMPARED, 60)])
+def test_no_more_than_so_many_places_are_compared(others, follows):
+    index = NgramIndex(3, 2)
+    index.extend([7, 1, 2, 50])
+    for i in range(others):
+        index.extend([100 + i, 1, 2, 60])
+    index.extend([7, 1, 2])
+    assert index.propose(1) == [follows]
 
 
 def test_periodic_text_fills_the_draft():

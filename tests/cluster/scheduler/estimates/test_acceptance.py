@@ -54,26 +54,33 @@ def test_how_often_there_is_a_guess_at_all_is_counted_apart():
     assert everybody.proposal_rate == pytest.approx(0.25, abs=0.1)
 
 
-def counted(*notes: tuple[int, int, bool]) -> list[float]:
-    """The survival that a fresh record tells of after some notes."""
-    acceptance = Acceptance(Acceptance())
-    for position, right, missed in notes:
-        acceptance.note(position, right, missed)
-    return acceptance.survival(3)
+def counts(acceptance: Acceptance) -> list[tuple[float, float]]:
+    """How often each position that was reached was tried and right."""
+    tallies = zip(acceptance._tried, acceptance._right, strict=True)
+    return [(tried, right) for tried, right in tallies if tried]
 
 
-@pytest.mark.parametrize(
-    ("texts", "goes_on", "notes"),
-    [
-        ([[1, 2]], True, []),
-        ([[1, 2], [1, 2, 7]], True, [(0, 1, False)]),
-        ([[1, 2], [1, 2, 7], [1, 2, 7, 0, 9]], False, [(0, 1, False), (1, 0, True)]),
-        ([[1, 2, 7, 8, 9, 5]], False, [(0, 3, False)]),
-    ],
-)
-def test_a_guess_is_judged_as_the_text_grows_and_no_further_than_its_first_mistake(texts, goes_on, notes):
-    acceptance = Acceptance(Acceptance())
+def test_a_guess_is_judged_as_the_text_grows_and_no_further_than_its_first_mistake():
+    acceptance = Acceptance()
     guess = Guess(2, (7, 8, 9), acceptance)
-    assert [guess.judge(text) for text in texts][-1] is goes_on
-    assert acceptance.survival(3) == counted(*notes)
-    assert (acceptance.survival(3) == counted()) is (not notes)
+    assert guess.judge([1, 2])
+    assert guess.judge([1, 2, 7])
+    assert not guess.judge([1, 2, 7, 0, 9])
+    assert counts(acceptance) == [(1.0, 1.0), (1.0, 0.0)]
+
+
+def test_a_guess_that_came_true_is_done():
+    acceptance = Acceptance()
+    assert not Guess(0, (1, 2), acceptance).judge([1, 2, 3])
+    assert counts(acceptance) == [(1.0, 1.0), (1.0, 1.0)]
+
+
+def test_what_is_counted_for_a_request_counts_for_everybody_and_at_once_for_itself():
+    everybody = Acceptance()
+    own = Acceptance(everybody)
+    before = own.survival(2)
+    own.note(0, 1, missed=True)
+    assert counts(own) == counts(everybody) == [(1.0, 1.0), (1.0, 0.0)]
+    after = own.survival(2)
+    assert after[0] > before[0]
+    assert after[1] / after[0] < before[1] / before[0]

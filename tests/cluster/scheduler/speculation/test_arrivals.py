@@ -27,8 +27,8 @@ def known() -> Knowledge:
     return known
 
 
-def due(known: Knowledge, active: ActiveRequest, now: float, **kind: bool) -> list[float]:
-    return [block.due for block in coming(known, [active], set(), 0.02, 1.0, now)]
+def due(known: Knowledge, active: ActiveRequest, now: float) -> list[float]:
+    return [block.due for block in coming(known, [active], {}, 0.02, 1.0, now)]
 
 
 def test_a_block_is_expected_when_such_blocks_come_and_soon_where_it_is_late(known):
