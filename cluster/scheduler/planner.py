@@ -252,7 +252,7 @@ class Planner:
         return failure(active.request.request_id, error)
 
     def _advance(
-        self, active: ActiveRequest, row: Row, sampled: Seq[int], logprobs: RowLogprobs | None
+        self, active: ActiveRequest, row: Row, sampled: list[int], logprobs: RowLogprobs | None
     ) -> Progress | None:
         sequence = active.sequence
         active.last_step = self.counters.steps

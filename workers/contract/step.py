@@ -78,7 +78,7 @@ class StepOutput:
     """Rows, by index, whose own processing failed; what was sampled there means nothing."""
 
 
-def verify(draft: Seq[int], sampled: Seq[int]) -> list[int]:
+def verify(draft: Seq[int], sampled: list[int]) -> list[int]:
     """Return the tokens that a verification row emits: the accepted ones and the target's own next token.
 
     ``sampled`` holds the target's choice at ``len(draft) + 1`` positions, each computed under the
@@ -86,9 +86,9 @@ def verify(draft: Seq[int], sampled: Seq[int]) -> list[int]:
     including the first that differs from the draft. No draw, no probability, no residual distribution
     (sample-and-match; with coupled noise, arXiv 2408.07978), so the drafter can never change the text.
     """
-    emitted = 1
-    for token, guess in zip(sampled, draft, strict=False):
-        if token != guess:
+    accepted = 0
+    for guess in draft:
+        if sampled[accepted] != guess:
             break
-        emitted += 1
-    return list(sampled[:emitted])
+        accepted += 1
+    return sampled[: accepted + 1]

@@ -1,6 +1,5 @@
 """Drafts that arrived for one sequence, kept until its text shows which of them guessed right."""
 
-from collections.abc import Collection
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 
@@ -39,16 +38,16 @@ class OutcomeCache:
         self.drafter = ""
         """The name of whoever guessed the latest draft."""
         self._capacity = capacity
-        self._size = 0
-        self._kept: dict[int, dict[int, _Kept]] = {}
-        """By length of the base, then by its hash; in order of arrival."""
+        self._kept: dict[tuple[int, int], _Kept] = {}
+        """By length and hash of the base; in order of arrival."""
 
     def __len__(self) -> int:
-        return self._size
+        return len(self._kept)
 
     def add(self, outcome: Outcome, drafter: str = "") -> None:
         """Keep an outcome of a drafter. Of two with one base the longer is kept, the later if they are equally long."""
-        known = self._kept.get(outcome.base_len, {}).get(outcome.base_hash)
+        base = outcome.base_len, outcome.base_hash
+        known = self._kept.get(base)
         if known is not None:
             if known.outcome.continuation == outcome.continuation:
                 self.wasted[Waste.SURPLUS] += len(outcome.continuation)
@@ -57,11 +56,10 @@ class OutcomeCache:
                 self.stale += 1
                 self.wasted[Waste.SURPLUS] += len(outcome.continuation)
                 return
-            self._displace(known)
-        elif self._size >= self._capacity:
-            self._displace(next(iter(next(iter(self._kept.values())).values())))
-        self._size += 1
-        self._kept.setdefault(outcome.base_len, {})[outcome.base_hash] = _Kept(outcome, drafter)
+            self._count(self._kept.pop(base), Waste.SURPLUS)
+        elif len(self._kept) >= self._capacity:
+            self._count(self._kept.pop(next(iter(self._kept))), Waste.SURPLUS)
+        self._kept[base] = _Kept(outcome, drafter)
 
     def draft(self, tokens: Seq[int], prompt_len: int, hashes: Seq[int]) -> tuple[int, ...]:
         """Return the longest draft that follows ``tokens``; empty where no outcome fits.
@@ -70,27 +68,25 @@ class OutcomeCache:
         that no later token can make fit are dropped on the way.
         """
         best: _Kept | None = None
-        length, reach = len(tokens), 0
-        for base_len in [base_len for base_len in self._kept if base_len <= length]:
-            group = self._kept[base_len]
-            kept = group.pop(hashes[base_len - prompt_len], None) if base_len >= prompt_len else None
-            if group:
-                self._drop(group.values(), Waste.MISPREDICTED)
-                group.clear()
-            if kept is None:
-                del self._kept[base_len]
+        length, reach, dropped = len(tokens), 0, []
+        for base, kept in self._kept.items():
+            base_len, base_hash = base
+            since = length - base_len
+            if since < 0:
                 continue
-            continuation, since = kept.outcome.continuation, length - base_len
+            if base_len < prompt_len or hashes[base_len - prompt_len] != base_hash:
+                dropped.append(base)
+                self._count(kept, Waste.MISPREDICTED)
+                continue
+            continuation = kept.outcome.continuation
             left = len(continuation) - since
             if left <= 0 or (since and continuation[:since] != tuple(tokens[base_len:])):
-                del self._kept[base_len]
-                self._size -= 1
-                if kept.fresh:
-                    self._waste(kept, _why(kept.outcome, tokens))
-                continue
-            group[kept.outcome.base_hash] = kept
-            if left >= reach:
+                dropped.append(base)
+                self._count(kept, _why(kept.outcome, tokens))
+            elif left >= reach:
                 best, reach = kept, left
+        for base in dropped:
+            del self._kept[base]
         if best is None:
             return ()
         if best.fresh:
@@ -101,28 +97,15 @@ class OutcomeCache:
 
     def end(self) -> None:
         """Count what is left as wasted: the sequence has ended."""
-        for group in self._kept.values():
-            self._drop(group.values(), Waste.ENDED)
+        for kept in self._kept.values():
+            self._count(kept, Waste.ENDED)
         self._kept.clear()
 
-    def _displace(self, kept: _Kept) -> None:
-        """Make room for another outcome."""
-        group = self._kept[kept.outcome.base_len]
-        del group[kept.outcome.base_hash]
-        if not group:
-            del self._kept[kept.outcome.base_len]
-        self._drop((kept,), Waste.SURPLUS)
-
-    def _drop(self, dropped: Collection[_Kept], why: Waste) -> None:
-        """Count outcomes as gone, and as wasted those that never gave a draft."""
-        self._size -= len(dropped)
-        for kept in dropped:
-            if kept.fresh:
-                self._waste(kept, why)
-
-    def _waste(self, kept: _Kept, why: Waste) -> None:
-        self.stale += 1
-        self.wasted[why] += len(kept.outcome.continuation)
+    def _count(self, kept: _Kept, why: Waste) -> None:
+        """Count an outcome that is no longer kept as wasted, unless it gave a draft."""
+        if kept.fresh:
+            self.stale += 1
+            self.wasted[why] += len(kept.outcome.continuation)
 
 
 def _why(outcome: Outcome, tokens: Seq[int]) -> Waste:

@@ -34,7 +34,7 @@ MOST_HELD_UP = 5.0
 """Nor does a step make a block so many times slower: few samples of blocks alone may leave hardly anything for small
 ones."""
 SIZES_PER_DOUBLING = 2
-POINTS_PER_DOUBLING = 4
+POINTS_PER_DOUBLING = 2
 """A curve over many sizes is computed at so many per doubling and straight between them."""
 
 

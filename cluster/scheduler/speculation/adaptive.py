@@ -116,10 +116,14 @@ class AdaptiveSpeculation:
 
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Weigh going now against waiting for blocks on their way."""
-        # `Sequence.num_pending`, written out: this runs for every row of a step.
-        decoding = [a for a in running if len(a.sequence.tokens) - a.sequence.computed == 1]
-        looked = [(active, active.at_hand or self._look(active)) for active in decoding]
-        self._drafts = {active: draft for active, draft in looked if draft.tokens}
+        decoding, self._drafts = [], {}
+        for active in running:
+            # `Sequence.num_pending`, written out: this runs for every row of a step.
+            if len(active.sequence.tokens) - active.sequence.computed == 1:
+                decoding.append(active)
+                draft = active.at_hand or self._look(active)
+                if draft.tokens:
+                    self._drafts[active] = draft
         # Settled here: when the step is over, what drafters were at meanwhile may have come already.
         self._drafting = any(self._known.is_drafted_for(active, now) for active in running)
         self._departure = self._depart(decoding, running, now) if self._known.of_steps else Departure()

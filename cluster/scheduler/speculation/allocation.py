@@ -52,7 +52,7 @@ def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float]
 
 def _lengths(survivals: Seq[Seq[float]], slots: Seq[float], count: int) -> list[int]:
     """Return how many of the ``count`` best slots are each sequence's; equal ones go to the first sequences."""
-    lengths = [len(survival) for survival in survivals]
+    lengths = list(map(len, survivals))
     surplus = len(slots) - count
     if not surplus:
         return lengths

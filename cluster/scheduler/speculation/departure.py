@@ -7,6 +7,7 @@ those first that have waited longest, while drafts for the others are made.
 
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from cluster.scheduler.active import ActiveRequest
@@ -84,6 +85,16 @@ class Scene:
             self._curves[step] = self.costs.step_curve(positions, context, most, drafting)
         return self._curves[step]
 
+    def most_goodput(self, at: float) -> float:
+        """Return a bound of what any drafts that are there by then can bring to a step of all: most are not worth more.
+
+        Here positions cost nothing, and no draft takes the place of another.
+        """
+        drafts = chain(self.at_hand.values(), (block.survival for block in self.coming if block.due <= at))
+        tokens = len(self.decoding) + sum(map(sum, drafts))
+        bare = self.costs.step_s(self.other_positions + len(self.decoding), sum(self.lengths.values()))
+        return tokens / (at - self.now + bare)
+
     def wait_for(self, moment: float) -> Departure:
         """Return the decision to wait for a block that is due at a moment."""
         return Departure(until=moment + SLACK * (moment - self.now))
@@ -94,6 +105,8 @@ def depart_together(scene: Scene) -> Departure:
     going = scene.allocate(scene.decoding, scene.at_hand, scene.now)
     best, moment = going.goodput * MARGIN, None
     for due in _instants(scene.coming):
+        if scene.most_goodput(due) <= best:
+            continue
         by_then = scene.at_hand | {c.active: c.survival for c in scene.coming if c.due <= due}
         waiting = scene.allocate(scene.decoding, by_then, due)
         if waiting.goodput > best:
