@@ -69,12 +69,17 @@ class CudaGraphs:
         self._kept = attention.workspace
         """What was recorded writes to it, whatever the attention uses later."""
 
-    def run(self, batch: InputBatch) -> Tensor | None:
-        """Return the logits of a step's sampled positions, ``[N, vocab]``; None where no recorded shape fits."""
+    def run(self, batch: InputBatch, tokens: Tensor | None = None) -> Tensor | None:
+        """Return the logits of a step's sampled positions, ``[N, vocab]``; None where no recorded shape fits.
+
+        ``tokens``: see `workers.continuation.Rank`.
+        """
         bucket = choose_bucket(self._buckets, np.diff(batch.query_start_loc))
         if bucket is None:
             return None
         self._put(fill_up(batch, bucket, self._block_size, self._trash_block), bucket)
+        if tokens is not None:
+            self._numbers[: len(tokens)] = tokens
         logits = self._replay[bucket]()
         return logits[batch.tensors(self._device).logits_indices[: batch.num_samples]]
 

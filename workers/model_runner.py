@@ -7,6 +7,7 @@ given is rows, what it returns is the model's choice after each position that wa
 
 import logging
 from collections.abc import Callable
+from collections.abc import Sequence as Seq
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +18,7 @@ from workers.attention.bridge import AttentionCall, attending, probe
 from workers.attention.choice import make_attention
 from workers.checkpoint.load import LoadedModel, load_causal_lm, resolve_device
 from workers.checkpoint.source import resolve_model
+from workers.continuation import go_on
 from workers.contract.errors import ConfigurationError, TargetBrokenError
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
@@ -35,7 +37,7 @@ from workers.numerics import (
 )
 from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
-from workers.sampling.coupled import rank_tokens
+from workers.sampling.coupled import ranked_ids
 from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
 from workers.state_tap import StateTap, decoder_layers, fits
@@ -167,14 +169,14 @@ class ModelRunner:
         """Return whether this model has the hidden states that a drafter asks for."""
         return fits(spec, len(decoder_layers(self._model)), self._hidden_size)
 
-    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
-        """Run a step and return, per row and sampled position, up to ``count`` tokens: the choice, then what came next.
+    def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
+        """Run a step whose rows go on with their choices; for drafters, which live on one rank. See DraftRunner."""
 
-        For drafters, which live on one rank.
-        """
-        logits = self.logits(batch := self._pack(plan))
-        ranked = iter([] if logits is None else rank_tokens(logits, batch.sampling_batch(self._device), count))
-        return [[next(ranked) for _ in range(row.num_samples)] for row in plan.rows]
+        def ranked(plan: StepPlan, tokens: Tensor | None) -> Tensor | None:
+            logits = self.logits(batch := self._pack(plan), tokens)
+            return None if logits is None else ranked_ids(logits, batch.sampling_batch(self._device), count)
+
+        return go_on(plan, guesses, ranked)
 
     def copy_block(self, source: int, destination: int) -> None:
         """Copy one block of keys and values."""
@@ -193,17 +195,19 @@ class ModelRunner:
             self._group.send_shutdown()
 
     @torch.inference_mode()
-    def logits(self, batch: InputBatch) -> Tensor | None:
+    def logits(self, batch: InputBatch, tokens: Tensor | None = None) -> Tensor | None:
         """Return the logits of the N sampled positions, ``[N, vocab]`` (this rank's share), None without any.
 
-        Writes the keys and values of the whole batch.
+        Writes the keys and values of the whole batch. ``tokens``: see `workers.continuation.Rank`.
         """
         if self._graphs is not None and self._tap is None and batch.num_samples:
-            logits = self._graphs.run(batch)
+            logits = self._graphs.run(batch, tokens)
             if logits is not None:
                 return logits
         self._attention.plan(batch)
         inputs = batch.tensors(self._device)
+        if tokens is not None:
+            inputs.input_ids[0, : len(tokens)] = tokens
         body = self._model if batch.num_samples else self._model.get_decoder()
         wanted = {"logits_to_keep": inputs.logits_indices} if batch.num_samples else {}
         with attending(self._attend):

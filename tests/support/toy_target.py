@@ -30,9 +30,10 @@ def plain_text(prompt: Seq[int], params: SamplingParams, n: int) -> list[int]:
 class ToyTarget:
     """A StepRunner on slots instead of tensors."""
 
-    overlaps = False
-
-    def __init__(self, num_blocks: int = 64, block_size: int = 4, max_model_len: int = 128) -> None:
+    def __init__(
+        self, num_blocks: int = 64, block_size: int = 4, max_model_len: int = 128, overlaps: bool = False
+    ) -> None:
+        self.overlaps = overlaps
         self.identity = ModelIdentity("toy", VOCAB, "", max_model_len, "toy")
         self.num_blocks, self.block_size, self.max_model_len = num_blocks, block_size, max_model_len
         self.slots: dict[int, int] = {}
@@ -49,10 +50,19 @@ class ToyTarget:
         """A toy that can execute can compute."""
         self.execute(StepPlan(()))
 
-    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
+    def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
         """The choices and what stands in for the next best: the ids after them."""
-        chosen = self.execute(plan).sampled
-        return [[[(token + r) % VOCAB for r in range(count)] for token in row] for row in chosen]
+        assert [row.num_samples for row in plan.rows] == [min(wanted, 1) for wanted in guesses]
+        lines = self.execute(plan).sampled
+        for step in range(1, max(guesses, default=0)):
+            going = [(row, line) for row, line, wanted in zip(plan.rows, lines, guesses, strict=True) if wanted > step]
+            rows = (
+                Row(row.seq_id, line[-1:], row.start + len(row.tokens) + step - 1, row.block_ids, 1, row.params)
+                for row, line in going
+            )
+            for (_, line), chosen in zip(going, self.execute(StepPlan(tuple(rows))).sampled, strict=True):
+                line += chosen
+        return [[[(token + r) % VOCAB for r in range(count)] for token in line] for line in lines]
 
     def copy_block(self, source: int, destination: int) -> None:
         for offset in range(self.block_size):

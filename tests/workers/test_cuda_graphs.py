@@ -77,6 +77,17 @@ def test_filled_up_steps_give_what_the_steps_give(runner):
     assert recorder.replays == replays + len(steps)
 
 
+def test_rows_go_on_from_recorded_steps_as_they_do_without(runner):
+    prompts = StepPlan(
+        tuple(Row(i, tokens, 0, range(10 * i, 10 * i + 10), 1, GREEDY) for i, tokens in enumerate(PROMPTS))
+    )
+    expected = runner.rank(prompts, [3, 5, 1], 2)
+    runner._graphs = record(runner, recorder := Recorder())
+    replays = recorder.replays
+    assert runner.rank(prompts, [3, 5, 1], 2) == expected
+    assert recorder.replays == replays + 4  # the prompts are longer than what is recorded
+
+
 def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
     def forgetful(run):
         run()

@@ -1,10 +1,13 @@
 """Runs a draft model over ragged steps, with paged keys and values."""
 
+from collections.abc import Sequence as Seq
+
 import torch
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.attention.choice import make_attention
+from workers.continuation import go_on
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepPlan
@@ -15,7 +18,7 @@ from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
 from workers.packed_linears import PackedLinear, pack_linears
 from workers.sampling.batch import SamplingBatch
-from workers.sampling.coupled import rank_tokens
+from workers.sampling.coupled import ranked_ids
 from workers.settings import RunnerSettings
 
 
@@ -33,6 +36,7 @@ class DraftModelRunner:
         config = model.config
         self._model = model
         self._device = model.draft_ids.device
+        self.overlaps = self._device.type == "cuda"
         self._layers = tuple(
             LayerSpec(
                 index,
@@ -74,10 +78,15 @@ class DraftModelRunner:
     def _pack(self, plan: StepPlan) -> InputBatch:
         return pack(plan, self.block_size, self._cache.trash_block)
 
-    def _forward(self, batch: InputBatch, states: Tensor | None) -> Tensor:
-        """Return the model's own states after the sampled positions, ``[N, hidden]``."""
+    def _forward(self, batch: InputBatch, states: Tensor | None, tokens: Tensor | None = None) -> Tensor:
+        """Return the model's own states after the sampled positions, ``[N, hidden]``.
+
+        ``tokens``: see `workers.continuation.Rank`.
+        """
         self._attention.plan(batch)
         inputs = batch.tensors(self._device)
+        if tokens is not None:
+            inputs.input_ids[0, : len(tokens)] = tokens
         before = None if states is None else states[None]
         rotation = self._model.rotation(inputs.positions)
         out: Tensor = self._model(inputs.input_ids, before, rotation, self._attend)
@@ -92,20 +101,20 @@ class PlainDraftRunner(DraftModelRunner):
     """Runs models without features, as `workers.drafting.model_drafter` wants them run."""
 
     @torch.inference_mode()
-    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
-        """Run one step; return per row and sampled position the model's choice and its next best, ``count`` in all."""
-        batch = self._pack(plan)
-        own = self._forward(batch, None)
-        ranked = iter(self._ranked(own, batch.sampling_batch(self._device), count))
-        return [[next(ranked) for _ in range(row.num_samples)] for row in plan.rows]
+    def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
+        """Run a step whose rows go on with their choices, see DraftRunner."""
 
-    def _ranked(self, own: Tensor, sampling: SamplingBatch, count: int) -> list[list[int]]:
-        """Rank by the target's ids: those that the model cannot propose are never chosen."""
-        if not len(own):
-            return []
+        def ranked(plan: StepPlan, tokens: Tensor | None) -> Tensor | None:
+            own = self._forward(batch := self._pack(plan), None, tokens)
+            return self._ranked(own, batch.sampling_batch(self._device), count) if len(own) else None
+
+        return go_on(plan, guesses, ranked)
+
+    def _ranked(self, own: Tensor, sampling: SamplingBatch, count: int) -> Tensor:
+        """Rank by the target's ids, as `ranked_ids` does: those that the model cannot propose are never chosen."""
         logits = self._model.head(self._model.norm(own))
         ids = self._model.draft_ids
         if bool(sampling.greedy.all()):
-            best: list[list[int]] = ids[logits.topk(min(count, logits.shape[1]), dim=-1).indices].tolist()
-            return best
-        return rank_tokens(self._model.over_target_ids(logits), sampling, count)
+            best = ids[logits.topk(min(count, logits.shape[1]), dim=-1).indices]
+            return torch.cat((best[:, :1], best), dim=-1)
+        return ranked_ids(self._model.over_target_ids(logits), sampling, count)

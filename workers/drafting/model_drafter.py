@@ -1,4 +1,4 @@
-"""A drafter with a model: it runs ahead of the target, one token of every lane of every sequence per forward step."""
+"""A drafter with a model: it runs ahead of the target, with all lanes of all sequences in every forward step."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +26,16 @@ class DraftRunner(Protocol):
     block_size: int
     max_model_len: int
 
-    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
-        """Run one step; return per row and sampled position the model's choice and its next best, ``count`` in all."""
+    overlaps: bool
+    """Whether the host may do other things while the model computes: then a block of guesses costs one wait, not one
+    for each guess."""
+
+    def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
+        """Run a step, and further ones in which row i goes on with its choices until ``guesses[i]`` are made.
+
+        A row of no guesses samples nowhere, others after their last token; they have blocks for all guesses but the
+        last. Returns for each row and guess the model's choice and its next best, ``count`` in all.
+        """
 
     def copy_block(self, source: int, destination: int) -> None:
         """Copy the keys and values of one block to another."""
@@ -47,10 +55,12 @@ class ModelDrafter:
     """Drafts with any causal model whose token ids mean what the target's mean.
 
     A step feeds each lane what the model has not seen of it: decided tokens at first, then the latest
-    guess. What the KV cache holds is found by comparing tokens, so a rejected guess costs no more than its
-    own slot; a lane that branches off another one shares its blocks. Guesses are drawn with the request's
-    parameters, seed and positions, hence with the very noise that the target will use (Daliri, Musco, Suresh,
-    arXiv 2408.07978), which also tells what the target would say in a guess's place.
+    guess. Where the host need not wait for the model, a block that was asked for is guessed in one go; lanes that
+    prepare for verdicts go token by token, so that what is asked for next finds the model free. What the KV cache
+    holds is found by comparing tokens, so a rejected guess costs no more than its own slot; a lane that branches off
+    another one shares its blocks. Guesses are drawn with the request's parameters, seed and positions, hence with
+    the very noise that the target will use (Daliri, Musco, Suresh, arXiv 2408.07978), which also tells what the
+    target would say in a guess's place.
     """
 
     runs_ahead = True
@@ -126,7 +136,14 @@ class ModelDrafter:
 
     def _room(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
         """Return how many positions of a lane need KV blocks in this step."""
-        return row.start + len(row.tokens)
+        return row.start + len(row.tokens) + max(self._num_guesses(state, lane, cached, row) - 1, 0)
+
+    def _num_guesses(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
+        """Return how many guesses follow a row in one go."""
+        if not row.num_samples or state.answered or not self._runner.overlaps:
+            return row.num_samples
+        longest = self._runner.max_model_len - len(state.tokens) + 1
+        return min(lane.goal, longest) - len(lane.guesses)
 
     def _fits(self, cached: CachedDraft, positions: int, result: Advance) -> bool:
         fits, evicted = self._kv.reserve(cached, positions)
@@ -147,20 +164,26 @@ class ModelDrafter:
         return Row(cached.kv.seq_id, tokens, cached.size, (), wanted, state.params)
 
     def _run(self, feeds: Seq[Feed]) -> None:
-        """Run a step and give each lane its next guess."""
-        ranked = self._runner.rank(StepPlan(tuple(feed.row for feed in feeds)), RANKS)
-        for feed, positions in zip(feeds, ranked, strict=True):
+        """Run a step and give each lane its next guesses."""
+        guesses = [self._num_guesses(feed.state, feed.lane, feed.cached, feed.row) for feed in feeds]
+        ranked = self._runner.rank(StepPlan(tuple(feed.row for feed in feeds)), guesses, RANKS)
+        for feed, choices in zip(feeds, ranked, strict=True):
             self._kv.fed(feed.cached, feed.row.tokens)
-            for likely in positions:
-                take(feed, likely)
+            for number, likely in enumerate(choices):
+                if number:
+                    self._kv.fed(feed.cached, [feed.lane.guesses[-1]])
+                if not take(feed, likely):
+                    break
 
 
-def take(feed: Feed, likely: Seq[int]) -> None:
-    """Append the best of the likely tokens to a lane, which gives up where that one means nothing to the target."""
-    if likely[0] < feed.state.peer.vocab_size:
+def take(feed: Feed, likely: Seq[int]) -> bool:
+    """Append the best of the likely tokens to a lane, or let it give up where that one means nothing to the target."""
+    known = likely[0] < feed.state.peer.vocab_size
+    if known:
         feed.lane.take(likely)
     else:
         feed.lane.give_up()
+    return known
 
 
 def _on_its_blocks(row: Row, cached: CachedDraft) -> Row:

@@ -26,7 +26,7 @@ from workers.sampling.noise import GROUP, group_lead, gumbel, position_state
 from workers.sampling.processors import truncate
 from workers.sampling.support import Support, at_least, in_groups
 
-__all__ = ["SamplingBatch", "choose_local", "choose_tokens", "rank_tokens"]
+__all__ = ["SamplingBatch", "choose_local", "choose_tokens", "in_order", "rank_tokens", "ranked_ids"]
 
 _LOGITS_AT_ONCE = 2**20
 """Rows are processed so many logits at a time: few enough that temporaries stay in a CPU's cache."""
@@ -50,6 +50,19 @@ def rank_tokens(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[i
 
     The score that decides the choice decides the order as well, noise included. Fewer are returned where
     top-k, top-p or min-p leave fewer. ``logits`` and errors as for choose_tokens.
+    """
+    return in_order(ranked_ids(logits, batch, count).tolist())
+
+
+def in_order(ranked: list[list[int]]) -> list[list[int]]:
+    """Return rows of `ranked_ids` without what stands there twice, or for nothing."""
+    return [[best, *(other for other in others if other not in (best, -1))][: len(others)] for best, *others in ranked]
+
+
+def ranked_ids(logits: Tensor, batch: SamplingBatch, count: int) -> Tensor:
+    """Return what rank_tokens does while it is on its device, int64 ``[num_rows, 1 + count]``.
+
+    A row's choice, and then its best ids, the choice most likely among them; -1 where fewer are left.
     """
     _check(logits, batch)
     if has_kernels(logits.device) and not batch.may_truncate:
@@ -80,8 +93,8 @@ def rank_tokens(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[i
     return _ranked(first, ids, scores > -torch.inf)
 
 
-def _rank_by_kernel(logits: Tensor, batch: SamplingBatch, count: int) -> list[list[int]]:
-    """Rank untruncated rows; nothing is asked of the device before the answer is copied."""
+def _rank_by_kernel(logits: Tensor, batch: SamplingBatch, count: int) -> Tensor:
+    """Rank untruncated rows; nothing is asked of the device."""
     from workers.kernels.choose import choose, score  # needs Triton
 
     noise = (batch.temperature, batch.seed, batch.position)
@@ -90,11 +103,8 @@ def _rank_by_kernel(logits: Tensor, batch: SamplingBatch, count: int) -> list[li
     return _ranked(first, best.indices, best.values > -torch.inf)
 
 
-def _ranked(first: Tensor, ids: Tensor, valid: Tensor) -> list[list[int]]:
-    """Return each row's choice and then, of ``ids`` ``[num_rows, count]``, the valid others; in one copy."""
-    count = ids.shape[-1]
-    rows = torch.cat((first[:, None], ids.masked_fill(~valid, -1)), dim=-1).tolist()
-    return [[best, *(other for other in others if other not in (best, -1))][:count] for best, *others in rows]
+def _ranked(first: Tensor, ids: Tensor, valid: Tensor) -> Tensor:
+    return torch.cat((first[:, None], ids.masked_fill(~valid, -1)), dim=-1)
 
 
 def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) -> tuple[Tensor, Tensor]:

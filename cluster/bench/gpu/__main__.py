@@ -22,7 +22,7 @@ from cluster.bench.gpu.steps import VARIANTS, Timing, predict, time_steps
 from cluster.bench.report import save_report
 
 DRAFTERS = ("1b",)
-TINY_CASES = (Case(1, 1, 64), Case(3, 5, 64))
+TINY_CASES = (Case(1, 1, 64), Case(3, 5, 64), Case(2, 1, 64, guesses=3))
 
 
 def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:

@@ -5,6 +5,8 @@ shapes under measurement, and then say what the simulator's would (`cluster.simu
 token that seed and position decide, the drafter that token as often as it is told to.
 """
 
+from collections.abc import Sequence as Seq
+
 from cluster.bench.emulated.cell import ANSWER_TOKENS, PROMPT_TOKENS
 from cluster.bench.emulated.drafter import SettledAcceptance
 from cluster.simulator.synthetic import VOCAB_SIZE, token
@@ -49,20 +51,21 @@ class ComputingDraftRunner:
         _check(runner)
         self._runner = runner
         self._acceptance = SettledAcceptance(acceptance)
+        self.overlaps = runner.overlaps
         self.num_blocks = runner.num_blocks
         self.block_size = runner.block_size
         self.max_model_len = runner.max_model_len
         self.identity = ModelIdentity("computing", LEAST_VOCAB, "synthetic", self.max_model_len)
 
-    def rank(self, plan: StepPlan, count: int) -> list[list[list[int]]]:
-        """Compute a step, ranking included, and return synthetic guesses in its place."""
-        self._runner.rank(plan, count)
+    def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
+        """Compute the steps, ranking included, and return synthetic guesses in their place."""
+        self._runner.rank(plan, guesses, count)
         return [
             [
-                self._acceptance.ranked(token(row.params.seed, row.start + len(row.tokens) - behind), 0)[:count]
-                for behind in range(row.num_samples - 1, -1, -1)
+                self._acceptance.ranked(token(row.params.seed, row.start + len(row.tokens) + number), 0)[:count]
+                for number in range(wanted)
             ]
-            for row in plan.rows
+            for row, wanted in zip(plan.rows, guesses, strict=True)
         ]
 
     def copy_block(self, source: int, destination: int) -> None:

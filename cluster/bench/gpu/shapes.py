@@ -73,12 +73,15 @@ class Case:
     context: int = 512
     bar: float | None = None
     """How many times its floor the step may take; None: reported only."""
+    guesses: int = 0
+    """Where above 0, rows go on with their choices for so many tokens in one go, as a drafter's do. What is reported
+    is the time of one of them; the context is complete with the last."""
 
     @property
     def name(self) -> str:
         """As the table and the comparison name it."""
-        return f"{self.rows} x {self.tokens}"
+        return f"{self.rows} x {self.tokens}" + (f", {self.guesses} in one go" if self.guesses else "")
 
 
 TARGET_CASES = (Case(1, 1, bar=1.25), Case(1, 5, bar=1.3), Case(16, 1), Case(64, 5), Case(256, 1))
-DRAFTER_CASES = (Case(1, 1, bar=1.6), Case(16, 1), Case(64, 1))
+DRAFTER_CASES = (Case(1, 1), Case(1, 1, bar=1.6, guesses=4), Case(16, 1), Case(16, 1, guesses=4), Case(64, 1))

@@ -14,6 +14,7 @@ from cluster.bench.gpu.shapes import MAX_MODEL_LEN, Case, Shape
 from workers.checkpoint.random_weights import random_causal_lm
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
+from workers.drafting.fan_out import RANKS
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 
@@ -107,10 +108,13 @@ def time_steps(
                 floor = floor_of(shape, case, roofs, dtype.itemsize)
                 plan = plan_of(case, runner)
 
-                def step(plan: StepPlan = plan, runner: ModelRunner = runner) -> None:
-                    runner.execute(plan)
+                def step(plan: StepPlan = plan, runner: ModelRunner = runner, guesses: int = case.guesses) -> None:
+                    if guesses:
+                        runner.rank(plan, [guesses] * len(plan.rows), RANKS)
+                    else:
+                        runner.execute(plan)
 
-                measured = time_call(step, device)
+                measured = time_call(step, device) / max(case.guesses, 1)
                 yield Timing(shape.name, variant.name, case, floor, predict(shape, variant, floor), measured)
             del runner, loaded, step
             gc.collect()
@@ -121,7 +125,7 @@ def time_steps(
 def plan_of(case: Case, runner: ModelRunner) -> StepPlan:
     """Return a step of verification rows, each at the end of a context of its own, all choices greedy."""
     pages = -(-case.context // runner.block_size)
-    start = case.context - case.tokens
+    start = case.context - case.tokens - max(case.guesses - 1, 0)
     rows = (
         Row(i, [1] * case.tokens, start, range(i * pages, (i + 1) * pages), case.tokens, GREEDY)
         for i in range(case.rows)

@@ -47,8 +47,20 @@ def test_a_block_takes_one_step_per_token_for_all_sequences_together():
     assert [plan.num_tokens for plan in runner.plans] == [9, 3, 3, 3]
 
 
-def test_accepted_guesses_are_not_computed_again():
-    runner = ToyTarget()
+def test_where_the_host_need_not_wait_for_the_model_blocks_are_made_in_one_go():
+    runner = ToyTarget(overlaps=True)
+    drafter = ModelDrafter(runner)
+    states = [opened(i, [i + 1, 2, 3, 4, 5][: i + 2], k) for i, k in enumerate((4, 1, 3))]
+    assert draft_all(drafter, states) == 1
+    for state in states:
+        assert len(state.draft) == state.wanted
+        assert_naive(state)
+    assert [len(plan.rows) for plan in runner.plans] == [3, 2, 2, 1]
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_accepted_guesses_are_not_computed_again(overlaps):
+    runner = ToyTarget(overlaps=overlaps)
     drafter = ModelDrafter(runner)
     state = opened(0, [1, 2, 3], k=4)
     draft_all(drafter, [state])
@@ -78,7 +90,7 @@ def test_a_commit_that_bears_out_the_guesses_keeps_the_rest_of_them():
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_drafts_are_plain_decodings_whatever_is_committed_and_when(data):
-    drafter = ModelDrafter(ToyTarget(num_blocks=200))
+    drafter = ModelDrafter(ToyTarget(num_blocks=200, overlaps=data.draw(st.booleans())))
     states, counter = [], 0
     for _ in range(data.draw(st.integers(1, 20))):
         action = data.draw(st.sampled_from(["open", "commit", "commit", "step", "step", "forget"]))
@@ -131,8 +143,9 @@ def test_a_shared_prompt_is_computed_once_per_salt():
     assert starts == [0, 16, 0]
 
 
-def test_rejected_guesses_never_reach_the_prefix_cache():
-    drafter = ModelDrafter(ToyTarget())
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_rejected_guesses_never_reach_the_prefix_cache(overlaps):
+    drafter = ModelDrafter(ToyTarget(overlaps=overlaps))
     state = opened(0, [1, 2, 3], k=9, seed=1)
     draft_all(drafter, [state])
     wrong = [1, 2, 3, *state.draft]
@@ -143,13 +156,14 @@ def test_rejected_guesses_never_reach_the_prefix_cache():
     assert_naive(other)
 
 
-def test_ids_that_the_target_does_not_have_end_the_draft():
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_ids_that_the_target_does_not_have_end_the_draft(overlaps):
     """A draft model's head may be padded beyond the target's vocabulary."""
     small = DraftPeer(20, lambda replies: None)
     short = 0
     for seed in range(20):
         state = opened(0, [1, 2, 3], k=6, peer=small, seed=seed)
-        drafter = ModelDrafter(ToyTarget())
+        drafter = ModelDrafter(ToyTarget(overlaps=overlaps))
         draft_all(drafter, [state])
         assert all(token < 20 for token in state.draft)
         assert state.draft == plain_text(state.tokens, state.params, len(state.draft))
@@ -173,8 +187,9 @@ def test_ids_that_the_model_does_not_have_are_refused():
     assert drafter.advance([good]).refused == [good]
 
 
-def test_the_models_context_ends_a_draft():
-    drafter = ModelDrafter(ToyTarget(max_model_len=8))
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_the_models_context_ends_a_draft(overlaps):
+    drafter = ModelDrafter(ToyTarget(max_model_len=8, overlaps=overlaps))
     state = opened(0, [1, 2, 3, 4, 5, 6], k=6)
     draft_all(drafter, [state])
     assert state.draft == plain_text(state.tokens, state.params, 3)
@@ -194,8 +209,9 @@ def clock():
     return Clock()
 
 
-def test_an_idle_sequence_makes_room(clock):
-    drafter = ModelDrafter(ToyTarget(num_blocks=6), clock)
+@pytest.mark.parametrize("overlaps", [False, True])
+def test_an_idle_sequence_makes_room(clock, overlaps):
+    drafter = ModelDrafter(ToyTarget(num_blocks=6, overlaps=overlaps), clock)
     first, second, third = (opened(i, [i] * 9, k=2) for i in range(3))
     draft_all(drafter, [first])
     clock.now += 1.0

@@ -122,6 +122,24 @@ def test_blocks_come_before_preparations_and_share_their_steps():
     assert len(rig.runner.plans[0].rows) > 1
 
 
+def test_where_blocks_are_made_in_one_go_preparations_still_leave_room_for_the_next_ask():
+    rig = Rig(overlaps=True)
+    rig.open(1, [5, 6, 7], ahead=3)
+    rig.desk.step()
+    (answer,) = rig.blocks()
+    assert answer.outcomes[0].continuation == tuple(rig.draft(1))
+    rig.runner.plans.clear()
+    rig.desk.step()
+    assert len(rig.runner.plans) == 1
+    rig.open(2, [8, 9], ahead=3)
+    rig.desk.step()
+    (answer,) = rig.blocks()
+    assert answer.outcomes[0].continuation == tuple(rig.draft(2))
+    _, prepared = rig.run()
+    for block in prepared:
+        rig.assert_right(block)
+
+
 def test_a_busy_drafter_prepares_less_and_a_full_one_nothing():
     rig = Rig(rows=8)
     for seq_id in range(1, 5):
@@ -180,7 +198,8 @@ def test_tokens_that_mean_nothing_to_the_target_are_not_prepared_for():
 @settings(max_examples=80, deadline=None)
 @given(st.data())
 def test_whatever_is_decided_and_when_outcomes_are_right_and_blocks_come_back(data):
-    rig = Rig(rows=data.draw(st.sampled_from([4, 64])), num_blocks=data.draw(st.sampled_from([30, 400])))
+    rows, num_blocks = data.draw(st.sampled_from([4, 64])), data.draw(st.sampled_from([30, 400]))
+    rig = Rig(rows=rows, num_blocks=num_blocks, overlaps=data.draw(st.booleans()))
     free = rig.drafter._kv._pool.num_free
     for _ in range(data.draw(st.integers(1, 25))):
         action = data.draw(st.sampled_from(["open", "verdict", "verdict", "plain", "step", "step", "run", "close"]))

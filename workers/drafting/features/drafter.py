@@ -78,9 +78,6 @@ class FeatureDrafter(ModelDrafter):
             return None
         return Row(cached.kv.seq_id, [lane.guesses[number]], cached.size, (), 1, state.params)
 
-    def _room(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
-        return row.start + len(row.tokens) + max(self._num_guesses(state, lane, cached, row) - 1, 0)
-
     def _num_guesses(self, state: DraftState, lane: Lane, cached: CachedDraft, row: Row) -> int:
         """Return how many guesses follow a row in one go: those that are known, and those that the lane wants."""
         if not row.num_samples:
@@ -101,8 +98,7 @@ class FeatureDrafter(ModelDrafter):
                 cached.own.append(guess.own)
                 if number < known:
                     continue
-                take(feed, guess.likely)
-                if len(lane.guesses) == number:  # it has given up
+                if not take(feed, guess.likely):
                     break
 
     def _with_states(self, feed: Feed) -> FeatureRow:

@@ -37,7 +37,7 @@ def test_a_drafter_is_right_as_often_as_it_is_told(tmp_path):
     rows = tuple(Row(0, [1], position, range(50), 1, PARAMS) for position in range(200))
     share = {}
     for acceptance in (0.0, 0.7, 1.0):
-        ranked = ComputingDraftRunner(model, acceptance).rank(StepPlan(rows), 3)
+        ranked = ComputingDraftRunner(model, acceptance).rank(StepPlan(rows), [1] * len(rows), 3)
         firsts = [positions[0][0] for positions in ranked]
         right = [first == token(9, position + 1) for position, first in enumerate(firsts)]
         assert all(first >= VOCAB_SIZE for first, is_right in zip(firsts, right, strict=True) if not is_right)
