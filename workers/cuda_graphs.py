@@ -16,13 +16,17 @@ from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
 from workers.attention.triton import TritonAttention
+from workers.contract.features import FeatureSpec
 from workers.fused_layers import agree
 from workers.graph_buckets import Bucket, FilledUp, all_buckets, choose_bucket, fill_up
 from workers.input_batch import InputBatch, StepTensors
+from workers.state_keeper import Computed
 
 log = logging.getLogger(__name__)
 
-Record = Callable[[Callable[[], Tensor]], Callable[[], Tensor]]
+Forward = Callable[[StepTensors], Computed]
+"""Runs the model over a step; logits and states are those of all of its tokens."""
+Record = Callable[[Callable[[], Computed]], Callable[[], Computed]]
 """Makes of a function that computes on the device one that computes the same again, from the same addresses."""
 
 WARM_UPS = 2
@@ -34,7 +38,7 @@ class CudaGraphs:
 
     def __init__(
         self,
-        forward: Callable[[StepTensors], Tensor],
+        forward: Forward,
         attention: TritonAttention,
         buckets: Sequence[Bucket],
         max_model_len: int,
@@ -44,7 +48,7 @@ class CudaGraphs:
         """Record ``forward`` in all shapes.
 
         Args:
-            forward: runs the model over a step and returns the logits of all tokens, ``[num_tokens, vocab]``.
+            forward: is recorded.
             attention: the model's; it is told of each step here.
             buckets: the shapes, the largest first.
             max_model_len: of the longest context.
@@ -59,20 +63,33 @@ class CudaGraphs:
         pages = -(-max(max_model_len, most_tokens) // self._block_size)
         self._numbers = torch.zeros(3 * most_tokens + 2 * (most_rows + 2), dtype=torch.int32, device=self._device)
         self._table = torch.full((most_rows + 1, pages), self._trash_block, dtype=torch.int32, device=self._device)
-        self._replay: dict[Bucket, Callable[[], Tensor]] = {}
-        record = record or _Recorder()
+        self._forward, self._attention = forward, attention
+        self._recorder = record or _Recorder()
+        self._replay: dict[Bucket, Callable[[], Computed]] = {}
+        self._spec: FeatureSpec | None = None
+        self._kept: Tensor | None = None
+        self.record(None, progress)
+
+    def record(self, spec: FeatureSpec | None, progress: Callable[[], None] | None = None) -> None:
+        """Record all shapes (anew); ``spec``: the states that the model is listened to for. Takes seconds."""
+        self._replay.clear()
         for bucket in self._buckets:
             self._put(_empty(bucket, self._trash_block, self._block_size), bucket)
-            self._replay[bucket] = record(self._step(forward, attention, bucket))
+            self._replay[bucket] = self._recorder(self._step(bucket))
             if progress is not None:
                 progress()
-        self._kept = attention.workspace
-        """What was recorded writes to it, whatever the attention uses later."""
+        self._spec = spec
+        # What was recorded writes to it, whatever the attention uses later.
+        self._kept = self._attention.workspace
 
-    def run(self, batch: InputBatch, tokens: Tensor | None = None) -> Tensor | None:
-        """Return the logits of a step's sampled positions, ``[N, vocab]``; None where no recorded shape fits.
+    def have(self, spec: FeatureSpec | None) -> bool:
+        """Return whether what is recorded keeps these states; none are always kept."""
+        return spec is None or spec.same_states(self._spec)
 
-        ``tokens``: see `workers.continuation.Rank`.
+    def run(self, batch: InputBatch, tokens: Tensor | None = None) -> Computed | None:
+        """Return the logits of a step's sampled positions and all tokens' states; None where no recorded shape fits.
+
+        What is returned stands until the next run. ``tokens``: see `workers.continuation.Rank`.
         """
         bucket = choose_bucket(self._buckets, np.diff(batch.query_start_loc))
         if bucket is None:
@@ -80,8 +97,9 @@ class CudaGraphs:
         self._put(fill_up(batch, bucket, self._block_size, self._trash_block), bucket)
         if tokens is not None:
             self._numbers[: len(tokens)] = tokens
-        logits = self._replay[bucket]()
-        return logits[batch.tensors(self._device).logits_indices[: batch.num_samples]]
+        logits, states = self._replay[bucket]()
+        sampled = batch.tensors(self._device).logits_indices[: batch.num_samples]
+        return Computed(logits[sampled], states if states is None else states[: batch.query_start_loc[-1]])
 
     def _put(self, step: FilledUp, bucket: Bucket) -> None:
         """Copy a step to where the graph of its shape reads it: one copy, and one for the block tables."""
@@ -92,15 +110,13 @@ class CudaGraphs:
         self._numbers[: len(numbers)].copy_(numbers, non_blocking=True)
         self._table[: bucket.rows + 1, : table.shape[1]].copy_(table, non_blocking=True)
 
-    def _step(
-        self, forward: Callable[[StepTensors], Tensor], attention: TritonAttention, bucket: Bucket
-    ) -> Callable[[], Tensor]:
+    def _step(self, bucket: Bucket) -> Callable[[], Computed]:
         split = 3 * bucket.tokens
         numbers = self._numbers[: split + 2 * (bucket.rows + 2)]
         places = numbers[split:].view(2, bucket.rows + 2)
         table = self._table[: bucket.rows + 1]
 
-        def run() -> Tensor:
+        def run() -> Computed:
             ids, positions, slots = numbers[:split].view(3, bucket.tokens).long()
             step = StepTensors(
                 input_ids=ids[None],
@@ -112,14 +128,14 @@ class CudaGraphs:
                 block_table=table,
                 sampling=places[:0],
             )
-            attention.plan_tensors(step)
-            return forward(step)
+            self._attention.plan_tensors(step)
+            return self._forward(step)
 
         return run
 
 
 def record_checked(
-    forward: Callable[[StepTensors], Tensor],
+    forward: Forward,
     attention: AttentionBackend,
     max_model_len: int,
     trial: InputBatch,
@@ -139,8 +155,8 @@ def record_checked(
     replayed = graphs.run(trial)
     attention.plan(trial)
     step = trial.tensors(attention.cache.keys[0].device)
-    plain = forward(step)[step.logits_indices]
-    if replayed is not None and agree(plain, replayed):
+    plain = forward(step).logits[step.logits_indices]
+    if replayed is not None and agree(plain, replayed.logits):
         return graphs
     log.warning("CUDA graphs give other logits than the steps they were recorded from, and are not used")
     return None
@@ -152,7 +168,7 @@ class _Recorder:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def __call__(self, run: Callable[[], Computed]) -> Callable[[], Computed]:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -164,7 +180,7 @@ class _Recorder:
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             out = run()
 
-        def replay() -> Tensor:
+        def replay() -> Computed:
             graph.replay()
             return out
 

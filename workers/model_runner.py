@@ -40,7 +40,7 @@ from workers.process_group import ProcessGroup
 from workers.sampling.coupled import ranked_ids
 from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
-from workers.state_tap import StateTap, decoder_layers, fits
+from workers.state_keeper import Computed, StateKeeper
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
@@ -81,8 +81,8 @@ class ModelRunner:
         self._attention: AttentionBackend = make_attention(
             settings.attention, self._cache, self._layers, self.max_model_len
         )
-        self._features: FeatureStore | None = None
-        self._tap: StateTap | None = None
+        self._states = StateKeeper(loaded.model, loaded.config.hidden_size)
+        self._replayed: Tensor | None = None
         self._graphs: CudaGraphs | None = None
         kernels = self._attention.name
         if settings.fused_layers and self._fuse_layers(settings.batch_invariant):
@@ -104,7 +104,6 @@ class ModelRunner:
                 1 if group is None else group.size,
             ),
         )
-        self._hidden_size: int = loaded.config.hidden_size
         self.numerics_invariant = self._check_numerics()
         """Whether the logits of a token were found independent of how its sequence was cut and batched."""
         if settings.batch_invariant and not self.numerics_invariant:
@@ -154,7 +153,8 @@ class ModelRunner:
             if self._group is None:
                 raise
             raise TargetBrokenError(f"the ranks are out of step: {error}") from error
-        self._keep_states(plan)
+        self._states.hand_over(plan.rows, self._replayed)
+        self._record_states()
         return output
 
     def probe(self) -> None:
@@ -163,11 +163,11 @@ class ModelRunner:
 
     def keep_features(self, store: FeatureStore) -> None:
         """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""
-        self._features = store
+        self._states.store = store
 
     def has_features(self, spec: FeatureSpec) -> bool:
         """Return whether this model has the hidden states that a drafter asks for."""
-        return fits(spec, len(decoder_layers(self._model)), self._hidden_size)
+        return self._states.has(spec)
 
     def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
         """Run a step whose rows go on with their choices; for drafters, which live on one rank. See DraftRunner."""
@@ -200,10 +200,12 @@ class ModelRunner:
 
         Writes the keys and values of the whole batch. ``tokens``: see `workers.continuation.Rank`.
         """
-        if self._graphs is not None and self._tap is None and batch.num_samples:
-            logits = self._graphs.run(batch, tokens)
-            if logits is not None:
-                return logits
+        self._replayed = None
+        if self._graphs is not None and batch.num_samples and self._graphs.have(self._states.heard):
+            computed = self._graphs.run(batch, tokens)
+            if computed is not None:
+                self._replayed = computed.states
+                return computed.logits
         self._attention.plan(batch)
         inputs = batch.tensors(self._device)
         if tokens is not None:
@@ -214,18 +216,16 @@ class ModelRunner:
             output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
         return output.logits[0, : batch.num_samples] if wanted else None
 
-    def _keep_states(self, plan: StepPlan) -> None:
-        """Hand over the states of the step that just ran, and listen to the next one if that is wanted."""
-        if self._features is None:
+    def _record_states(self) -> None:
+        """Record the steps anew where a drafter wants states that the recordings do not have."""
+        if self._graphs is None or self._graphs.have(self._states.heard):
             return
-        if self._tap is not None:
-            states = self._tap.states().view(torch.uint16).numpy()
-            self._features.put(self._tap.spec, plan.rows, states)
-        wanted = self._features.wanted
-        if wanted is not (self._tap.spec if self._tap is not None else None):
-            if self._tap is not None:
-                self._tap.remove()
-            self._tap = StateTap(self._model, wanted) if wanted is not None else None
+        log.info("recording steps again, with the states that a drafter wants")
+        try:
+            self._graphs.record(self._states.heard)
+        except RuntimeError as error:  # out of memory, most likely
+            log.warning("steps are no longer replayed: %s", error)
+            self._graphs = None
 
     def _attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
         return self._attention.forward(self._layers[index], query, key, value, call.sinks)
@@ -263,18 +263,18 @@ class ModelRunner:
             return None
         from workers.cuda_graphs import record_checked  # needs Triton
 
-        return record_checked(self._logits_of_all, self._attention, self.max_model_len, self._pack(self._trial()))
+        return record_checked(self._compute_all, self._attention, self.max_model_len, self._pack(self._trial()))
 
     @property
     def _has_kernels(self) -> bool:
         return self._attention.name.startswith("triton")
 
     @torch.inference_mode()
-    def _logits_of_all(self, step: StepTensors) -> Tensor:  # [num_tokens, vocab]
+    def _compute_all(self, step: StepTensors) -> Computed:
+        """Run a step, with logits after all of its tokens."""
         with attending(self._attend):
             output = self._model(input_ids=step.input_ids, position_ids=step.positions, use_cache=False)
-        logits: Tensor = output.logits[0]
-        return logits
+        return Computed(output.logits[0], self._states.latest())
 
     def _trial(self) -> StepPlan:
         """Return a step of a few tokens that writes to the first blocks."""

@@ -22,9 +22,8 @@ class StateTap:
         self._hooks = [layers[n - 1].register_forward_hook(self._remember(n)) for n in spec.layers]
 
     def states(self) -> Tensor:
-        """Return the states of all tokens of the latest pass on the host, bfloat16 ``[num_tokens, values]``."""
-        parts = [self._seen[n][0].to(torch.bfloat16) for n in self.spec.layers]
-        return torch.cat(parts, -1).cpu()
+        """Return the states of all tokens of the latest pass where they are, bfloat16 ``[num_tokens, values]``."""
+        return torch.cat([self._seen[n][0].to(torch.bfloat16) for n in self.spec.layers], -1)
 
     def remove(self) -> None:
         """Listen no more."""

@@ -9,11 +9,14 @@ from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import GREEDY, all_logits
 from workers import model_runner
 from workers.attention import choice
+from workers.contract.features import FeatureSpec
 from workers.contract.step import Row, StepPlan
 from workers.cuda_graphs import record_checked
+from workers.feature_store import FeatureStore
 from workers.graph_buckets import Bucket
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
+from workers.state_keeper import Computed
 
 pytestmark = pytest.mark.kernels
 BUCKETS = [Bucket(4, 12), Bucket(2, 6), Bucket(1, 8), Bucket(2, 2)]
@@ -24,14 +27,18 @@ class Recorder:
     """Stands in for CUDA graphs: keeps what was computed in one place, and counts."""
 
     def __init__(self):
-        self.replays = 0
+        self.replays = self.recordings = 0
 
     def __call__(self, run):
-        out = run().clone()
+        self.recordings += 1
+        logits, states = run()
+        out = Computed(logits.clone(), None if states is None else states.clone())
 
         def replay():
             self.replays += 1
-            out.copy_(run())
+            for kept, now in zip(out, run(), strict=True):
+                if kept is not None and now is not None:  # nobody listens: a graph would go on keeping states
+                    kept.copy_(now)
             return out
 
         return replay
@@ -53,7 +60,7 @@ def row(i, tokens, start):
 
 def record(runner, recorder):
     trial = runner._pack(runner._trial())
-    return record_checked(runner._logits_of_all, runner._attention, 60, trial, BUCKETS, recorder)
+    return record_checked(runner._compute_all, runner._attention, 60, trial, BUCKETS, recorder)
 
 
 def test_filled_up_steps_give_what_the_steps_give(runner):
@@ -91,18 +98,74 @@ def test_rows_go_on_from_recorded_steps_as_they_do_without(runner):
 def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
     def forgetful(run):
         run()
-        return lambda: torch.zeros(12, runner.vocab_size)
+        return lambda: Computed(torch.zeros(12, runner.vocab_size))
 
     assert record(runner, forgetful) is None
     assert "not used" in caplog.text
 
 
-def test_a_listening_drafter_gets_states_of_steps_that_are_run(runner, monkeypatch):
+def states_of(runner, steps):
+    """Run prompts, and then ``steps`` while a drafter listens; return the states that it would be told."""
+    store = FeatureStore(4, runner.has_features)
+    runner.keep_features(store)
+    runner.execute(StepPlan(tuple(row(i, tokens, 0) for i, tokens in enumerate(PROMPTS))))
+    store.acquire(FeatureSpec((1,), 48, 10))
+    runner.execute(StepPlan((row(0, [11], 6),)))
+    for step in steps:
+        runner.execute(step)
+    return [store.of_tokens(seq_id, 0, end) for seq_id, end in ((0, 10), (1, 6), (2, 6))]
+
+
+def test_a_drafter_gets_the_states_of_replayed_steps_as_it_does_those_of_others(runner):
+    steps = [
+        StepPlan((row(1, [33, 34], 3), row(0, [12], 7))),
+        StepPlan((row(2, [64], 4), row(0, [13], 8), row(1, [35], 5))),
+        StepPlan((row(2, [65], 5),)),
+    ]
+    expected = states_of(runner, steps)
     runner._graphs = record(runner, recorder := Recorder())
+    replays, recordings = recorder.replays, recorder.recordings
+    assert recordings == len(BUCKETS)
+    states = states_of(runner, steps)
+    assert recorder.recordings == 2 * recordings
+    assert recorder.replays == replays + 1 + len(steps)
+    for ours, theirs in zip(states, expected, strict=True):
+        assert len(ours) == len(theirs) > 0
+        a, b = (torch.frombuffer(bytearray(part), dtype=torch.bfloat16).float() for part in (ours, theirs))
+        torch.testing.assert_close(a, b, atol=1e-2, rtol=1e-2)
+
+
+def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runner):
+    runner._graphs = record(runner, recorder := Recorder())
+    store = FeatureStore(4, runner.has_features)
+    runner.keep_features(store)
+    for _ in range(2):
+        store.acquire(FeatureSpec((1,), 48, 10))
+        runner.execute(StepPlan((row(0, [11], 0),)))
+        runner.execute(StepPlan((row(0, [12], 1),)))
+        store.release()
+        runner.execute(StepPlan((row(0, [13], 2),)))
+    assert recorder.recordings == 2 * len(BUCKETS)
     replays = recorder.replays
-    monkeypatch.setattr(runner, "_tap", object())
-    all_logits(runner, StepPlan((row(0, [11], 0),)))
-    assert recorder.replays == replays
+    runner.execute(StepPlan((row(0, [14], 3),)))
+    assert recorder.replays == replays + 1
+
+
+def test_where_states_cannot_be_recorded_steps_are_run(runner, caplog):
+    graphs = runner._graphs = record(runner, Recorder())
+    runner._graphs._recorder = full
+    store = FeatureStore(4, runner.has_features)
+    runner.keep_features(store)
+    store.acquire(FeatureSpec((1,), 48, 10))
+    runner.execute(StepPlan((row(0, [11, 12], 0),)))
+    assert runner._graphs is not graphs
+    assert "no longer replayed: out of memory" in caplog.text
+    runner.execute(StepPlan((row(0, [13], 2),)))
+    assert len(store.of_tokens(0, 0, 4)) == 2 * 48
+
+
+def full(run):
+    raise torch.OutOfMemoryError("out of memory")
 
 
 def test_without_kernels_nothing_is_recorded(tmp_path):
