@@ -12,12 +12,12 @@ from cluster.scheduler.settings import Way
 
 SPAN_STEPS = 16
 """Steps after which what was counted is drawn upon."""
-SETTLING = 2
-"""Steps after a change of ways that belong to neither."""
 GAIN = 0.2
 """Weight of the latest span; the first ones weigh as much as all before them."""
 FADE = 0.0005
-"""Share of a correction that is forgotten per step in which another way was taken, or none."""
+"""Share of a correction that is forgotten per step in which another way was taken, or none, ..."""
+WELL_KNOWN = 10
+"""... once it rests upon so many spans; before that the sooner, the fewer there were."""
 CURIOSITY = 0.15
 LOWEST, HIGHEST = 0.1, 1.3
 
@@ -34,7 +34,7 @@ class _Record:
 
     def fade(self) -> None:
         """A step was made in another way: what is known of this one grows old, and new evidence weighs more."""
-        self.share += FADE * (1.0 - self.share)
+        self.share += FADE * max(1.0, WELL_KNOWN / (1 + self.spans)) * (1.0 - self.share)
         self.spans *= 1 - FADE
 
     def count(self, tokens: float, expected: float) -> None:
@@ -78,8 +78,11 @@ class Realised:
                 record.count(tokens, self._goodput * passed)
         self._settling = max(self._settling - 1, 0)
 
-    def expect(self, way: Way | None, goodput: float) -> None:
-        """Say in which way drafters were asked (None: not at all), and what is expected of it, uncorrected."""
+    def expect(self, way: Way | None, goodput: float, settling: int) -> None:
+        """Say in which way drafters were asked (None: not at all), and what is expected of it, uncorrected.
+
+        ``settling``: steps that belong to neither way where this is another than before.
+        """
         if way is not self._way:
-            self._settling = SETTLING
+            self._settling = settling
         self._way, self._goodput = way, goodput

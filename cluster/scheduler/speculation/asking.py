@@ -1,6 +1,7 @@
 """Whom to ask for how many tokens, and in which way: what pays most, and now and then what does not seem to."""
 
 from collections.abc import Sequence as Seq
+from math import ceil
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.realised import Realised
@@ -14,8 +15,13 @@ from workers.contract.draft import DraftSource
 MARGIN = 1.01
 """What asking must promise over going plainly before it is begun, and going plainly over asking before that ends:
 estimates are noisy, and to change one's mind has a price."""
-FAVOUR = 1.03
-"""By so much must another way be better before it is taken instead of the present one."""
+FAVOUR = 1.05
+"""By so much must another way be better before it is taken instead of the present one: for a while it will not be, as
+what is on its way for the old one comes to nothing."""
+SETTLING = 2
+"""Steps after a change of ways that tell nothing of either, ..."""
+BLOCKS_TO_FILL = 2
+"""... besides those that so many blocks take: what runs ahead has to be asked for and answered first, then prepared."""
 WEIGHED_EVERY = 8
 """Steps for which the worth of asking, and everybody's K, are taken to stay the same, ..."""
 FEW = 1 / 8
@@ -35,6 +41,7 @@ class Asking:
         self._lengths: dict[ActiveRequest, int] = {}
         self._weighed_steps_ago = 0
         self._pays = False
+        self._settling = 0
         self.value = AskValue()
 
     @property
@@ -87,7 +94,7 @@ class Asking:
         """
         self._realised.note_step(tokens, now, disturbed=disturbed)
         way = self.way if asked else None
-        self._realised.expect(way, self.value.asked / self._realised.share(self.value.way))
+        self._realised.expect(way, self.value.asked / self._realised.share(self.value.way), self._settling)
 
     def _orders(self, lengths: dict[ActiveRequest, int]) -> Asks:
         """Ask for blocks, and where that is the way to prepare for the verdicts about them that leave more to say."""
@@ -115,6 +122,8 @@ class Asking:
         costs, run_ahead = self._known.costs, self._known.run_ahead
         self.value = ask_value(costs, run_ahead, drafters, lookups, len(running), context, shares, leaning)
         self._lengths = dict(zip(able, self.value.lengths, strict=True))
+        block_s = costs.block_s(max(self.value.lengths, default=0), len(able), beside=True)
+        self._settling = SETTLING + ceil(BLOCKS_TO_FILL * block_s / costs.step_s(len(running), context))
 
 
 def _prospect(active: ActiveRequest, source: DraftSource, limit: int) -> Prospect:
