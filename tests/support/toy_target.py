@@ -30,10 +30,13 @@ def plain_text(prompt: Seq[int], params: SamplingParams, n: int) -> list[int]:
 class ToyTarget:
     """A StepRunner on slots instead of tensors."""
 
+    overlaps = False
+
     def __init__(
         self, num_blocks: int = 64, block_size: int = 4, max_model_len: int = 128, overlaps: bool = False
     ) -> None:
-        self.overlaps = overlaps
+        if overlaps:
+            self.overlaps = True
         self.identity = ModelIdentity("toy", VOCAB, "", max_model_len, "toy")
         self.num_blocks, self.block_size, self.max_model_len = num_blocks, block_size, max_model_len
         self.slots: dict[int, int] = {}

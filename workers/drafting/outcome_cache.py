@@ -82,7 +82,8 @@ class OutcomeCache:
             left = len(continuation) - since
             if left <= 0 or (since and continuation[:since] != tuple(tokens[base_len:])):
                 dropped.append(base)
-                self._count(kept, _why(kept.outcome, tokens))
+                if kept.fresh:  # else there is nothing to find out
+                    self._count(kept, _why(kept.outcome, tokens))
             elif left >= reach:
                 best, reach = kept, left
         for base in dropped:
