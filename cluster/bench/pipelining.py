@@ -53,7 +53,7 @@ def read_arguments(words: Sequence[str] | None = None) -> tuple[argparse.Namespa
     )
     parser.add_argument("--acceptance", type=float, default=0.7, help="how often a guess is right, per position")
     parser.add_argument("--step-ms", type=float, default=STEP_S * 1000, help="a step of plain decoding")
-    parser.add_argument("--warm-up", type=float, default=2.5, help="seconds per mode in which its scheduler learns")
+    parser.add_argument("--warm-up", type=float, default=6.0, help="seconds per mode in which its scheduler learns")
     parser.add_argument("--seconds", type=float, default=2.4, help="seconds per mode and round that count")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--simulate", action="store_true", help="print beside it what the simulator says")
