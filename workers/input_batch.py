@@ -83,11 +83,17 @@ class InputBatch:
         whole: NDArray[np.bool_] = self.sampling[-2] != 0
         return whole
 
-    def tensors(self, device: torch.device) -> StepTensors:
-        """Return the step on ``device``, where it is copied once, however often it is asked for."""
+    def tensors(self, device: torch.device, tokens: Tensor | None = None) -> StepTensors:
+        """Return the step on ``device``, where it is copied once, however often it is asked for.
+
+        ``tokens``: int64 on the device, from now on in place of the first ids; see `workers.continuation.Rank`.
+        """
         if device not in self._placed:
             self._placed[device] = self._place(device)
-        return self._placed[device]
+        step = self._placed[device]
+        if tokens is not None:
+            step.input_ids[0, : len(tokens)] = tokens
+        return step
 
     def sampling_batch(self, device: torch.device) -> SamplingBatch:
         """Return the sampling parameters of all N positions as tensors."""

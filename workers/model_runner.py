@@ -207,9 +207,7 @@ class ModelRunner:
                 self._replayed = computed.states
                 return computed.logits
         self._attention.plan(batch)
-        inputs = batch.tensors(self._device)
-        if tokens is not None:
-            inputs.input_ids[0, : len(tokens)] = tokens
+        inputs = batch.tensors(self._device, tokens)
         body = self._model if batch.num_samples else self._model.get_decoder()
         wanted = {"logits_to_keep": inputs.logits_indices} if batch.num_samples else {}
         with attending(self._attend):

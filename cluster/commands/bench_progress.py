@@ -13,29 +13,25 @@ class SweepProgress:
 
     def __init__(self, console: Console, requests: int) -> None:
         """Expect ``requests`` in all."""
-        self._console = console
         self._bar = vanishing_bar(console)
         self._task = self._bar.add_task("", total=requests)
-        self._ended, self._requests = 0, requests
 
     def __enter__(self) -> Self:
-        if self._console.is_terminal:
-            self._bar.start()
+        self._bar.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._bar.stop()
+        self._bar.stop()
 
     def begin(self, stage: str) -> None:
         """Name the run that begins."""
         self._bar.update(self._task, description=stage)
-        if not self._console.is_terminal:
-            self._console.print(f"{stage} ({self._ended} of {self._requests} done)", markup=False)
+        if self._bar.disable:
+            (task,) = self._bar.tasks
+            self._bar.console.print(f"{stage} ({task.completed:.0f} of {task.total:.0f} done)", markup=False)
 
     def advance(self) -> None:
         """Count a request that has ended."""
         self._bar.advance(self._task)
-        self._ended += 1

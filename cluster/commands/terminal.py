@@ -39,7 +39,7 @@ def errors_as_sentences() -> Iterator[None]:
 
 
 def vanishing_bar(console: Console) -> Progress:
-    """Return a bar that counts, with times gone and to come, and leaves nothing behind."""
+    """Return a bar that counts, with times gone and to come, and leaves nothing behind; in a log it shows nothing."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,6 +48,7 @@ def vanishing_bar(console: Console) -> Progress:
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,
     )
 
 

@@ -84,9 +84,7 @@ class DraftModelRunner:
         ``tokens``: see `workers.continuation.Rank`.
         """
         self._attention.plan(batch)
-        inputs = batch.tensors(self._device)
-        if tokens is not None:
-            inputs.input_ids[0, : len(tokens)] = tokens
+        inputs = batch.tensors(self._device, tokens)
         before = None if states is None else states[None]
         rotation = self._model.rotation(inputs.positions)
         out: Tensor = self._model(inputs.input_ids, before, rotation, self._attend)
