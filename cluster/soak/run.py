@@ -16,8 +16,9 @@ from cluster.soak.report import Report
 
 SAMPLE_S = 5.0
 IDLE_TIMEOUT_S = 60.0
-LEAST_STREAMS = 2
-"""A fault strikes while so many streams are under way, or after BUSY_TIMEOUT_S."""
+LEAST_SHARE = 0.75
+"""A fault strikes while so many of the clients have a stream under way, or after BUSY_TIMEOUT_S: of few streams, all
+may be with somebody else than the victim."""
 BUSY_TIMEOUT_S = 20.0
 
 
@@ -124,9 +125,9 @@ class Soak:
             await asyncio.sleep(0.1)
 
     async def _wait_busy(self) -> None:
-        """Wait until there are streams to disturb."""
+        """Wait until there are streams to disturb, whoever is hit."""
         deadline = time.monotonic() + BUSY_TIMEOUT_S
-        while self._load.streams < min(LEAST_STREAMS, self._plan.clients) and time.monotonic() < deadline:
+        while self._load.streams < LEAST_SHARE * self._plan.clients and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
 
     async def _sample(self) -> None:
