@@ -31,8 +31,9 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
     "audio": _NOTHING,
     "web_search_options": _NOTHING,
     "lora_request": _NOTHING,
+    "max_draft_tokens": (None,),
 }
-"""Fields that would change the answer, each with the values that ask for nothing."""
+"""Fields that would change the answer, or that stand in the wrong place, each with the values that ask for nothing."""
 
 
 def refuse_unsupported(extra: Mapping[str, Any], where: str = "") -> None:
@@ -68,6 +69,7 @@ _INSTEAD = {
     "functions": "tools",
     "function_call": "tool_choice",
     "best_of": "n",
+    "max_draft_tokens": "speculation.max_draft_tokens",
 }
 
 

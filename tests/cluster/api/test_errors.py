@@ -81,6 +81,7 @@ BAD_COMPLETIONS = [
     ({"prompt": "\ud800"}, "prompt"),
     ({"suffix": "s"}, "suffix"),
     ({"best_of": 2}, "best_of"),
+    ({"max_draft_tokens": 2}, "max_draft_tokens"),
     ({"guided_regex": "a+"}, "guided_regex"),
     ({"bad_words": ["x"] * 129}, "bad_words"),
     ({"bad_words": [""]}, "bad_words[0]"),
