@@ -169,7 +169,8 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     batch.sampling[:-1] = _parameters(rows)[:, row_of_sample]
     batch.sampling[-1] = batch.positions[batch.logits_indices[:wanted]] + 1
 
-    _fill_up(batch, tokens, wanted, trash_block * block_size)
+    if tokens < min_rows or wanted < padded:
+        _fill_up(batch, tokens, wanted, trash_block * block_size)
     return batch
 
 
@@ -183,15 +184,10 @@ def _field_sizes(tokens: int, rows: int, pages: int, samples: int, padded: int) 
 
 
 def _parameters(rows: Sequence[Row]) -> IntArray:  # [SAMPLING_FIELDS - 1, B]
-    params = [row.params for row in rows]
     fields = np.empty((SAMPLING_FIELDS - 1, len(rows)), np.int32)
-    floats = fields.view(np.float32)
-    floats[0] = [p.temperature for p in params]
-    fields[1] = [p.top_k for p in params]
-    floats[2] = [p.top_p for p in params]
-    floats[3] = [p.min_p for p in params]
-    fields[4:6] = np.array([p.seed for p in params], np.uint64).view(np.int32).reshape(-1, 2).T
-    fields[6] = [row.whole_logits for row in rows]
+    packed = np.frombuffer(b"".join([row.params.packed for row in rows]), np.int32)
+    fields[:-1] = packed.reshape(len(rows), -1).T
+    fields[-1] = [row.whole_logits for row in rows]
     return fields
 
 

@@ -52,7 +52,7 @@ class ActiveRequest:
     sequence: Sequence
     outcomes: OutcomeCache
     lookup: NgramIndex
-    """Of the text as far as a guess was last wanted from it."""
+    """Of its text."""
     hashes: list[int]
     """hashes[i]: prefix hash of the first prompt_len + i tokens."""
     scoring: PromptScoring
@@ -112,7 +112,7 @@ class ActiveRequest:
         ``wasted``: where draft tokens that come to nothing are counted, by Waste.
         """
         sequence = Sequence(seq_id, list(request.prompt), len(request.prompt), request.params, request.salt)
-        lookup = NgramIndex(LOOKUP_MAX, LOOKUP_MIN)
+        lookup = NgramIndex(sequence.tokens, LOOKUP_MAX, LOOKUP_MIN)
         # An attempt that has delivered tokens has delivered the prompt's log-probabilities with the first of them.
         scoring = PromptScoring(sequence, request.num_prompt_logprobs is not None and not request.emitted)
         outcomes = OutcomeCache(wasted=wasted)
@@ -157,7 +157,6 @@ class ActiveRequest:
         """Return the n-gram guess of at most ``limit`` tokens that follows the text as it is now."""
         if self._looked_up is None or self._looked_up_limit != limit:
             self._looked_up_limit = limit
-            self.lookup.extend(self.sequence.tokens[len(self.lookup) :])
             self._looked_up = self.lookup.propose(limit)
         return self._looked_up
 

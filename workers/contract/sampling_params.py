@@ -1,13 +1,15 @@
 """How the next token's distribution is shaped, and by which noise it is drawn."""
 
 import math
-from dataclasses import dataclass
+import struct
+from dataclasses import dataclass, field
 
 from workers.contract.errors import InvalidParameterError
 
 MAX_SEED = 2**64 - 1
 GREEDY_BELOW = 1e-4
 """Temperatures under this are greedy: their distribution is a point mass within fp32 logits."""
+_PACKED = struct.Struct("=fiffQ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,8 @@ class SamplingParams:
     """Keep tokens at least min_p times as likely as the most likely one."""
     seed: int = 0
     """Resolved seed, 0 <= seed < 2**64: a request without one was given a random one before it got here."""
+    packed: bytes = field(init=False, repr=False, compare=False)
+    """All of these in their order: float32 and int32 of four bytes, the seed of eight, in the machine's byte order."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.temperature) and 0.0 <= self.temperature <= 2.0):
@@ -39,6 +43,8 @@ class SamplingParams:
             raise InvalidParameterError("top_k", f"top_k must be 0 (off) or a positive integer, got {self.top_k}")
         if not 0 <= self.seed <= MAX_SEED:
             raise InvalidParameterError("seed", f"seed must be between 0 and 2**64 - 1, got {self.seed}")
+        packed = _PACKED.pack(self.temperature, self.top_k, self.top_p, self.min_p, self.seed)
+        object.__setattr__(self, "packed", packed)
 
     @property
     def greedy(self) -> bool:

@@ -23,8 +23,7 @@ class NgramDrafter:
         for state in wanting:
             index = self._indexes.get(state)
             if index is None:
-                index = self._indexes[state] = NgramIndex(*self._sizes)
-            index.extend(state.tokens[len(index) :])
+                index = self._indexes[state] = NgramIndex(state.tokens, *self._sizes)
             state.draft = index.propose(state.wanted)
         return Advance(finished=list(wanting))
 

@@ -9,6 +9,7 @@ the machine to itself.
 (The linear form: TurboSpec, arXiv 2406.14066.)
 """
 
+from itertools import accumulate, repeat
 from math import log2
 
 from cluster.scheduler.estimates.fit import OUTLIER, DecayedFit
@@ -119,7 +120,8 @@ class CostModel:
         while len(curve) <= more:
             highest = max(highest, (fixed + each * n) * self._factor(_size(n), drafting))
             before, count = (curve[-1] if curve else highest), n - positions + 1 - len(curve)
-            curve += [before + (highest - before) * (i + 1) / count for i in range(count)]
+            rise = max(highest - before, 0.0) / count  # summing up may have come out a hair above
+            curve += accumulate(repeat(rise, count - 1), initial=before + rise)
             n += max(n // POINTS_PER_DOUBLING, 1)
         return curve[: more + 1]
 

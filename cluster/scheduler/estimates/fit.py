@@ -7,6 +7,7 @@ the next ones say the same: then it is the world that has changed.
 """
 
 from collections.abc import Sequence as Seq
+from operator import mul
 
 OUTLIER = 3.0
 """A sample so many times larger than expected is an accident, ..."""
@@ -46,7 +47,8 @@ class DecayedFit:
 
     def predict(self, x: Seq[float]) -> float:
         """Return the expected y; 0 before the first sample."""
-        return sum(c * value for c, value in zip(self.coefficients(), x, strict=True))
+        expected: float = sum(map(mul, self.coefficients(), x))
+        return expected
 
     def coefficients(self) -> list[float]:
         """Return the non-negative coefficients of the present fit."""

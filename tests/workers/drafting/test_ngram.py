@@ -24,43 +24,37 @@ def naive(tokens, k, max_n, min_n):
     st.integers(0, 3),
 )
 def test_matches_the_scan(chunks, k, min_n, extra):
-    index = NgramIndex(min_n + extra, min_n)
     tokens = []
+    index = NgramIndex(tokens, min_n + extra, min_n)
     for chunk in chunks:
-        index.extend(chunk)
         tokens += chunk
         assert index.propose(k) == naive(tokens, k, min_n + extra, min_n)
-    assert len(index) == len(tokens)
 
 
 def test_prefers_the_longest_suffix_then_the_latest():
-    index = NgramIndex(3, 2)
-    index.extend([9, 1, 2, 5, 5, 8, 1, 2, 6, 6, 7, 1, 2, 4, 4, 9, 1, 2])
+    text = [9, 1, 2, 5, 5, 8, 1, 2, 6, 6, 7, 1, 2, 4, 4, 9, 1, 2]
+    index = NgramIndex(text, 3, 2)
     assert index.propose(2) == [5, 5]
-    index.extend([3, 3, 0, 1, 2])
+    text += [3, 3, 0, 1, 2]
     assert index.propose(2) == [3, 3]
 
 
 @pytest.mark.parametrize(("others", "follows"), [(MOST_COMPARED - 1, 50), (MOST_COMPARED, 60)])
 def test_no_more_than_so_many_places_are_compared(others, follows):
-    index = NgramIndex(3, 2)
-    index.extend([7, 1, 2, 50])
+    text = [7, 1, 2, 50]
     for i in range(others):
-        index.extend([100 + i, 1, 2, 60])
-    index.extend([7, 1, 2])
-    assert index.propose(1) == [follows]
+        text += [100 + i, 1, 2, 60]
+    assert NgramIndex([*text, 7, 1, 2], 3, 2).propose(1) == [follows]
 
 
 def test_periodic_text_fills_the_draft():
-    index = NgramIndex(4, 2)
-    index.extend([1, 2, 3, 1, 2, 3, 1, 2])
+    index = NgramIndex([1, 2, 3, 1, 2, 3, 1, 2], 4, 2)
     assert index.propose(7) == [3, 1, 2, 3, 1, 2, 3]
 
 
 def test_nothing_seen_before_gives_nothing():
-    index = NgramIndex(4, 2)
-    assert index.propose(4) == []
-    index.extend([1, 2, 3, 4])
+    assert NgramIndex([], 4, 2).propose(4) == []
+    index = NgramIndex([1, 2, 3, 4], 4, 2)
     assert index.propose(4) == []
     assert index.propose(0) == []
 
@@ -68,4 +62,4 @@ def test_nothing_seen_before_gives_nothing():
 @pytest.mark.parametrize(("max_n", "min_n"), [(1, 2), (3, 0)])
 def test_refuses_impossible_lengths(max_n, min_n):
     with pytest.raises(ValueError, match="min_n"):
-        NgramIndex(max_n, min_n)
+        NgramIndex([], max_n, min_n)
