@@ -4,9 +4,9 @@ Layout: a header of HEADER integers, then the fields in the order of ``_field_si
 bits, seeds as two halves. Numbers: T tokens, B rows, M blocks of the longest row, N sampled positions.
 """
 
-from collections.abc import Sequence
+from array import array
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from workers.contract.step import Row, StepPlan
+from workers.contract.step import StepPlan
 from workers.sampling.batch import SamplingBatch
 
 HEADER = 8
@@ -135,14 +135,14 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     ``min_rows``: a batch with fewer tokens, or fewer (but not no) sampled positions, is filled up with copies
     of its last one; a copied token writes to the trash block.
     """
+    # Sums over rows are taken in Python: for so few numbers, calls of NumPy take longer than what they compute.
     rows = plan.rows
-    lengths = np.array([len(row.tokens) for row in rows], np.int32)
-    starts = np.array([row.start for row in rows], np.int32)
-    samples = np.array([row.num_logits for row in rows], np.int32)
-    seq_lens = starts + lengths
-    ends, sample_ends = lengths.cumsum(), samples.cumsum()
-    pages = (-(-seq_lens // block_size)).tolist()
-    tokens, wanted = int(ends[-1]), int(sample_ends[-1])
+    lengths = [len(row.tokens) for row in rows]
+    seq_lens = [row.start + length for row, length in zip(rows, lengths, strict=True)]
+    samples = [row.num_logits for row in rows]
+    ends, sample_ends = list(accumulate(lengths)), list(accumulate(samples))
+    pages = [-(-seq_len // block_size) for seq_len in seq_lens]
+    tokens, wanted = ends[-1], sample_ends[-1]
     padded = max(wanted, min_rows) if wanted else 0
 
     shape = (max(tokens, min_rows), len(rows), max(pages), wanted, padded)
@@ -153,20 +153,24 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     batch.query_start_loc[1:] = ends
     batch.seq_lens[:] = seq_lens
     batch.block_table[:] = trash_block
-    for table, row, count in zip(batch.block_table, rows, pages, strict=True):
-        table[:count] = row.block_ids[:count]
+    table = batch.block_table.reshape(-1).data
+    for start, row, count in zip(range(0, len(table), shape[2]), rows, pages, strict=True):
+        ids = row.block_ids[:count]
+        table[start : start + count] = ids if isinstance(ids, array) else array("i", ids)
 
     batch.input_ids[:tokens] = list(chain.from_iterable([row.tokens for row in rows]))
     row_of_token = np.arange(len(rows)).repeat(lengths)
-    positions = np.arange(tokens) - (ends - seq_lens)[row_of_token]
+    positions = np.arange(tokens) - np.subtract(ends, seq_lens)[row_of_token]
     batch.positions[:tokens] = positions
     page, offset = np.divmod(positions, block_size)
     batch.slot_mapping[:tokens] = batch.block_table[row_of_token, page] * block_size + offset
 
-    row_of_sample = np.arange(len(rows)).repeat(samples)
     # 1 token before a row's end for its last sample.
-    batch.logits_indices[:wanted] = (ends - sample_ends)[row_of_sample] + np.arange(wanted)
-    batch.sampling[:-1] = _parameters(rows)[:, row_of_sample]
+    batch.logits_indices[:wanted] = np.subtract(ends, sample_ends).repeat(samples) + np.arange(wanted)
+    parameters = b"".join([row.params.packed * count for row, count in zip(rows, samples, strict=True)])
+    batch.sampling[:-2] = np.frombuffer(parameters, np.int32).reshape(wanted, SAMPLING_FIELDS - 2).T
+    if any(whole := [row.whole_logits for row in rows]):
+        batch.sampling[-2] = np.repeat(whole, samples)
     batch.sampling[-1] = batch.positions[batch.logits_indices[:wanted]] + 1
 
     if tokens < min_rows or wanted < padded:
@@ -181,14 +185,6 @@ def payload_size(header: IntArray) -> int:
 
 def _field_sizes(tokens: int, rows: int, pages: int, samples: int, padded: int) -> tuple[int, ...]:
     return (tokens, tokens, tokens, rows + 1, rows, rows * pages, padded, SAMPLING_FIELDS * samples)
-
-
-def _parameters(rows: Sequence[Row]) -> IntArray:  # [SAMPLING_FIELDS - 1, B]
-    fields = np.empty((SAMPLING_FIELDS - 1, len(rows)), np.int32)
-    packed = np.frombuffer(b"".join([row.params.packed for row in rows]), np.int32)
-    fields[:-1] = packed.reshape(len(rows), -1).T
-    fields[-1] = [row.whole_logits for row in rows]
-    return fields
 
 
 def _fill_up(batch: InputBatch, tokens: int, samples: int, trash_slot: int) -> None:

@@ -73,7 +73,7 @@ def test_a_batch_that_wants_no_choice_gets_no_padding_choice():
 
 
 def test_a_row_without_room_for_its_tokens_is_an_error():
-    with pytest.raises(ValueError, match="broadcast"):
+    with pytest.raises(ValueError, match="different structures"):
         pack(StepPlan((Row(0, [1, 2, 3], 7, [5, 6], 1, WARM),)), block_size=4, trash_block=100)
 
 
