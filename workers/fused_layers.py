@@ -1,4 +1,4 @@
-"""Decoder layers of the Llama kind by a few fused kernels, where transformers launches about 37 small ones each.
+"""Decoder layers of the Llama kind by a few kernels, where transformers launches about 37 small ones each.
 
 What is replaced is the ``forward`` of single modules, on the model that transformers has loaded, and only where the
 modules are put together as they are in Llama: norm, attention, norm, gated feed-forward. Families that look alike
@@ -16,17 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workers.attention.backend import AttentionBackend, LayerSpec
-from workers.attention.triton import TritonAttention
-from workers.kernels.rms_norm import add_rms_norm
-from workers.kernels.rotary import rotary_write
-from workers.kernels.silu_mul import silu_mul
+from workers.attention.backend import LayerSpec
+from workers.layer_kernels import LayerKernels, Product
 from workers.state_tap import decoder_layers
 
 log = logging.getLogger(__name__)
-
-Product = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""(x, weight, bias) -> x @ weight.T + bias."""
 
 LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -40,21 +34,8 @@ TOLERANCE = 0.1
 class FusedLayers:
     """The fused parts of one model, installed until ``remove`` is called."""
 
-    def __init__(
-        self,
-        model: Any,
-        specs: Sequence[LayerSpec],
-        attention: TritonAttention,
-        product: Product = nn.functional.linear,
-    ) -> None:
-        """Fuse what can be.
-
-        Args:
-            model: a causal LM of transformers.
-            specs: those of its attention layers.
-            attention: what attends.
-            product: computes several linear layers with one input as one.
-        """
+    def __init__(self, model: Any, specs: Sequence[LayerSpec], kernels: LayerKernels) -> None:
+        """Fuse what can be of a causal LM of transformers; ``specs`` are those of its attention layers."""
         self._replaced: list[nn.Module] = []
         layers: Any = decoder_layers(model)
         last: Any = getattr(model.get_decoder(), "norm", None)
@@ -64,11 +45,11 @@ class FusedLayers:
         following = [*(layer.input_layernorm for layer in layers[1:]), last]
         for layer, spec, norm in zip(layers, specs, following, strict=True):
             if _is_feed_forward(layer.mlp):
-                self._replace(layer.mlp, _feed_forward(layer.mlp, product))
+                self._replace(layer.mlp, _feed_forward(layer.mlp, kernels))
             if _is_attention(layer.self_attn, spec):
-                self._replace(layer.self_attn, _attention(layer.self_attn, spec, attention, product))
-            self._replace(layer, _layer(layer, norm, carry))
-        self._replace(last, _carried(last, carry))
+                self._replace(layer.self_attn, _attention(layer.self_attn, spec, kernels))
+            self._replace(layer, _layer(layer, norm, carry, kernels))
+        self._replace(last, _carried(last, carry, kernels))
 
     @property
     def count(self) -> int:
@@ -86,22 +67,14 @@ class FusedLayers:
         self._replaced.append(module)
 
 
-def fuse_layers(
-    model: Any,
-    specs: Sequence[LayerSpec],
-    attention: AttentionBackend,
-    logits: Callable[[], Tensor],
-    product: Product = nn.functional.linear,
-) -> bool:
+def fuse_layers(model: Any, specs: Sequence[LayerSpec], kernels: LayerKernels, logits: Callable[[], Tensor]) -> bool:
     """Fuse a model's layers if that changes nothing but rounding, and return whether they are fused now.
 
     ``logits`` runs the model over a few tokens, the same whenever it is called, and returns ``[n, vocab]``; the
     rest as for FusedLayers.
     """
-    if not isinstance(attention, TritonAttention):
-        return False
     plain = logits().clone()
-    fused = FusedLayers(model, specs, attention, product)
+    fused = FusedLayers(model, specs, kernels)
     if fused.count and agree(plain, logits()):
         return True
     if fused.count:
@@ -134,61 +107,72 @@ class _Carry:
         return normed
 
 
-def _layer(layer: Any, next_norm: Any, carry: _Carry) -> Callable[..., Tensor]:
+def _layer(layer: Any, next_norm: Any, carry: _Carry, kernels: LayerKernels) -> Callable[..., Tensor]:
+    add_rms_norm = kernels.add_rms_norm
     before, between = layer.input_layernorm, layer.post_attention_layernorm
+    attend, feed_forward = _direct(layer.self_attn), _direct(layer.mlp)
 
     def forward(hidden_states: Tensor, *arguments: Any, **keywords: Any) -> Tensor:
         normed = carry.take(hidden_states)
         if normed is None:
             normed, _ = add_rms_norm(hidden_states, None, before.weight, before.variance_epsilon)
-        attended, _ = layer.self_attn(normed, *arguments, **keywords)
+        attended, _ = attend(normed, *arguments, **keywords)
         normed, hidden = add_rms_norm(attended, hidden_states, between.weight, between.variance_epsilon)
-        normed, hidden = add_rms_norm(layer.mlp(normed), hidden, next_norm.weight, next_norm.variance_epsilon)
+        fed = feed_forward(normed)
+        fed = fed[0] if isinstance(fed, tuple) else fed  # some mixtures of experts tell what they chose
+        normed, hidden = add_rms_norm(fed, hidden, next_norm.weight, next_norm.variance_epsilon)
         carry.put(hidden, normed)
         return hidden
 
     return forward
 
 
-def _carried(norm: Any, carry: _Carry) -> Callable[[Tensor], Tensor]:
+def _carried(norm: Any, carry: _Carry, kernels: LayerKernels) -> Callable[[Tensor], Tensor]:
     def forward(hidden_states: Tensor) -> Tensor:
         normed = carry.take(hidden_states)
         if normed is None:
-            normed, _ = add_rms_norm(hidden_states, None, norm.weight, norm.variance_epsilon)
+            normed, _ = kernels.add_rms_norm(hidden_states, None, norm.weight, norm.variance_epsilon)
         return normed
 
     return forward
 
 
-def _feed_forward(module: Any, product: Product) -> Callable[[Tensor], Tensor]:
-    gate_up = _side_by_side((module.gate_proj, module.up_proj), product)
+def _feed_forward(module: Any, kernels: LayerKernels) -> Callable[[Tensor], Tensor]:
+    gate_up = _side_by_side((module.gate_proj, module.up_proj), kernels.product)
+    down_proj = _direct(module.down_proj)
 
     def forward(x: Tensor) -> Tensor:
-        out: Tensor = module.down_proj(silu_mul(*gate_up(x)))
+        out: Tensor = down_proj(kernels.silu_mul(*gate_up(x)))
         return out
 
     return forward
 
 
-def _attention(
-    module: Any, spec: LayerSpec, attention: TritonAttention, product: Product
-) -> Callable[..., tuple[Tensor, None]]:
-    qkv = _side_by_side((module.q_proj, module.k_proj, module.v_proj), product)
+def _attention(module: Any, spec: LayerSpec, kernels: LayerKernels) -> Callable[..., tuple[Tensor, None]]:
+    qkv = _side_by_side((module.q_proj, module.k_proj, module.v_proj), kernels.product)
+    o_proj = _direct(module.o_proj)
     query_norm: Any = getattr(module, "q_norm", None)
     key_norm: Any = getattr(module, "k_norm", None)
 
     def forward(
         hidden_states: Tensor, position_embeddings: tuple[Tensor, Tensor], *arguments: Any, **keywords: Any
     ) -> tuple[Tensor, None]:
-        query, key, value = (part[0].unflatten(-1, (-1, spec.key_dim)) for part in qkv(hidden_states))
+        tokens = hidden_states.shape[1]
+        query, key, value = (part.view(tokens, -1, spec.key_dim) for part in qkv(hidden_states))
         if query_norm is not None:
             query, key = query_norm(query), key_norm(key)
         cos, sin = position_embeddings
-        query = rotary_write(query, key, value, cos[0], sin[0], attention.slots, *attention.pages(spec))
-        out = attention.attend(spec, query, None)
-        return module.o_proj(out.flatten(1)[None]), None
+        out = kernels.attend(spec, query, key, value, cos, sin)
+        return o_proj(out.reshape(1, tokens, -1)), None
 
     return forward
+
+
+def _direct(module: nn.Module) -> Callable[..., Any]:
+    """Return a module as a function that does not ask who listens to it, where nobody does."""
+    if module._forward_hooks or module._forward_pre_hooks:
+        return module
+    return lambda *arguments, **keywords: module.forward(*arguments, **keywords)  # whatever stands there by then
 
 
 def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Tensor], Sequence[Tensor]]:
@@ -198,7 +182,8 @@ def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Te
     Sharded ones, whose ``forward`` is not that of their class, are called one by one.
     """
     if not all(type(layer) is nn.Linear and "forward" not in vars(layer) for layer in layers):
-        return lambda x: [layer(x) for layer in layers]
+        direct = [_direct(layer) for layer in layers]
+        return lambda x: [layer(x) for layer in direct]
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
     widths = [layer.out_features for layer in linears]
     weight = torch.cat([layer.weight.detach() for layer in linears])

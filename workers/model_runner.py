@@ -25,9 +25,11 @@ from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepOutput, StepPlan
 from workers.feature_store import FeatureStore
+from workers.fused_layers import fuse_layers
 from workers.input_batch import InputBatch, StepTensors, pack
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
+from workers.layer_kernels import layer_kernels
 from workers.memory_advice import checkpoint_bytes, weights_do_not_fit
 from workers.numerics import (
     MIN_ROWS,
@@ -242,14 +244,9 @@ class ModelRunner:
         return make_linears_invariant(self._model) > 0
 
     def _fuse_layers(self, invariant: bool) -> bool:
-        """Let fused kernels compute the layers where there are some for this device; return whether they do."""
-        if not self._has_kernels:
-            return False
-        from workers.fused_layers import fuse_layers  # needs Triton
-        from workers.kernels.matmul import linear
-
-        product = linear if invariant else torch.nn.functional.linear
-        return fuse_layers(self._model, self._layers, self._attention, self._trial_logits, product)
+        """Let fewer kernels compute the layers where there are some for this device; return whether they do."""
+        kernels = layer_kernels(self._attention, self._device, invariant=invariant)
+        return kernels is not None and fuse_layers(self._model, self._layers, kernels, self._trial_logits)
 
     def _record_graphs(self) -> "CudaGraphs | None":
         """Record steps of decoding and verification; None where that cannot be done, or comes out otherwise."""

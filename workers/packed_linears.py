@@ -65,7 +65,7 @@ class SharedLinear:
 
         def forward(x: Tensor) -> Tensor:
             if x is not self._input or index not in self._parts:
-                self._input, self._parts = x, dict(enumerate(self._linear(x).split(self._widths, -1)))
+                self._input, self._parts = x, dict(enumerate(self._linear(x).split_with_sizes(self._widths, -1)))
             result = self._parts.pop(index)
             if not self._parts:
                 self._input = None

@@ -31,6 +31,9 @@ class PagedKVCache:
         for layer in layers:
             self.keys.append(torch.zeros(*pages, layer.num_kv_heads, layer.key_dim, dtype=dtype, device=device))
             self.values.append(torch.zeros(*pages, layer.num_kv_heads, layer.value_dim, dtype=dtype, device=device))
+        both = list(zip(self.keys, self.values, strict=True))
+        self._by_slot = [(keys.flatten(0, 1), values.flatten(0, 1)) for keys, values in both]
+        self._by_page = [(keys.flatten(1), values.flatten(1)) for keys, values in both]
 
     @property
     def trash_block(self) -> int:
@@ -39,8 +42,9 @@ class PagedKVCache:
 
     def write(self, layer: int, slots: Tensor, key: Tensor, value: Tensor) -> None:
         """Store keys and values ``[num_tokens, num_kv_heads, dim]`` at ``slots`` ``[num_tokens]``."""
-        self.keys[layer].flatten(0, 1).index_copy_(0, slots, key)
-        self.values[layer].flatten(0, 1).index_copy_(0, slots, value)
+        keys, values = self._by_slot[layer]
+        keys.index_copy_(0, slots, key)
+        values.index_copy_(0, slots, value)
 
     def copy_block(self, source: int, destination: int) -> None:
         """Copy one page of keys and values, in every layer."""
@@ -60,11 +64,13 @@ class PagedKVCache:
         batch, pages = blocks.shape
         index = blocks.flatten()
         width = pages * self.block_size
-        gathered = []
-        for cache in (self.keys[layer], self.values[layer]):
-            rows = cache.flatten(1).index_select(0, index)
-            gathered.append(rows.view(batch, width, *cache.shape[2:]).transpose(1, 2))
-        return gathered[0], gathered[1]
+        heads, key_dim = self.keys[layer].shape[2:]
+        keys, values = self._by_page[layer]
+        key_rows, value_rows = keys.index_select(0, index), values.index_select(0, index)
+        return (
+            key_rows.view(batch, width, heads, key_dim).transpose(1, 2),
+            value_rows.view(batch, width, heads, -1).transpose(1, 2),
+        )
 
 
 def bytes_per_block(layers: Sequence[LayerSpec], block_size: int, dtype: torch.dtype) -> int:
