@@ -59,7 +59,7 @@ class TargetServer:
             observer=tracer,
             compile_grammar=grammars.compile,
         )
-        features = FeatureStore(settings.max_running, runner.has_features)
+        features = FeatureStore(settings.max_running, runner.block_size, runner.has_features)
         runner.keep_features(features)
         self._pool = DrafterPool(
             self.engine.identity,

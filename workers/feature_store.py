@@ -1,4 +1,8 @@
-"""The target's hidden states of the latest positions of its sequences, for drafters that condition on them.
+"""The target's hidden states, for drafters that condition on them: kept beside its KV blocks, block by block.
+
+States say of a position what keys and values say of it: they depend on the tokens up to there and on nothing else. So
+who finds a prefix computed finds its states too, and a drafter reads the earlier turns of a conversation that nobody
+computes anew.
 
 The thread that runs the model puts them in, links read them when they write to a drafter that wants them. States
 at a position stand once the token there was decided; those of rejected draft tokens are overwritten by the row
@@ -18,13 +22,16 @@ from workers.contract.errors import ProtocolError
 from workers.contract.features import FeatureSpec
 from workers.contract.step import Row
 
+MAX_BYTES = 2**30
+"""Memory for states, if that holds the windows of all sequences that run; else as much as those take."""
+
 States = NDArray[np.uint16]
 """``[positions, values]``: the bits of bfloat16."""
 
 
 @dataclass(slots=True)
-class _Kept:
-    """States at positions ``first .. first + count - 1``."""
+class _Block:
+    """States at the offsets ``first .. first + count - 1`` of a KV block; earlier ones were computed unheard."""
 
     rows: States
     first: int
@@ -32,18 +39,25 @@ class _Kept:
 
 
 class FeatureStore:
-    """Keeps a window of states per sequence while some drafter wants them; nothing otherwise.
+    """Keeps states while some drafter wants them; nothing otherwise.
 
-    Sequences that were not computed for longest make room for others, so nobody has to say that one has ended.
+    Blocks that were not put in or read for longest make room for others.
     """
 
-    def __init__(self, max_sequences: int, fits: Callable[[FeatureSpec], bool]) -> None:
-        """Keep the states of the ``max_sequences`` sequences computed last; ``fits`` tells what the model has."""
+    def __init__(self, max_sequences: int, block_size: int, fits: Callable[[FeatureSpec], bool]) -> None:
+        """Keep the states of up to ``max_sequences`` running sequences and of what is left of others.
+
+        ``block_size``: positions of a KV block; ``fits`` tells which states the model has.
+        """
         self._max_sequences = max_sequences
+        self._block_size = block_size
         self._fits = fits
         self._wanted: FeatureSpec | None = None
         self._users = 0
-        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._max_blocks = 0
+        self._blocks: OrderedDict[int, _Block] = OrderedDict()
+        self._held_by: OrderedDict[int, Seq[int]] = OrderedDict()
+        """The blocks of each sequence: the lists of its rows, which grow with it."""
         self._lock = threading.Lock()
 
     @property
@@ -66,7 +80,8 @@ class FeatureStore:
                 )
             if self._wanted is None or spec.window > self._wanted.window:
                 self._wanted = spec
-                self._kept.clear()
+                self._forget()
+                self._max_blocks = self._count_blocks(spec)
             self._users += 1
 
     def release(self) -> None:
@@ -75,7 +90,7 @@ class FeatureStore:
             self._users -= 1
             if not self._users:
                 self._wanted = None
-                self._kept.clear()
+                self._forget()
 
     def put(self, spec: FeatureSpec, rows: Seq[Row], states: States) -> None:
         """Keep the states ``[num_tokens, values]`` of a step's rows, in the rows' order."""
@@ -85,36 +100,57 @@ class FeatureStore:
             start = 0
             for row in rows:
                 end = start + len(row.tokens)
-                self._put(row.seq_id, row.start, states[start:end], spec.window)
+                self._put(row, states[start:end])
                 start = end
-            while len(self._kept) > self._max_sequences:
-                self._kept.popitem(last=False)
+            while len(self._blocks) > self._max_blocks:
+                self._blocks.popitem(last=False)
+            while len(self._held_by) > self._max_sequences:
+                self._held_by.popitem(last=False)
 
     def of_tokens(self, seq_id: int, start: int, end: int) -> bytes:
         """See FeatureSource."""
         with self._lock:
-            kept = self._kept.get(seq_id)
-            if kept is None or self._wanted is None or not kept.first <= end - 2 < kept.first + kept.count:
+            held = self._held_by.get(seq_id, ())
+            if self._wanted is None:
                 return b""
-            first = max(start - 1, end - 1 - self._wanted.window, kept.first)
-            return kept.rows[first - kept.first : end - 1 - kept.first].tobytes()
+            first, position = max(start - 1, end - 1 - self._wanted.window, 0), end - 2
+            parts: list[bytes] = []
+            while position >= first:  # from the last one backwards
+                number, offset = divmod(position, self._block_size)
+                block = self._blocks.get(held[number]) if number < len(held) else None
+                if block is None or not block.first <= offset < block.first + block.count:
+                    break
+                self._blocks.move_to_end(held[number])
+                low = max(block.first, first - number * self._block_size)
+                parts.append(block.rows[low : offset + 1].tobytes())
+                if low:
+                    break
+                position -= offset + 1
+            return b"".join(reversed(parts))
 
-    def _put(self, seq_id: int, start: int, states: States, window: int) -> None:
-        kept = self._kept.get(seq_id)
-        if kept is None or not kept.first <= start <= kept.first + kept.count:
-            kept = self._kept[seq_id] = _Kept(np.empty((0, states.shape[1]), np.uint16), start)
-        self._kept.move_to_end(seq_id)
-        kept.count = start - kept.first + len(states)
-        if kept.count > len(kept.rows):
-            _make_room(kept, window, len(states))
-        at = kept.count - len(states)
-        kept.rows[at : kept.count] = states
+    def _put(self, row: Row, states: States) -> None:
+        self._held_by[row.seq_id] = row.block_ids
+        self._held_by.move_to_end(row.seq_id)
+        number, offset = divmod(row.start, self._block_size)
+        while len(states):
+            part = states[: self._block_size - offset]
+            self._put_in_block(row.block_ids[number], offset, part)
+            number, offset, states = number + 1, 0, states[len(part) :]
 
+    def _put_in_block(self, block_id: int, offset: int, states: States) -> None:
+        block = self._blocks.get(block_id)
+        if block is None:
+            block = self._blocks[block_id] = _Block(np.empty((self._block_size, states.shape[1]), np.uint16), offset)
+        elif not block.first <= offset <= block.first + block.count:
+            block.first = offset
+        self._blocks.move_to_end(block_id)
+        block.count = offset - block.first + len(states)
+        block.rows[offset : offset + len(states)] = states
 
-def _make_room(kept: _Kept, window: int, coming: int) -> None:
-    """Drop what is older than ``window`` positions, and grow what is left to hold as much again."""
-    known = kept.count - coming
-    dropped = min(max(kept.count - window, 0), known)
-    rows = np.empty((max(2 * (kept.count - dropped), 64), kept.rows.shape[1]), np.uint16)
-    rows[: known - dropped] = kept.rows[dropped:known]
-    kept.rows, kept.first, kept.count = rows, kept.first + dropped, kept.count - dropped
+    def _count_blocks(self, spec: FeatureSpec) -> int:
+        running = self._max_sequences * (-(-spec.window // self._block_size) + 1)
+        return max(running, MAX_BYTES // (self._block_size * spec.row_bytes))
+
+    def _forget(self) -> None:
+        self._blocks.clear()
+        self._held_by.clear()

@@ -106,7 +106,7 @@ def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
 
 def states_of(runner, steps):
     """Run prompts, and then ``steps`` while a drafter listens; return the states that it would be told."""
-    store = FeatureStore(4, runner.has_features)
+    store = FeatureStore(4, runner.block_size, runner.has_features)
     runner.keep_features(store)
     runner.execute(StepPlan(tuple(row(i, tokens, 0) for i, tokens in enumerate(PROMPTS))))
     store.acquire(FeatureSpec((1,), 48, 10))
@@ -137,7 +137,7 @@ def test_a_drafter_gets_the_states_of_replayed_steps_as_it_does_those_of_others(
 
 def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runner):
     runner._graphs = record(runner, recorder := Recorder())
-    store = FeatureStore(4, runner.has_features)
+    store = FeatureStore(4, runner.block_size, runner.has_features)
     runner.keep_features(store)
     for _ in range(2):
         store.acquire(FeatureSpec((1,), 48, 10))
@@ -154,7 +154,7 @@ def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runn
 def test_where_states_cannot_be_recorded_steps_are_run(runner, caplog):
     graphs = runner._graphs = record(runner, Recorder())
     runner._graphs._recorder = full
-    store = FeatureStore(4, runner.has_features)
+    store = FeatureStore(4, runner.block_size, runner.has_features)
     runner.keep_features(store)
     store.acquire(FeatureSpec((1,), 48, 10))
     runner.execute(StepPlan((row(0, [11, 12], 0),)))

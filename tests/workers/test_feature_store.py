@@ -3,9 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from tests.support.tiny_models import make_tiny
+from workers import feature_store
 from workers.contract.errors import ProtocolError
 from workers.contract.features import FeatureSpec
 from workers.contract.sampling_params import SamplingParams
@@ -18,14 +21,11 @@ SPEC = FeatureSpec((1,), 2, window=8)
 GREEDY = SamplingParams(temperature=0.0)
 
 
-def row(seq_id, start, count):
-    return Row(seq_id, [0] * count, start, (), 0, GREEDY)
-
-
-def put(store, seq_id, start, values):
-    """Put states of which each says a number."""
+def put(store, seq_id, start, values, blocks=None):
+    """Put states of which each says a number; ``blocks``: those of the sequence, by default its own."""
+    blocks = range(100 * seq_id, 100 * seq_id + 100) if blocks is None else blocks
     states = np.array([[value, value] for value in values], np.uint16)
-    store.put(store.wanted, [row(seq_id, start, len(values))], states)
+    store.put(store.wanted, [Row(seq_id, [0] * len(values), start, blocks, 0, GREEDY)], states)
 
 
 def got(store, seq_id, start, end):
@@ -34,7 +34,7 @@ def got(store, seq_id, start, end):
 
 @pytest.fixture
 def store():
-    store = FeatureStore(3, lambda spec: spec.size == 2)
+    store = FeatureStore(3, 4, lambda spec: spec.size == 2)
     store.acquire(SPEC)
     return store
 
@@ -54,29 +54,78 @@ def test_states_of_rejected_drafts_are_overwritten(store):
     assert got(store, 1, 4, 6) == [13, 14]
 
 
-def test_what_is_older_than_the_window_goes(store):
+def test_a_rejected_draft_that_reached_into_the_next_block_leaves_nothing_there(store):
+    put(store, 1, 0, [10, 11, 12])
+    put(store, 1, 3, [13, 99, 98, 97])
+    put(store, 1, 4, [14])
+    assert got(store, 1, 0, 6) == [10, 11, 12, 13, 14]
+    assert got(store, 1, 0, 7) == []
+
+
+def test_no_more_than_the_window_is_told(store):
     for position in range(200):
         put(store, 1, position, [position])
     assert got(store, 1, 0, 201) == list(range(192, 200))
-    assert len(store._kept[1].rows) <= 64
+    put(store, 2, 0, list(range(300)))
+    put(store, 2, 300, [300])
+    assert got(store, 2, 0, 302) == list(range(293, 301))
 
 
-def test_a_long_prompt_is_kept_as_far_as_the_window(store):
-    put(store, 1, 0, list(range(300)))
-    put(store, 1, 300, [300])
-    assert got(store, 1, 0, 302) == list(range(293, 301))
+def test_a_prefix_that_others_computed_comes_with_their_states(store):
+    put(store, 1, 0, [10, 11, 12, 13, 14, 15])
+    put(store, 2, 4, [24, 25], blocks=[100, 200])  # it has found the first block
+    assert got(store, 2, 0, 7) == [10, 11, 12, 13, 24, 25]
+    assert got(store, 1, 0, 7) == [10, 11, 12, 13, 14, 15]
 
 
-def test_behind_a_prefix_that_was_not_computed_states_begin_anew(store):
-    put(store, 1, 64, [64, 65])
-    assert got(store, 1, 0, 67) == [64, 65]
-    put(store, 1, 90, [90])  # preempted, and resumed from a longer prefix
-    assert got(store, 1, 60, 92) == [90]
+def test_behind_a_prefix_that_nobody_was_heard_computing_states_begin_anew(store):
+    put(store, 1, 66, [66, 67, 68])
+    assert got(store, 1, 0, 70) == [66, 67, 68]
+    put(store, 1, 91, [91, 92])  # preempted, and resumed from a longer prefix
+    assert got(store, 1, 60, 94) == [91, 92]
     put(store, 1, 0, [0, 1])
     assert got(store, 1, 0, 3) == [0, 1]
 
 
-def test_sequences_not_computed_for_longest_make_room(store):
+def test_a_block_that_is_used_anew_has_only_the_new_states(store):
+    put(store, 1, 0, [10, 11, 12, 13], blocks=[5])
+    put(store, 2, 0, [20, 21], blocks=[5])
+    assert got(store, 2, 0, 3) == [20, 21]
+    assert got(store, 2, 0, 5) == []
+
+
+@given(st.data())
+def test_states_are_told_as_one_buffer_per_sequence_would(data):
+    """Against the definition: a row's states stand at its positions, what follows is undecided."""
+    store = FeatureStore(3, 4, lambda spec: True)
+    store.acquire(FeatureSpec((1,), 2, window=11))
+    length, values = 0, []
+    for number in range(data.draw(st.integers(1, 12))):
+        decided = data.draw(st.integers(0 if number else length, length), label="start")
+        count = data.draw(st.integers(1, 9), label="count")
+        new = [100 * number + i for i in range(count)]
+        put(store, 1, decided, new)
+        values = values[:decided] + new
+        length = len(values)
+        start, end = sorted(data.draw(st.tuples(st.integers(0, length + 1), st.integers(2, length + 1))))
+        if end >= 2:
+            assert got(store, 1, start, end) == values[max(start - 1, end - 12, 0) : end - 1]
+
+
+def test_blocks_not_used_for_longest_make_room(store, monkeypatch):
+    monkeypatch.setattr(feature_store, "MAX_BYTES", 1)
+    store = FeatureStore(1, 4, lambda spec: True)
+    store.acquire(SPEC)  # room for three blocks
+    for block in (1, 2, 3):
+        put(store, 7, 4 * (block - 1), [block] * 4, blocks=[1, 2, 3])
+    assert got(store, 7, 0, 6) == [1, 1, 1, 1, 2], "read: these are not the oldest now"
+    put(store, 8, 0, [8], blocks=[4])
+    put(store, 7, 12, [4], blocks=[1, 2, 3, 4])
+    assert got(store, 7, 9, 14) == [4]
+    assert got(store, 7, 0, 6) == [1, 1, 1, 1, 2]
+
+
+def test_who_was_not_computed_for_longest_is_forgotten(store):
     for seq_id in (1, 2, 3):
         put(store, seq_id, 0, [seq_id])
     put(store, 1, 1, [1])
@@ -92,8 +141,9 @@ def test_nothing_is_kept_once_nobody_wants_it(store):
     store.release()
     assert store.wanted is None
     assert got(store, 1, 0, 2) == []
-    store.put(SPEC, [row(1, 0, 1)], np.zeros((1, 2), np.uint16))  # a step that was under way
-    assert not store._kept
+    late = Row(1, [0], 0, [5], 0, GREEDY)
+    store.put(SPEC, [late], np.zeros((1, 2), np.uint16))  # a step that was under way
+    assert not store._blocks
 
 
 def test_drafters_of_one_kind_share_and_the_widest_window_counts(store):
@@ -116,7 +166,7 @@ def test_a_runner_puts_in_what_transformers_calls_hidden_states(tmp_path, family
     folder = make_tiny(tmp_path, family, num_hidden_layers=3, head_dim=12)
     runner = ModelRunner.from_settings(RunnerSettings(model=str(folder), kv_cache_bytes=2**21, threads=1))
     spec = FeatureSpec((1, 2), 48, window=100)
-    store = FeatureStore(4, runner.has_features)
+    store = FeatureStore(4, runner.block_size, runner.has_features)
     runner.keep_features(store)
     tokens = list(range(40, 70))
     plain = [runner.execute(plan).sampled for plan in steps(tokens)]

@@ -72,7 +72,7 @@ class TargetStates:
     def compute(self, runner: ModelRunner, chosen: Seq[int], advance: Callable[[int], None] = lambda n: None) -> None:
         """Run the target over chosen samples that have no states; ``advance`` learns of positions done."""
         spec = FeatureSpec(self.layers, self.size, window=max(map(len, self._samples)))
-        store = FeatureStore(TOKENS_AT_ONCE, runner.has_features)
+        store = FeatureStore(TOKENS_AT_ONCE, runner.block_size, runner.has_features)
         runner.keep_features(store)
         store.acquire(spec)
         runner.execute(StepPlan((Row(0, [0], 0, range(1), 0, _UNUSED),)))  # it listens from the step after
