@@ -33,7 +33,7 @@ class RunnerSettings(Settings):
     attention: Literal["auto", "gather", "triton", "varlen"] = "auto"
     """Which kernels attend; auto: Triton's on a GPU that runs them, else gather. varlen: PyTorch's flash attention."""
     fused_layers: bool = True
-    """Compute layers by fewer kernels where the model is built like Llama: on a CPU, and on a GPU with Triton's."""
+    """In models built like Llama, compute layers by fewer kernels: on CPUs, and on GPUs with Triton's attention."""
     cuda_graphs: bool = False
     """On a GPU with Triton's attention: replay steps of decoding and verification as CUDA graphs, recorded at start."""
     batch_invariant: bool = False

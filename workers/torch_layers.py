@@ -3,12 +3,23 @@
 A step of a small model on a CPU is made of thousands of operations that take longer to call than to compute.
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.layer_kernels import Product
+
+
+class _Turns(NamedTuple):
+    """A step's angles, as the model gives them, and what they make of heads."""
+
+    cos: Tensor  # [1, num_tokens, rotated]
+    sin: Tensor  # [1, num_tokens, rotated]
+    straight: Tensor  # [num_tokens, 1, rotated] factors of a head's own columns
+    across: Tensor  # [num_tokens, 1, rotated] factors of their partners
 
 
 class TorchLayers:
@@ -18,8 +29,7 @@ class TorchLayers:
 
     def __init__(self, attention: AttentionBackend) -> None:
         self._attention = attention
-        self._angles: tuple[Tensor, Tensor] | None = None
-        self._factors: tuple[Tensor, Tensor] | None = None
+        self._turns: _Turns | None = None
 
     def add_rms_norm(self, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """See LayerKernels.
@@ -38,26 +48,17 @@ class TorchLayers:
 
     def attend(self, layer: LayerSpec, query: Tensor, key: Tensor, value: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         """See LayerKernels."""
-        straight, across = self._turns(cos, sin)
-        heads_first = (
-            _turn(query, straight, across).transpose(0, 1)[None],
-            _turn(key, straight, across).transpose(0, 1)[None],
-            value.transpose(0, 1)[None],
-        )
-        return self._attention.forward(layer, *heads_first, None)[0]
-
-    def _turns(self, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the factors of a head's own column and of its partner's, ``[num_tokens, 1, rotated]``."""
-        if self._angles is None or self._angles[0] is not cos or self._angles[1] is not sin or self._factors is None:
+        turns = self._turns
+        if turns is None or turns.cos is not cos or turns.sin is not sin:  # many layers have the same
             low, high = sin[0].chunk(2, -1)
-            self._angles = cos, sin  # the same two for many layers
-            self._factors = cos[0][:, None], torch.cat((-low, high), -1)[:, None]
-        return self._factors
+            turns = self._turns = _Turns(cos, sin, cos[0][:, None], torch.cat((-low, high), -1)[:, None])
+        q, k, v = (heads.transpose(0, 1)[None] for heads in (_turn(query, turns), _turn(key, turns), value))
+        return self._attention.forward(layer, q, k, v, None)[0]
 
 
-def _turn(heads: Tensor, straight: Tensor, across: Tensor) -> Tensor:
+def _turn(heads: Tensor, turns: _Turns) -> Tensor:
     """Return ``[num_tokens, heads, dim]`` with the first ``rotated`` columns turned."""
-    rotated = straight.shape[-1]
+    rotated = turns.straight.shape[-1]
     turning = heads[..., :rotated]
-    turned = turning * straight + turning.roll(rotated // 2, -1) * across
+    turned = turning * turns.straight + turning.roll(rotated // 2, -1) * turns.across
     return turned if rotated == heads.shape[-1] else torch.cat((turned, heads[..., rotated:]), -1)

@@ -7,7 +7,6 @@ the next ones say the same: then it is the world that has changed.
 """
 
 from collections.abc import Sequence as Seq
-from operator import mul
 
 OUTLIER = 3.0
 """A sample so many times larger than expected is an accident, ..."""
@@ -47,8 +46,7 @@ class DecayedFit:
 
     def predict(self, x: Seq[float]) -> float:
         """Return the expected y; 0 before the first sample."""
-        expected: float = sum(map(mul, self.coefficients(), x))
-        return expected
+        return sum(c * value for c, value in zip(self.coefficients(), x, strict=True))
 
     def coefficients(self) -> list[float]:
         """Return the non-negative coefficients of the present fit."""
