@@ -44,8 +44,13 @@ class Lane:
         return Lane(at + 1 + length, [*self.guesses[:at], token], self.ranked[: at + 1], self, at)
 
     def borne_out(self, tokens: Seq[int]) -> bool:
-        """True where the guesses begin with ``tokens`` and more of them follow."""
-        return len(tokens) < len(self.guesses) and self.guesses[: len(tokens)] == list(tokens)
+        """True where the guesses begin with ``tokens`` and more of them follow, none of which is a second choice.
+
+        A verdict that is shorter than the one that a lane prepares for says nothing of that one's last token.
+        """
+        if len(tokens) >= len(self.guesses) or self.guesses[: len(tokens)] != list(tokens):
+            return False
+        return self.shared < len(tokens) or self.guesses[self.shared] == self.ranked[self.shared][0]
 
     def advance(self, count: int) -> None:
         """Drop the first ``count`` guesses: they are part of the text now."""

@@ -96,6 +96,20 @@ def test_a_verdict_that_was_prepared_for_is_answered_without_a_step(accepted):
     rig.assert_right(prepared)
 
 
+@pytest.mark.parametrize("steps", range(3, 9))
+def test_a_verdict_about_less_than_the_draft_is_followed_by_the_rest_of_the_draft(steps):
+    rig = Rig()
+    rig.open(1, [5, 6, 7], ahead=4)
+    for _ in range(steps):
+        rig.desk.step()
+    draft = rig.draft(1)
+    rig.commit(1, draft[:1])
+    rig.blocks()
+    rig.commit(1, draft[1:2])
+    (answer,), _ = rig.run()
+    assert answer.outcomes[0].continuation == tuple(rig.draft(1))
+
+
 def test_a_verdict_that_was_not_prepared_for_costs_only_what_a_block_costs():
     rig = Rig()
     rig.open(1, [5, 6, 7])
