@@ -1,51 +1,106 @@
 """Several tokens after each other without waiting for the device: each row goes on with what the model has chosen.
 
-Where the next tokens stand, where their keys and values go and by which noise they are chosen does not depend on what
-they are. So the host plans the next step while the device computes this one, and the tokens stay on the device until
-all of them are there: one copy back for a whole block of guesses.
+The tokens stay on the device until all of them are there: one copy back for a whole block of guesses. Where the
+following ones stand is found there as well (workers/decode_rows.py).
 """
 
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from dataclasses import replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from workers.contract.step import Row, StepPlan
-from workers.sampling.coupled import in_order
+from workers.device import has_kernels
+from workers.input_batch import InputBatch
+from workers.sampling.batch import SamplingBatch
+from workers.sampling.coupled import in_order, ranked_ids
+from workers.sampling.proposal import Kinds, Proposer
 
-Rank = Callable[[StepPlan, Tensor | None], Tensor | None]
-"""(plan, tokens) -> ids ``[N, 1 + k]`` as `workers.sampling.coupled.ranked_ids` gives them, None without any sampled
-position. Tokens, int64 ``[rows]`` on the device, are fed in place of those of the plan, whose rows have one each."""
-
-
-def go_on(plan: StepPlan, guesses: Seq[int], rank: Rank) -> list[list[list[int]]]:
-    """Run a plan, and further steps until row i has chosen ``guesses[i]`` tokens.
-
-    Row i samples after its last token where ``guesses[i]`` is above 0, else nowhere; it has blocks for all of its
-    guesses but the last. Returns for each row and guess the likely tokens, the choice first.
-    """
-    order = sorted(range(len(guesses)), key=lambda i: -guesses[i])
-    rows = [plan.rows[i] for i in order]
-    ranked = rank(StepPlan(tuple(rows)), None)
-    if ranked is None:
-        return [[] for _ in guesses]
-    counts = [sum(wanted > step for wanted in guesses) for step in range(max(guesses))]
-    blocks = [ranked]
-    for step, count in enumerate(counts[1:]):
-        following = StepPlan(tuple(_after(row, step) for row in rows[:count]))
-        ranked = rank(following, blocks[-1][:count, 0])
-        assert ranked is not None
-        blocks.append(ranked)
-    chosen = iter(in_order(torch.cat(blocks).tolist()))
-    lines: list[list[list[int]]] = [[] for _ in guesses]
-    for count in counts:
-        for place in order[:count]:
-            lines[place].append(next(chosen))
-    return lines
+Rank = Callable[[Tensor, int], Tensor]
+"""(logits of the first n rows, step of a block) -> ids ``[n, 1 + k]``, as `workers.sampling.coupled.ranked_ids`."""
 
 
-def _after(row: Row, further: int) -> Row:
-    """Return the row of one token that follows ``row`` and so many guesses; which token, only the device knows."""
-    start = row.start + len(row.tokens) + further
-    return Row(row.seq_id, (0,), start, row.block_ids, 1, row.params)
+class Decoder(Protocol):
+    """What computes, and tells for each row what may come next."""
+
+    def pack(self, plan: StepPlan, ahead: int = 0) -> InputBatch:
+        """Pack a step whose block table has pages for so many positions behind each row."""
+
+    def logits(self, batch: InputBatch) -> Tensor | None:
+        """Compute a packed step; return the logits of its sampled positions, None without any."""
+
+    def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Tensor]:
+        """Return what computes the next token of each row, see `workers.forward.Forward.decoding`."""
+
+
+class Continuation:
+    """Lets the rows of a step go on with their choices."""
+
+    def __init__(self, decoder: Decoder, ids: Tensor, vocab_size: int) -> None:
+        """``ids``: the target's id of each logit, ascending, on the model's device."""
+        self._decoder = decoder
+        self._device = ids.device
+        self._all_ids = len(ids) == vocab_size
+        self._proposer = Proposer(ids, vocab_size)
+
+    @torch.inference_mode()
+    def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
+        """Run a plan, and further steps until row i has chosen ``guesses[i]`` tokens.
+
+        Row i samples after its last token where ``guesses[i]`` is above 0, else nowhere; it has blocks for all of its
+        guesses but the last. Returns for each row and guess the ``count`` likeliest tokens, the choice first.
+        """
+        order = sorted(range(len(guesses)), key=lambda i: -guesses[i])
+        rows = [plan.rows[i] for i in order]
+        batch = self._decoder.pack(StepPlan(tuple(rows)))
+        logits = self._decoder.logits(batch)
+        if logits is None:
+            return [[] for _ in guesses]
+        counts = [sum(wanted > step for wanted in guesses) for step in range(max(guesses))]
+        rank = self._ranking(batch, rows[: counts[0]], len(counts), count)
+        ranked = [rank(logits, 0)]
+        if len(counts) > 1:
+            wanted = [guesses[i] for i in order[: counts[1]]]
+            following = self._following(rows[: counts[1]], wanted)
+            for step, going in enumerate(counts[1:], 1):
+                ranked.append(rank(following(ranked[-1][:going, 0])[:going], step))
+        chosen = iter(in_order(torch.cat(ranked).tolist()))
+        lines: list[list[list[int]]] = [[] for _ in guesses]
+        for going in counts:
+            for place in order[:going]:
+                lines[place].append(next(chosen))
+        return lines
+
+    def _following(self, rows: Seq[Row], guesses: Seq[int]) -> Callable[[Tensor], Tensor]:
+        """Return what computes the tokens of rows that go on, the last of which nobody feeds."""
+        ends = [row.start + len(row.tokens) for row in rows]
+        standing = (
+            Row(row.seq_id, (0,), end - 1, row.block_ids, 1, row.params) for row, end in zip(rows, ends, strict=True)
+        )
+        batch = self._decoder.pack(StepPlan(tuple(standing)), max(guesses) - 1)
+        return self._decoder.decoding(batch, [end + wanted - 2 for end, wanted in zip(ends, guesses, strict=True)])
+
+    def _ranking(self, batch: InputBatch, rows: Seq[Row], length: int, count: int) -> Rank:
+        """Return what ranks the tokens of blocks, without a word from the device where blocks are more than a token.
+
+        What is exact asks the device which rows are cut by top-k, top-p or min-p, if any are.
+        """
+        sampling = batch.sampling_batch(self._device)
+        if self._all_ids and (not has_kernels(self._device) or not sampling.may_truncate):
+            return lambda logits, step: ranked_ids(logits, _at(sampling, len(logits), step), count)
+        block = self._proposer.block(sampling, length, Kinds.of(row.params for row in rows))
+
+        def propose(logits: Tensor, step: int) -> Tensor:
+            best = block.rank(logits, step, count)
+            return torch.cat((best[:, :1], best), -1)
+
+        return propose
+
+
+def _at(sampling: SamplingBatch, count: int, step: int) -> SamplingBatch:
+    """Return how the tokens of the first rows are chosen so many positions further on."""
+    first = sampling[slice(count)]
+    return replace(first, position=first.position + step)

@@ -8,6 +8,8 @@ and copied there. Steps that fit none are run as they are.
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from collections.abc import Sequence as Seq
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,19 +17,22 @@ from rich.progress import Progress
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
-from workers.attention.triton import TritonAttention
 from workers.contract.features import FeatureSpec
+from workers.decode_rows import DecodeRows
 from workers.fused_layers import agree
-from workers.graph_buckets import Bucket, FilledUp, all_buckets, choose_bucket, fill_up
-from workers.input_batch import InputBatch, StepTensors
+from workers.graph_buckets import Bucket, FilledUp, choose_bucket, empty, fill_up
+from workers.input_batch import InputBatch, StepTensors, to_device
+from workers.kv.cache import PagedKVCache
 from workers.state_keeper import Computed
 
 log = logging.getLogger(__name__)
 
 Forward = Callable[[StepTensors], Computed]
 """Runs the model over a step; logits and states are those of all of its tokens."""
-Record = Callable[[Callable[[], Computed]], Callable[[], Computed]]
-"""Makes of a function that computes on the device one that computes the same again, from the same addresses."""
+Run = Callable[[], Computed]
+Record = Callable[[Run, Callable[[], None]], Run]
+"""Makes of a function that computes on the device one that computes the same again, from the same addresses. What it
+is given besides is called each time before it lets the function really compute."""
 
 WARM_UPS = 2
 """Runs before a recording: kernels are compiled and libraries set up, which must not be recorded."""
@@ -39,127 +44,164 @@ class CudaGraphs:
     def __init__(
         self,
         forward: Forward,
-        attention: TritonAttention,
+        attention: AttentionBackend,
+        cache: PagedKVCache,
         buckets: Sequence[Bucket],
         max_model_len: int,
         record: Record | None = None,
-        progress: Callable[[], None] | None = None,
     ) -> None:
-        """Record ``forward`` in all shapes.
+        """Prepare to record ``forward``; nothing is recorded yet.
 
         Args:
             forward: is recorded.
-            attention: the model's; it is told of each step here.
+            attention: the model's, which must be replayable; it is told of each step here.
+            cache: of its keys and values.
             buckets: the shapes, the largest first.
             max_model_len: of the longest context.
             record: how (None: as CUDA graphs).
-            progress: is called after each.
         """
-        cache = attention.cache
         self._block_size, self._trash_block = cache.block_size, cache.trash_block
         self._device = cache.keys[0].device
-        self._buckets = list(buckets)
+        self.buckets = list(buckets)
         most_rows, most_tokens = max(b.rows for b in buckets), max(b.tokens for b in buckets)
         pages = -(-max(max_model_len, most_tokens) // self._block_size)
         self._numbers = torch.zeros(3 * most_tokens + 2 * (most_rows + 2), dtype=torch.int32, device=self._device)
         self._table = torch.full((most_rows + 1, pages), self._trash_block, dtype=torch.int32, device=self._device)
         self._forward, self._attention = forward, attention
         self._recorder = record or _Recorder()
-        self._replay: dict[Bucket, Callable[[], Computed]] = {}
+        self._replay: dict[Bucket, Run] = {}
         self._spec: FeatureSpec | None = None
         self._kept: Tensor | None = None
-        self.record(None, progress)
 
-    def record(self, spec: FeatureSpec | None, progress: Callable[[], None] | None = None) -> None:
-        """Record all shapes (anew); ``spec``: the states that the model is listened to for. Takes seconds."""
+    def record(
+        self,
+        spec: FeatureSpec | None = None,
+        before: Callable[[Bucket], None] | None = None,
+        progress: Callable[[], None] | None = None,
+    ) -> None:
+        """Record all shapes (anew). Takes seconds.
+
+        Args:
+            spec: the states that the model is listened to for.
+            before: called with a shape before each run of the model over it.
+            progress: called after each shape.
+        """
         self._replay.clear()
-        for bucket in self._buckets:
-            self._put(_empty(bucket, self._trash_block, self._block_size), bucket)
-            self._replay[bucket] = self._recorder(self._step(bucket))
+        for bucket in self.buckets:
+            self._put(empty(bucket, self._trash_block * self._block_size), bucket)
+            self._replay[bucket] = self._recorder(self._step(bucket), partial(before or _nobody, bucket))
             if progress is not None:
                 progress()
         self._spec = spec
         # What was recorded writes to it, whatever the attention uses later.
         self._kept = self._attention.workspace
 
-    def have(self, spec: FeatureSpec | None) -> bool:
+    def keep(self, spec: FeatureSpec | None) -> bool:
         """Return whether what is recorded keeps these states; none are always kept."""
         return spec is None or spec.same_states(self._spec)
 
-    def run(self, batch: InputBatch, tokens: Tensor | None = None) -> Computed | None:
-        """Return the logits of a step's sampled positions and all tokens' states; None where no recorded shape fits.
+    def fit(self, batch: InputBatch) -> bool:
+        """Return whether a recorded shape holds a step."""
+        return self._bucket(batch) is not None
 
-        What is returned stands until the next run. ``tokens``: see `workers.continuation.Rank`.
+    def run(self, batch: InputBatch) -> Computed:
+        """Return the logits of a step's sampled positions and all tokens' states; a shape must fit.
+
+        What is returned stands until the next run.
         """
-        bucket = choose_bucket(self._buckets, np.diff(batch.query_start_loc))
-        if bucket is None:
-            return None
-        self._put(fill_up(batch, bucket, self._block_size, self._trash_block), bucket)
-        if tokens is not None:
-            self._numbers[: len(tokens)] = tokens
+        bucket = self._bucket(batch)
+        assert bucket is not None
+        step = self._put_batch(batch, bucket)
         logits, states = self._replay[bucket]()
-        sampled = batch.tensors(self._device).logits_indices[: batch.num_samples]
+        sampled = step.logits_indices[: batch.num_samples]
         return Computed(logits[sampled], states if states is None else states[: batch.query_start_loc[-1]])
 
-    def _put(self, step: FilledUp, bucket: Bucket) -> None:
-        """Copy a step to where the graph of its shape reads it: one copy, and one for the block tables."""
-        numbers = torch.from_numpy(np.concatenate((step.tokens.reshape(-1), step.rows.reshape(-1))))
-        table = torch.from_numpy(step.block_table)
-        if self._device.type == "cuda":
-            numbers, table = numbers.pin_memory(), table.pin_memory()
-        self._numbers[: len(numbers)].copy_(numbers, non_blocking=True)
-        self._table[: bucket.rows + 1, : table.shape[1]].copy_(table, non_blocking=True)
+    def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Computed]:
+        """Return what computes the next token of each row, see `workers.decode_rows.DecodeRows`; a shape must fit.
 
-    def _step(self, bucket: Bucket) -> Callable[[], Computed]:
+        Its results stand until the next run, and no other step may be run in between.
+        """
+        bucket = self._bucket(batch)
+        assert bucket is not None
+        self._put_batch(batch, bucket)
+        rows = DecodeRows(self._tensors(bucket), last, self._block_size, self._trash_block)
+
+        def following(tokens: Tensor) -> Computed:
+            rows.advance(tokens)
+            logits, states = self._replay[bucket]()
+            return Computed(logits[: len(rows)], states if states is None else states[: len(rows)])
+
+        return following
+
+    def _bucket(self, batch: InputBatch) -> Bucket | None:
+        return choose_bucket(self.buckets, np.diff(batch.query_start_loc))
+
+    def _put_batch(self, batch: InputBatch, bucket: Bucket) -> StepTensors:
+        """Copy a step, as it is and filled up, to the device at once, and from there to where the graph reads it."""
+        filled = fill_up(batch, bucket, self._trash_block * self._block_size).flat
+        whole = to_device(np.concatenate((batch.buffer, filled)), self._device)
+        step = batch.place(whole[: len(batch.buffer)])
+        self._numbers[: len(filled)] = whole[len(batch.buffer) :]
+        rows, pages = step.block_table.shape
+        self._table[:rows, :pages] = step.block_table
+        self._table[bucket.rows, : self._pages_of(bucket)] = self._trash_block
+        return step
+
+    def _put(self, step: FilledUp, bucket: Bucket) -> None:
+        filled = to_device(step.flat, self._device)
+        self._numbers[: len(filled)] = filled
+        self._table[bucket.rows, : self._pages_of(bucket)] = self._trash_block
+
+    def _pages_of(self, bucket: Bucket) -> int:
+        """Return how many pages the tokens that are left over may take."""
+        return -(-bucket.tokens // self._block_size)
+
+    def _tensors(self, bucket: Bucket) -> StepTensors:
+        """Return the places where the graph of a shape reads its step."""
         split = 3 * bucket.tokens
-        numbers = self._numbers[: split + 2 * (bucket.rows + 2)]
-        places = numbers[split:].view(2, bucket.rows + 2)
-        table = self._table[: bucket.rows + 1]
+        ids, positions, slots = self._numbers[:split].view(3, bucket.tokens)
+        starts, lengths = self._numbers[split : split + 2 * (bucket.rows + 2)].view(2, bucket.rows + 2)
+        return StepTensors(
+            input_ids=ids[None],
+            positions=positions[None],
+            logits_indices=ids[:0],
+            slot_mapping=slots,
+            query_start_loc=starts,
+            seq_lens=lengths[:-1],
+            block_table=self._table[: bucket.rows + 1],
+            sampling=starts[:0],
+        )
+
+    def _step(self, bucket: Bucket) -> Run:
+        places = self._tensors(bucket)
 
         def run() -> Computed:
-            ids, positions, slots = numbers[:split].view(3, bucket.tokens).long()
-            step = StepTensors(
-                input_ids=ids[None],
-                positions=positions[None],
-                logits_indices=ids[:0],
-                slot_mapping=slots,
-                query_start_loc=places[0],
-                seq_lens=places[1, :-1],
-                block_table=table,
-                sampling=places[:0],
-            )
+            ids, positions, slots = (part.long() for part in (places.input_ids, places.positions, places.slot_mapping))
+            step = places._replace(input_ids=ids, positions=positions, slot_mapping=slots)
             self._attention.plan_tensors(step)
             return self._forward(step)
 
         return run
 
 
-def record_checked(
-    forward: Forward,
-    attention: AttentionBackend,
-    max_model_len: int,
-    trial: InputBatch,
-    buckets: Sequence[Bucket] | None = None,
-    record: Record | None = None,
-) -> CudaGraphs | None:
-    """Record steps, and keep the recordings if ``trial`` comes out as it does without them.
+def record_checked(graphs: CudaGraphs, trial: InputBatch, plain: Callable[[], Tensor]) -> bool:
+    """Record steps; return whether ``trial`` comes out as it does without: then they may be used.
+
+    Args:
+        graphs: records.
+        trial: a step whose logits are looked at.
+        plain: computes them as they are without recordings.
 
     Shows a progress bar where somebody is watching: the first time, kernels are compiled for each shape.
     """
-    if not isinstance(attention, TritonAttention):
-        return None
-    buckets = all_buckets() if buckets is None else buckets
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("recording CUDA graphs", total=len(buckets))
-        graphs = CudaGraphs(forward, attention, buckets, max_model_len, record, lambda: bar.advance(task))
-    replayed = graphs.run(trial)
-    attention.plan(trial)
-    step = trial.tensors(attention.cache.keys[0].device)
-    plain = forward(step).logits[step.logits_indices]
-    if replayed is not None and agree(plain, replayed.logits):
-        return graphs
-    log.warning("CUDA graphs give other logits than the steps they were recorded from, and are not used")
-    return None
+        task = bar.add_task("recording CUDA graphs", total=len(graphs.buckets))
+        graphs.record(progress=lambda: bar.advance(task))
+    return agree(plain(), graphs.run(trial).logits)
+
+
+def _nobody(bucket: Bucket) -> None:
+    """Tell nobody."""
 
 
 class _Recorder:
@@ -168,11 +210,12 @@ class _Recorder:
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, run: Callable[[], Computed]) -> Callable[[], Computed]:
+    def __call__(self, run: Run, announce: Callable[[], None]) -> Run:
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
+                announce()
                 run()
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
@@ -185,14 +228,3 @@ class _Recorder:
             return out
 
         return replay
-
-
-def _empty(bucket: Bucket, trash_block: int, block_size: int) -> FilledUp:
-    """Return a step of padding only."""
-    tokens = np.zeros((3, bucket.tokens), np.int32)
-    tokens[1] = np.arange(bucket.tokens)
-    tokens[2] = trash_block * block_size
-    places = np.zeros((2, bucket.rows + 2), np.int32)
-    places[0, -1] = places[1, bucket.rows] = bucket.tokens
-    pages = -(-bucket.tokens // block_size)
-    return FilledUp(tokens, places, np.full((bucket.rows + 1, pages), trash_block, np.int32))

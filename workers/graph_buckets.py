@@ -28,11 +28,15 @@ class Bucket(NamedTuple):
 
 
 class FilledUp(NamedTuple):
-    """A step in the shape of a bucket, on the host."""
+    """A step in the shape of a bucket, on the host; its block table stays as it is."""
 
     tokens: IntArray  # [3, bucket.tokens] ids, positions and slots
     rows: IntArray  # [2, bucket.rows + 2] starts and the end of all; context lengths and one number unused
-    block_table: IntArray  # [bucket.rows + 1, pages]
+
+    @property
+    def flat(self) -> IntArray:
+        """Return all numbers one behind the other."""
+        return np.concatenate((self.tokens.reshape(-1), self.rows.reshape(-1)))
 
 
 def all_buckets(max_rows: int = MAX_ROWS) -> list[Bucket]:
@@ -50,26 +54,26 @@ def choose_bucket(buckets: Sequence[Bucket], row_lengths: NDArray[np.integer]) -
     return min(fitting, key=_size, default=None)
 
 
-def fill_up(batch: InputBatch, bucket: Bucket, block_size: int, trash_block: int) -> FilledUp:
+def fill_up(batch: InputBatch, bucket: Bucket, trash_slot: int) -> FilledUp:
     """Bring a step that fits into the shape of a bucket."""
     used, rows = int(batch.query_start_loc[-1]), len(batch.seq_lens)
-    left = bucket.tokens - used
-    tokens = np.zeros((3, bucket.tokens), np.int32)
-    tokens[0, :used], tokens[1, :used], tokens[2, :used] = (
-        field[:used] for field in (batch.input_ids, batch.positions, batch.slot_mapping)
-    )
-    tokens[1, used:] = np.arange(left)
-    tokens[2, used:] = trash_block * block_size
-    places = np.zeros((2, bucket.rows + 2), np.int32)
+    tokens, places = filled = empty(bucket, trash_slot)
+    tokens[:, :used] = batch.input_ids[:used], batch.positions[:used], batch.slot_mapping[:used]
+    tokens[1, used:] = np.arange(bucket.tokens - used)
     places[0, : rows + 1] = batch.query_start_loc
-    places[0, rows + 1 :] = used
-    places[0, -1] = bucket.tokens
+    places[0, rows + 1 : -1] = used
     places[1, :rows] = batch.seq_lens
-    places[1, bucket.rows] = left
-    pages = max(batch.block_table.shape[1], -(-left // block_size))
-    table = np.full((bucket.rows + 1, pages), trash_block, np.int32)
-    table[:rows, : batch.block_table.shape[1]] = batch.block_table
-    return FilledUp(tokens, places, table)
+    places[1, bucket.rows] = bucket.tokens - used
+    return filled
+
+
+def empty(bucket: Bucket, trash_slot: int) -> FilledUp:
+    """Return a step of nothing but the tokens that are left over."""
+    tokens = np.zeros((3, bucket.tokens), np.int32)
+    tokens[1], tokens[2] = np.arange(bucket.tokens), trash_slot
+    places = np.zeros((2, bucket.rows + 2), np.int32)
+    places[0, -1] = places[1, bucket.rows] = bucket.tokens
+    return FilledUp(tokens, places)
 
 
 def _size(bucket: Bucket) -> tuple[int, int]:

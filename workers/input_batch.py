@@ -18,8 +18,10 @@ from workers.contract.step import StepPlan
 from workers.sampling.batch import SamplingBatch
 
 HEADER = 8
-"""Integers in front: the SHAPE ones (T, B, M, N, N padded), then unused ones."""
+"""Integers in front: the SHAPE ones (T, B, M, N, N padded), REPLAYED, then unused ones."""
 SHAPE = 5
+REPLAYED = SHAPE
+"""Where the header says whether the step is replayed from a recording, which every rank must do alike."""
 SAMPLING_FIELDS = 8
 """temperature, top_k, top_p, min_p, seed (low, high), whole, position: one integer of each per sampled position.
 ``whole`` is 1 where rank 0 needs the logits of the whole vocabulary."""
@@ -73,6 +75,15 @@ class InputBatch:
         return cls(buffer, *parts)
 
     @property
+    def replayed(self) -> bool:
+        """Whether the step is to be replayed from a recording."""
+        return bool(self.buffer[REPLAYED])
+
+    def mark_replayed(self) -> None:
+        """Have the step replayed, on all ranks that get it from now on."""
+        self.buffer[REPLAYED] = 1
+
+    @property
     def num_samples(self) -> int:
         """N: positions after which the model's choice, or its logits, are wanted, without padding."""
         return int(self.sampling.shape[1])
@@ -83,17 +94,11 @@ class InputBatch:
         whole: NDArray[np.bool_] = self.sampling[-2] != 0
         return whole
 
-    def tensors(self, device: torch.device, tokens: Tensor | None = None) -> StepTensors:
-        """Return the step on ``device``, where it is copied once, however often it is asked for.
-
-        ``tokens``: int64 on the device, from now on in place of the first ids; see `workers.continuation.Rank`.
-        """
+    def tensors(self, device: torch.device) -> StepTensors:
+        """Return the step on ``device``, where it is copied once, however often it is asked for."""
         if device not in self._placed:
-            self._placed[device] = self._place(device)
-        step = self._placed[device]
-        if tokens is not None:
-            step.input_ids[0, : len(tokens)] = tokens
-        return step
+            self.place(to_device(self.buffer, device))
+        return self._placed[device]
 
     def sampling_batch(self, device: torch.device) -> SamplingBatch:
         """Return the sampling parameters of all N positions as tensors."""
@@ -110,14 +115,12 @@ class InputBatch:
             may_truncate=bool(truncated.any()),
         )
 
-    def _place(self, device: torch.device) -> StepTensors:
-        whole = torch.from_numpy(self.buffer)
-        if device.type == "cuda":
-            whole = whole.pin_memory().to(device, non_blocking=True)
+    def place(self, whole: Tensor) -> StepTensors:
+        """Take a copy of the buffer on a device for the step's tensors there."""
         sizes = _field_sizes(*self.buffer[:SHAPE].tolist())
         ids, positions, slots, _, _, _, indices, _ = whole[HEADER:].long().split(sizes)
         _, _, _, starts, lengths, table, _, sampling = whole[HEADER:].split(sizes)
-        return StepTensors(
+        step = self._placed[whole.device] = StepTensors(
             input_ids=ids[None],
             positions=positions[None],
             logits_indices=indices,
@@ -127,13 +130,25 @@ class InputBatch:
             block_table=table.view(self.block_table.shape),
             sampling=sampling.view(self.sampling.shape),
         )
+        return step
 
 
-def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -> InputBatch:
+def to_device(numbers: IntArray, device: torch.device) -> Tensor:
+    """Copy an array to a device, which need not be waited for; on a CPU it is the array itself."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1, ahead: int = 0) -> InputBatch:
     """Pack a plan of at least one row.
 
-    ``min_rows``: a batch with fewer tokens, or fewer (but not no) sampled positions, is filled up with copies
-    of its last one; a copied token writes to the trash block.
+    Args:
+        plan: the step.
+        block_size: of the KV cache.
+        trash_block: its spare page.
+        min_rows: a batch with fewer tokens, or fewer (but not no) sampled positions, is filled up with copies of
+            its last one; a copied token writes to the trash block.
+        ahead: positions behind each row for which the block table has pages as well, as far as the row has blocks.
     """
     # Sums over rows are taken in Python: for so few numbers, calls of NumPy take longer than what they compute.
     rows = plan.rows
@@ -142,6 +157,12 @@ def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1) -
     samples = [row.num_logits for row in rows]
     ends, sample_ends = list(accumulate(lengths)), list(accumulate(samples))
     pages = [-(-seq_len // block_size) for seq_len in seq_lens]
+    if ahead:
+        reached = [
+            min(-(-(seq_len + ahead) // block_size), len(row.block_ids))
+            for seq_len, row in zip(seq_lens, rows, strict=True)
+        ]
+        pages = list(map(max, pages, reached))
     tokens, wanted = ends[-1], sample_ends[-1]
     padded = max(wanted, min_rows) if wanted else 0
 

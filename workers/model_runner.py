@@ -8,46 +8,37 @@ given is rows, what it returns is the model's choice after each position that wa
 import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
-from workers.attention.bridge import AttentionCall, attending, probe
+from workers.attention.bridge import probe
 from workers.attention.choice import make_attention
 from workers.checkpoint.load import LoadedModel, load_causal_lm, resolve_device
 from workers.checkpoint.source import resolve_model
-from workers.continuation import go_on
+from workers.continuation import Continuation
 from workers.contract.errors import ConfigurationError, TargetBrokenError
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepOutput, StepPlan
 from workers.feature_store import FeatureStore
+from workers.forward import Forward
 from workers.fused_layers import fuse_layers
-from workers.input_batch import InputBatch, StepTensors, pack
+from workers.input_batch import InputBatch
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
 from workers.layer_kernels import layer_kernels
 from workers.memory_advice import checkpoint_bytes, weights_do_not_fit
-from workers.numerics import (
-    MIN_ROWS,
-    logits_are_invariant,
-    num_checked_blocks,
-    numerics_class,
-)
+from workers.numerics import logits_are_invariant, num_checked_blocks, numerics_class
 from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
-from workers.sampling.coupled import ranked_ids
 from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
-from workers.state_keeper import Computed, StateKeeper
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from workers.cuda_graphs import CudaGraphs
 
 log = logging.getLogger(__name__)
 
@@ -83,16 +74,16 @@ class ModelRunner:
         self._attention: AttentionBackend = make_attention(
             settings.attention, self._cache, self._layers, self.max_model_len
         )
-        self._states = StateKeeper(loaded.model, loaded.config.hidden_size)
-        self._replayed: Tensor | None = None
-        self._graphs: CudaGraphs | None = None
+        self._forward = Forward(loaded, self._layers, self._attention, self._cache, group)
+        all_ids = torch.arange(loaded.vocab_size, device=loaded.device)
+        self._continuation = Continuation(self._forward, all_ids, loaded.vocab_size)
         kernels = self._attention.name
         if settings.fused_layers and self._fuse_layers(settings.batch_invariant):
             kernels += "-fused"
         if settings.batch_invariant and self._make_linears_invariant():
             kernels += "-invariant"
         if settings.cuda_graphs:
-            self._graphs = self._record_graphs()
+            self._forward.record()
         self.identity = ModelIdentity(
             name=loaded.source.name,
             vocab_size=loaded.vocab_size,
@@ -146,39 +137,33 @@ class ModelRunner:
         """
         if not plan.rows:
             return StepOutput([])
-        batch = self._pack(plan)
+        batch = self.pack(plan)
         try:
             if self._group is not None:
                 self._group.send_step(batch.buffer)
             output = self._sampler.sample(plan, batch, self.logits(batch), meanwhile)
+            self._forward.hand_over_states(plan.rows)
         except Exception as error:
             if self._group is None:
                 raise
             raise TargetBrokenError(f"the ranks are out of step: {error}") from error
-        self._states.hand_over(plan.rows, self._replayed)
-        self._record_states()
         return output
 
     def probe(self) -> None:
         """Compute one token that nobody asked for, on the spare block; raises where no step can be computed."""
-        self.logits(self._pack(StepPlan((Row(0, (0,), 0, (self._cache.trash_block,), 1, SamplingParams()),))))
+        self.logits(self.pack(StepPlan((Row(0, (0,), 0, (self._cache.trash_block,), 1, SamplingParams()),))))
 
     def keep_features(self, store: FeatureStore) -> None:
         """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""
-        self._states.store = store
+        self._forward.states.store = store
 
     def has_features(self, spec: FeatureSpec) -> bool:
         """Return whether this model has the hidden states that a drafter asks for."""
-        return self._states.has(spec)
+        return self._forward.states.has(spec)
 
     def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
         """Run a step whose rows go on with their choices; for drafters, which live on one rank. See DraftRunner."""
-
-        def ranked(plan: StepPlan, tokens: Tensor | None) -> Tensor | None:
-            logits = self.logits(batch := self._pack(plan), tokens)
-            return None if logits is None else ranked_ids(logits, batch.sampling_batch(self._device), count)
-
-        return go_on(plan, guesses, ranked)
+        return self._continuation.rank(plan, guesses, count)
 
     def copy_block(self, source: int, destination: int) -> None:
         """Copy one block of keys and values."""
@@ -196,42 +181,13 @@ class ModelRunner:
         if self._group is not None:
             self._group.send_shutdown()
 
-    @torch.inference_mode()
-    def logits(self, batch: InputBatch, tokens: Tensor | None = None) -> Tensor | None:
-        """Return the logits of the N sampled positions, ``[N, vocab]`` (this rank's share), None without any.
+    def pack(self, plan: StepPlan) -> InputBatch:
+        """Pack a step for `logits`."""
+        return self._forward.pack(plan)
 
-        Writes the keys and values of the whole batch. ``tokens``: see `workers.continuation.Rank`.
-        """
-        self._replayed = None
-        if self._graphs is not None and batch.num_samples and self._graphs.have(self._states.heard):
-            computed = self._graphs.run(batch, tokens)
-            if computed is not None:
-                self._replayed = computed.states
-                return computed.logits
-        self._attention.plan(batch)
-        inputs = batch.tensors(self._device, tokens)
-        body = self._model if batch.num_samples else self._model.get_decoder()
-        wanted = {"logits_to_keep": inputs.logits_indices} if batch.num_samples else {}
-        with attending(self._attend):
-            output = body(input_ids=inputs.input_ids, position_ids=inputs.positions, use_cache=False, **wanted)
-        return output.logits[0, : batch.num_samples] if wanted else None
-
-    def _record_states(self) -> None:
-        """Record the steps anew where a drafter wants states that the recordings do not have."""
-        if self._graphs is None or self._graphs.have(self._states.heard):
-            return
-        log.info("recording steps again, with the states that a drafter wants")
-        try:
-            self._graphs.record(self._states.heard)
-        except RuntimeError as error:  # out of memory, most likely
-            log.warning("steps are no longer replayed: %s", error)
-            self._graphs = None
-
-    def _attend(self, index: int, query: Tensor, key: Tensor, value: Tensor, call: AttentionCall) -> Tensor:
-        return self._attention.forward(self._layers[index], query, key, value, call.sinks)
-
-    def _pack(self, plan: StepPlan) -> InputBatch:
-        return pack(plan, self.block_size, self._cache.trash_block, MIN_ROWS)
+    def logits(self, batch: InputBatch) -> Tensor | None:
+        """Return the logits of a packed step's N sampled positions, see `workers.forward.Forward.logits`."""
+        return self._forward.logits(batch)
 
     def _make_linears_invariant(self) -> bool:
         """Let a kernel that looks at no other row compute linear layers; on a CPU they do so already."""
@@ -246,47 +202,18 @@ class ModelRunner:
     def _fuse_layers(self, invariant: bool) -> bool:
         """Let fewer kernels compute the layers where there are some for this device; return whether they do."""
         kernels = layer_kernels(self._attention, self._device, invariant=invariant)
-        return kernels is not None and fuse_layers(self._model, self._layers, kernels, self._trial_logits)
-
-    def _record_graphs(self) -> "CudaGraphs | None":
-        """Record steps of decoding and verification; None where that cannot be done, or comes out otherwise."""
-        if self._group is not None:
-            # Rank 0 runs a step as it is while a drafter wants its states, and the others would not know.
-            log.warning("cuda_graphs is on, but steps of a model that ranks share are not recorded yet")
-            return None
-        if not self._has_kernels:
-            return None
-        from workers.cuda_graphs import record_checked  # needs Triton
-
-        return record_checked(self._compute_all, self._attention, self.max_model_len, self._pack(self._trial()))
+        return kernels is not None and fuse_layers(self._model, self._layers, kernels, self._forward.trial_logits)
 
     @property
     def _has_kernels(self) -> bool:
         return self._attention.name.startswith("triton")
-
-    @torch.inference_mode()
-    def _compute_all(self, step: StepTensors) -> Computed:
-        """Run a step, with logits after all of its tokens."""
-        with attending(self._attend):
-            output = self._model(input_ids=step.input_ids, position_ids=step.positions, use_cache=False)
-        return Computed(output.logits[0], self._states.latest())
-
-    def _trial(self) -> StepPlan:
-        """Return a step of a few tokens that writes to the first blocks."""
-        tokens = range(min(8, self.block_size * self.num_blocks, self.max_model_len, self.vocab_size))
-        return StepPlan((Row(0, tokens, 0, range(self.num_blocks), len(tokens), SamplingParams(temperature=0.0)),))
-
-    def _trial_logits(self) -> Tensor:
-        logits = self.logits(self._pack(self._trial()))
-        assert logits is not None
-        return logits
 
     def _check_numerics(self) -> bool:
         if self.num_blocks < num_checked_blocks(self.block_size):
             return False
 
         def forward(plan: StepPlan) -> Tensor:
-            logits = self.logits(self._pack(plan))
+            logits = self.logits(self.pack(plan))
             assert logits is not None
             return logits
 

@@ -7,9 +7,7 @@ import torch
 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
-from workers.input_batch import pack
 from workers.model_runner import ModelRunner
-from workers.numerics import MIN_ROWS
 
 GREEDY = SamplingParams(temperature=0.0)
 
@@ -75,5 +73,5 @@ class Feeder:
 
 def all_logits(runner: ModelRunner, plan: StepPlan) -> torch.Tensor:
     """Return the logits of a plan's sampled positions."""
-    logits = runner.logits(pack(plan, runner.block_size, runner.num_blocks, MIN_ROWS))
+    logits = runner.logits(runner.pack(plan))
     return torch.empty(0, runner.vocab_size) if logits is None else logits

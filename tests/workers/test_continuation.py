@@ -3,11 +3,15 @@
 import pytest
 import torch
 
+from tests.support.recorder import Recorder, use_recorder
 from tests.support.tiny_draft_model import TINY, make_draft_model
 from tests.support.tiny_models import make_tiny
+from workers import continuation
+from workers.attention.gather import GatherAttention
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.draft_model.runner import PlainDraftRunner
+from workers.graph_buckets import Bucket
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 
@@ -21,23 +25,42 @@ PROMPTS = ([72, 101, 108], [5, 6, 7, 8, 9, 10], [30, 31], [60, 61, 62, 63])
 COUNT = 3
 
 
-def model_runner(tmp_path):
+BUCKETS = [Bucket(4, 12), Bucket(4, 4), Bucket(2, 2), Bucket(1, 1)]
+
+
+def model_runner(tmp_path, **settings):
     settings = RunnerSettings(
-        model=str(make_tiny(tmp_path, scale=4.0)), block_size=4, max_model_len=60, kv_cache_bytes=1 << 18
+        model=str(make_tiny(tmp_path, scale=4.0)), block_size=4, max_model_len=60, kv_cache_bytes=1 << 18, **settings
     )
     return ModelRunner.from_settings(settings)
 
 
-def draft_model_runner(tmp_path):
+def draft_model_runner(tmp_path, **settings):
     plain = TINY.model_copy(update={"feature_layers": (), "feature_size": 0, "window": 0})
-    settings = RunnerSettings(model="tiny", block_size=4, kv_cache_bytes=1 << 18, attention="gather")
+    settings = RunnerSettings(model="tiny", block_size=4, kv_cache_bytes=1 << 18, **settings)
     return PlainDraftRunner(make_draft_model(plain), "tiny", settings)
 
 
+@pytest.fixture(params=["as they are", "replayed", "without a word from the device"])
+def steps(request, monkeypatch):
+    """How steps are computed; returns what runners are told."""
+    recorder = Recorder()
+    if request.param == "replayed":
+        monkeypatch.setattr(GatherAttention, "replayable", True)
+        use_recorder(monkeypatch, BUCKETS, recorder)
+        yield {"cuda_graphs": True}
+        assert recorder.replays > 1  # one is a trial
+    elif request.param == "as they are":
+        yield {}
+    else:  # as on a GPU: choices that are cut are made among candidates
+        monkeypatch.setattr(continuation, "has_kernels", lambda device: True)
+        yield {}
+
+
 @pytest.fixture(params=[model_runner, draft_model_runner])
-def runner(request, tmp_path):
+def runner(request, steps, tmp_path):
     torch.set_num_threads(1)
-    return request.param(tmp_path)
+    return request.param(tmp_path, **steps)
 
 
 def prompts(params, guesses):

@@ -3,68 +3,44 @@
 import pytest
 import torch
 
-pytest.importorskip("triton", reason="no triton: pip install -e '.[test]' brings it on Linux")
-
+from tests.support.recorder import Recorder, record
 from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import GREEDY, all_logits
 from workers import model_runner
 from workers.attention import choice
+from workers.attention.gather import GatherAttention
 from workers.contract.features import FeatureSpec
 from workers.contract.step import Row, StepPlan
-from workers.cuda_graphs import record_checked
 from workers.feature_store import FeatureStore
 from workers.graph_buckets import Bucket
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 from workers.state_keeper import Computed
 
-pytestmark = pytest.mark.kernels
 BUCKETS = [Bucket(4, 12), Bucket(2, 6), Bucket(1, 8), Bucket(2, 2)]
 PROMPTS = [[5, 6, 7, 8, 9, 10], [30, 31, 32], [60, 61, 62, 63]]
 
 
-class Recorder:
-    """Stands in for CUDA graphs: keeps what was computed in one place, and counts."""
-
-    def __init__(self):
-        self.replays = self.recordings = 0
-
-    def __call__(self, run):
-        self.recordings += 1
-        logits, states = run()
-        out = Computed(logits.clone(), None if states is None else states.clone())
-
-        def replay():
-            self.replays += 1
-            for kept, now in zip(out, run(), strict=True):
-                if kept is not None and now is not None:  # nobody listens: a graph would go on keeping states
-                    kept.copy_(now)
-            return out
-
-        return replay
-
-
-@pytest.fixture
-def runner(tmp_path, monkeypatch):
+@pytest.fixture(params=["gather", pytest.param("triton", marks=pytest.mark.kernels)])
+def runner(request, tmp_path, monkeypatch):
+    if request.param == "triton":
+        pytest.importorskip("triton", reason="no triton: pip install -e '.[test]' brings it on Linux")
     monkeypatch.setattr(choice, "_against", lambda *_: None)
+    monkeypatch.setattr(GatherAttention, "replayable", True)
     monkeypatch.setattr(model_runner, "pack_linears", lambda _: 0)
     monkeypatch.setattr(ModelRunner, "_check_numerics", lambda _: False)
     make_tiny(tmp_path, scale=2.0, num_hidden_layers=1)
     settings = RunnerSettings(model=str(tmp_path), max_model_len=60, block_size=4, kv_cache_bytes=1 << 17)
-    return ModelRunner.from_settings(settings.model_copy(update={"fused_layers": False}))
+    return ModelRunner.from_settings(settings.model_copy(update={"fused_layers": False, "attention": request.param}))
 
 
 def row(i, tokens, start):
     return Row(i, tokens, start, range(10 * i, 10 * i + 10), len(tokens), GREEDY)
 
 
-def record(runner, recorder):
-    trial = runner._pack(runner._trial())
-    return record_checked(runner._compute_all, runner._attention, 60, trial, BUCKETS, recorder)
-
-
 def test_filled_up_steps_give_what_the_steps_give(runner):
-    graphs = record(runner, recorder := Recorder())
+    recorder = record(runner, BUCKETS)
+    graphs, runner._forward.steps.graphs = runner._forward.steps.graphs, None
     all_logits(runner, StepPlan(tuple(row(i, tokens, 0) for i, tokens in enumerate(PROMPTS))))
     steps = [
         StepPlan((row(0, [11], 6),)),
@@ -73,7 +49,7 @@ def test_filled_up_steps_give_what_the_steps_give(runner):
     ]
     expected = [all_logits(runner, step) for step in steps]
 
-    runner._graphs = graphs
+    runner._forward.steps.graphs = graphs
     replays = recorder.replays
     for step, logits in zip(steps, expected, strict=True):
         torch.testing.assert_close(all_logits(runner, step), logits, atol=1e-5, rtol=1e-5)
@@ -89,18 +65,20 @@ def test_rows_go_on_from_recorded_steps_as_they_do_without(runner):
         tuple(Row(i, tokens, 0, range(10 * i, 10 * i + 10), 1, GREEDY) for i, tokens in enumerate(PROMPTS))
     )
     expected = runner.rank(prompts, [3, 5, 1], 2)
-    runner._graphs = record(runner, recorder := Recorder())
+    recorder = record(runner, BUCKETS)
     replays = recorder.replays
     assert runner.rank(prompts, [3, 5, 1], 2) == expected
     assert recorder.replays == replays + 4  # the prompts are longer than what is recorded
 
 
 def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
-    def forgetful(run):
-        run()
-        return lambda: Computed(torch.zeros(12, runner.vocab_size))
+    class Forgetful(Recorder):
+        def __call__(self, run, announce):
+            super().__call__(run, announce)
+            return lambda: Computed(torch.zeros(12, runner.vocab_size))
 
-    assert record(runner, forgetful) is None
+    record(runner, BUCKETS, Forgetful())
+    assert runner._forward.steps.graphs is None
     assert "not used" in caplog.text
 
 
@@ -123,7 +101,7 @@ def test_a_drafter_gets_the_states_of_replayed_steps_as_it_does_those_of_others(
         StepPlan((row(2, [65], 5),)),
     ]
     expected = states_of(runner, steps)
-    runner._graphs = record(runner, recorder := Recorder())
+    recorder = record(runner, BUCKETS)
     replays, recordings = recorder.replays, recorder.recordings
     assert recordings == len(BUCKETS)
     states = states_of(runner, steps)
@@ -136,7 +114,7 @@ def test_a_drafter_gets_the_states_of_replayed_steps_as_it_does_those_of_others(
 
 
 def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runner):
-    runner._graphs = record(runner, recorder := Recorder())
+    recorder = record(runner, BUCKETS)
     store = FeatureStore(4, runner.block_size, runner.has_features)
     runner.keep_features(store)
     for _ in range(2):
@@ -152,25 +130,22 @@ def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runn
 
 
 def test_where_states_cannot_be_recorded_steps_are_run(runner, caplog):
-    graphs = runner._graphs = record(runner, Recorder())
-    runner._graphs._recorder = full
+    recorder = record(runner, BUCKETS)
+    recorder.full = True
     store = FeatureStore(4, runner.block_size, runner.has_features)
     runner.keep_features(store)
     store.acquire(FeatureSpec((1,), 48, 10))
     runner.execute(StepPlan((row(0, [11, 12], 0),)))
-    assert runner._graphs is not graphs
+    assert runner._forward.steps.graphs is None
     assert "no longer replayed: out of memory" in caplog.text
     runner.execute(StepPlan((row(0, [13], 2),)))
     assert len(store.of_tokens(0, 0, 4)) == 2 * 48
 
 
-def full(run):
-    raise torch.OutOfMemoryError("out of memory")
-
-
-def test_without_kernels_nothing_is_recorded(tmp_path):
+def test_without_kernels_nothing_is_recorded_and_one_is_told(tmp_path, caplog):
     make_tiny(tmp_path, num_hidden_layers=1)
     plain = ModelRunner.from_settings(
         RunnerSettings(model=str(tmp_path), device="cpu", max_model_len=60, kv_cache_bytes=1 << 17, cuda_graphs=True)
     )
-    assert plain._graphs is None
+    assert plain._forward.steps.graphs is None
+    assert "attention gather cannot be recorded" in caplog.text

@@ -182,7 +182,7 @@ def test_a_runner_puts_in_what_transformers_calls_hidden_states(tmp_path, family
     torch.testing.assert_close(kept.float(), expected, atol=2e-2, rtol=2e-2)
     store.release()
     runner.execute(steps(tokens)[0])
-    assert runner._states.heard is None
+    assert runner._forward.states.heard is None
 
 
 def steps(tokens):

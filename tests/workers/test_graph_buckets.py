@@ -53,7 +53,7 @@ def test_a_step_is_filled_up_by_a_row_of_its_own_that_writes_to_the_trash_block(
     params = SamplingParams()
     plan = StepPlan((Row(0, [11, 12], 5, [7, 3], 1, params), Row(1, [21], 8, [1, 2, 6], 1, params)))
     batch = pack(plan, block_size=4, trash_block=TRASH)
-    filled = fill_up(batch, Bucket(4, 20), 4, TRASH)
+    filled = fill_up(batch, Bucket(4, 20), TRASH * 4)
     ids, positions, slots = filled.tokens.tolist()
     assert ids == [11, 12, 21] + [0] * 17
     assert positions == [5, 6, 8, *range(17)]
@@ -61,19 +61,15 @@ def test_a_step_is_filled_up_by_a_row_of_its_own_that_writes_to_the_trash_block(
     starts, lengths = filled.rows.tolist()
     assert starts == [0, 2, 3, 3, 3, 20]
     assert lengths[:-1] == [7, 9, 0, 0, 17]
-    assert filled.block_table.tolist() == [
-        [7, 3, TRASH, TRASH, TRASH],
-        [1, 2, 6, TRASH, TRASH],
-        *[[TRASH] * 5] * 3,
-    ]
+    assert filled.flat.tolist() == [*ids, *positions, *slots, *starts, *lengths]
 
 
 def test_a_step_that_fills_its_shape_leaves_the_last_row_empty():
     batch = pack(StepPlan((Row(0, [1], 0, [5], 1, SamplingParams()),)), block_size=4, trash_block=TRASH)
-    filled = fill_up(batch, Bucket(1, 1), 4, TRASH)
+    filled = fill_up(batch, Bucket(1, 1), TRASH * 4)
     assert filled.rows.tolist() == [[0, 1, 1], [1, 0, 0]]
 
 
 def test_padding_of_a_packed_step_is_left_behind():
     batch = pack(StepPlan((Row(0, [1], 0, [5], 1, SamplingParams()),)), block_size=4, trash_block=TRASH, min_rows=2)
-    assert fill_up(batch, Bucket(1, 3), 4, TRASH).tokens[0].tolist() == [1, 0, 0]
+    assert fill_up(batch, Bucket(1, 3), TRASH * 4).tokens[0].tolist() == [1, 0, 0]

@@ -66,7 +66,7 @@ def test_the_defaults_agree_with_portable_attention_and_plain_layers(dtype, tmp_
 def test_replayed_steps_agree_with_steps_that_are_run(tmp_path):
     make_tiny(tmp_path, dtype=torch.bfloat16, **LAYERS)
     runner = make_runner(tmp_path, cuda_graphs=True)
-    graphs = runner._graphs
+    graphs = runner._forward.steps.graphs
     assert graphs is not None
     rows = tuple(Row(i, PROMPT, 0, range(10 * i, 10 * i + 10), 1, SamplingParams(temperature=0.0)) for i in range(5))
     all_logits(runner, StepPlan(rows))
@@ -77,9 +77,9 @@ def test_replayed_steps_agree_with_steps_that_are_run(tmp_path):
                 for i, n in enumerate(lengths)
             )
         )
-        runner._graphs = graphs
+        runner._forward.steps.graphs = graphs
         replayed = all_logits(runner, step).clone()
-        runner._graphs = None
+        runner._forward.steps.graphs = None
         torch.testing.assert_close(replayed, all_logits(runner, step), atol=0.05, rtol=0.05)
 
 

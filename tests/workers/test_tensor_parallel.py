@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.support.recorder import Recorder, use_recorder
 from tests.support.tiny_models import make_tiny
+from workers.attention.gather import GatherAttention
+from workers.contract.features import FeatureSpec
 from workers.contract.processing import Processing, ProcessorParams
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepOutput, StepPlan
+from workers.feature_store import FeatureStore
+from workers.graph_buckets import Bucket
 from workers.model_runner import ModelRunner
 from workers.rank import join, run_rank
 from workers.settings import RunnerSettings
@@ -138,3 +143,108 @@ def test_two_ranks_choose_the_tokens_of_one(family, tmp_path):
     assert exit_codes == [0, 0]
     assert num_blocks >= alone.num_blocks
     assert numerics_class != alone.identity.numerics_class
+
+
+BUCKETS = [Bucket(5, 25), Bucket(5, 15), Bucket(2, 6), Bucket(1, 1)]
+STATES = FeatureSpec((1,), 48, 100)
+
+
+def record_by_stand_in(patch: pytest.MonkeyPatch) -> Recorder:
+    """Let this process's runners record with what any machine has."""
+    recorder = Recorder()
+    patch.setattr(GatherAttention, "replayable", True)
+    use_recorder(patch, BUCKETS, recorder)
+    return recorder
+
+
+def lead_replaying(settings: RunnerSettings, meeting: str, plans: list[StepPlan], results: Connection) -> None:
+    prepare()
+    with pytest.MonkeyPatch.context() as patch:
+        recorder = record_by_stand_in(patch)
+        runner = ModelRunner.from_settings(settings, join(settings, 0, 2, meeting, TIMEOUT_S))
+        store = FeatureStore(8, runner.block_size, runner.has_features)
+        runner.keep_features(store)
+        outputs = []
+        for plan in plans:
+            outputs.append(runner.execute(plan))
+            if len(outputs) == 3:
+                store.acquire(STATES)
+        results.send((recorder.recordings, recorder.replays, outputs, latest_states(store, plans).tolist()))
+        runner.close()
+
+
+def latest_states(store: FeatureStore, plans: list[StepPlan]) -> torch.Tensor:
+    """Return the states of sequence 0 that are kept, up to its last token."""
+    end = max(row.start + len(row.tokens) for plan in plans for row in plan.rows if row.seq_id == 0)
+    return torch.frombuffer(bytearray(store.of_tokens(0, 0, end)), dtype=torch.bfloat16).float()
+
+
+def follow_replaying(settings: RunnerSettings, meeting: str, results: Connection) -> None:
+    prepare()
+    with pytest.MonkeyPatch.context() as patch:
+        recorder = record_by_stand_in(patch)
+        run_rank(settings, 1, 2, meeting, TIMEOUT_S)
+        results.send((recorder.recordings, recorder.replays))
+
+
+def make_short_plans() -> list[StepPlan]:
+    """Prompts that no recording holds, then three rounds of verification rows of ragged lengths."""
+    generator = random.Random(1)
+    tokens = [[generator.randrange(256) for _ in range(LENGTH)] for _ in KINDS]
+    at = [40] * len(KINDS)
+    rows = [Row(i, tokens[i][:40], 0, range(20 * i, 20 * i + 15), 1, KINDS[i]) for i in range(len(KINDS))]
+    plans = [StepPlan(tuple(rows))]
+    while at[0] + 5 < LENGTH:
+        rows = []
+        for i in range(0, len(KINDS), 1 + len(plans) % 2):
+            length = generator.randint(1, 5)
+            text = tokens[i][at[i] : at[i] + length]
+            rows.append(Row(i, text, at[i], range(20 * i, 20 * i + 15), length, KINDS[i]))
+            at[i] += length
+        plans.append(StepPlan(tuple(rows)))
+    return plans
+
+
+def test_ranks_replay_the_same_steps_and_record_anew_together(tmp_path):
+    """A drafter that wants states comes in between: rank 0 records again, and rank 1 runs along."""
+    folder = make_tiny(tmp_path / "model", scale=4.0)
+    settings = RunnerSettings(
+        model=str(folder), block_size=4, max_model_len=64, kv_cache_bytes=1 << 20, fused_layers=False
+    )
+    plans = make_short_plans()
+    alone = ModelRunner.from_settings(settings)
+    store = FeatureStore(8, alone.block_size, alone.has_features)
+    alone.keep_features(store)
+    expected = []
+    for plan in plans:
+        expected.append(alone.execute(plan).sampled)
+        if len(expected) == 3:
+            store.acquire(STATES)
+
+    context = multiprocessing.get_context("spawn")
+    (lead_says, lead_end), (follow_says, follow_end) = (context.Pipe(duplex=False) for _ in range(2))
+    meeting = f"file://{tmp_path}/meeting"
+    replaying = settings.model_copy(update={"cuda_graphs": True})
+    ranks = [
+        context.Process(target=lead_replaying, args=(replaying, meeting, plans, lead_end)),
+        context.Process(target=follow_replaying, args=(replaying, meeting, follow_end)),
+    ]
+    for process in ranks:
+        process.start()
+    lead_end.close()
+    follow_end.close()
+    try:
+        recordings, replays, outputs, states = lead_says.recv()
+        assert (len(BUCKETS), replays) == follow_says.recv()
+        for process in ranks:
+            process.join(TIMEOUT_S)
+    finally:
+        for process in ranks:
+            process.kill()
+
+    assert [output.sampled for output in outputs] == expected
+    assert recordings == 2 * len(BUCKETS)
+    assert replays > len(plans) / 2
+    assert [process.exitcode for process in ranks] == [0, 0]
+    assert len(states) > STATES.size
+    torch.testing.assert_close(torch.tensor(states), latest_states(store, plans), atol=1e-2, rtol=1e-2)

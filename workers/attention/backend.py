@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from workers.input_batch import InputBatch
+from workers.input_batch import InputBatch, StepTensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,23 @@ class AttentionBackend(Protocol):
     """
 
     name: str
+    replayable: bool
+    """Whether a step that was planned by its tensors may be recorded, and replayed with other numbers in them."""
+    workspace: Tensor | None
+    """What steps write to besides; who replays one keeps what was there when it was recorded."""
 
     def plan(self, batch: InputBatch) -> None:
         """Take the shapes and block tables of the step that follows."""
+        ...
+
+    def plan_tensors(self, step: StepTensors, max_context: int | None = None, padded: bool = False) -> None:
+        """Take a step that is on its device already, where rows may be empty.
+
+        Args:
+            step: the step.
+            max_context: no context is longer (None: some may be as long as any).
+            padded: whether tokens stand behind the last row.
+        """
         ...
 
     def forward(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.attention.backend import LayerSpec
-from workers.attention.segments import SegmentGroup, group_segments, page_classes
-from workers.input_batch import InputBatch
+from workers.attention.segments import Rows, SegmentGroup, group_segments, page_classes
+from workers.input_batch import InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
 
 
@@ -31,6 +31,8 @@ class GatherAttention:
     """AttentionBackend in plain torch operations."""
 
     name = "gather"
+    replayable = False  # segments are cut on the host
+    workspace: Tensor | None = None
 
     def __init__(self, cache: PagedKVCache, max_model_len: int) -> None:
         self._cache = cache
@@ -47,8 +49,21 @@ class GatherAttention:
         """Cut the rows into segments and group them; indices and masks follow when a layer needs them."""
         self._slots = self._to_device(batch.slot_mapping.astype(np.int64))
         self._num_tokens = len(batch.input_ids)
+        self._group(Rows(batch.query_start_loc, batch.seq_lens, batch.block_table))
+
+    def plan_tensors(self, step: StepTensors, max_context: int | None = None, padded: bool = False) -> None:
+        """See AttentionBackend; the rows are fetched from the device."""
+        self._slots = step.slot_mapping.long()
+        self._num_tokens = step.input_ids.shape[1]
+        starts, lengths, table = (
+            part.cpu().numpy() for part in (step.query_start_loc, step.seq_lens, step.block_table)
+        )
+        filled = np.flatnonzero(np.diff(starts))
+        self._group(Rows(np.append(starts[filled], starts[-1:]), lengths[filled], table[filled]))
+
+    def _group(self, rows: Rows) -> None:
         cache = self._cache
-        self._groups = group_segments(batch, self._classes, cache.block_size, cache.trash_block)
+        self._groups = group_segments(rows, self._classes, cache.block_size, cache.trash_block)
         self._blocks = [self._to_device(group.blocks) for group in self._groups]
         self._indices.clear()
         self._masks.clear()

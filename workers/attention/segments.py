@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workers.input_batch import InputBatch
+from workers.input_batch import IntArray
 
 Ints = NDArray[np.int64]
 
@@ -34,6 +34,14 @@ def page_classes(max_pages: int, block_size: int) -> Ints:
     return np.array(classes, np.int64)
 
 
+class Rows(NamedTuple):
+    """The rows of a step, none of them empty."""
+
+    query_start_loc: IntArray  # [B + 1]
+    seq_lens: IntArray  # [B]
+    block_table: IntArray  # [B, M]
+
+
 class SegmentGroup(NamedTuple):
     """B segments that hold n queries, once short ones are filled up, and see the same number of pages."""
 
@@ -43,19 +51,19 @@ class SegmentGroup(NamedTuple):
     new: NDArray[np.bool_]  # [B, n] False for the repeated ones
 
 
-def group_segments(batch: InputBatch, classes: Ints, block_size: int, trash_block: int) -> list[SegmentGroup]:
+def group_segments(rows: Rows, classes: Ints, block_size: int, trash_block: int) -> list[SegmentGroup]:
     """Cut a step's rows at the edges of ``classes`` and group the segments."""
     edges = classes * block_size  # a query at position p belongs to the first class whose edge is beyond p
-    end = batch.seq_lens.astype(np.int64)
-    start = end - np.diff(batch.query_start_loc)
+    end = rows.seq_lens.astype(np.int64)
+    start = end - np.diff(rows.query_start_loc)
     first, last = np.searchsorted(edges, (start, end - 1), side="right")
     count = last - first + 1
     row = np.repeat(np.arange(len(start)), count)
     kind = np.arange(len(row)) - np.repeat(np.cumsum(count) - count - first, count)
     seg_start = np.maximum(start[row], np.concatenate(([0], edges))[kind])
     seg_len = np.minimum(end[row], edges[kind]) - seg_start
-    seg_token = batch.query_start_loc[row] + seg_start - start[row]
-    table = _widened(batch.block_table, int(classes[kind.max()]), trash_block)
+    seg_token = rows.query_start_loc[row] + seg_start - start[row]
+    table = _widened(rows.block_table, int(classes[kind.max()]), trash_block)
 
     shapes, members = np.unique(np.stack((kind, _filled_up(seg_len))), axis=1, return_inverse=True)
     groups = []

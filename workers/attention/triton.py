@@ -28,6 +28,7 @@ class TritonAttention:
     """AttentionBackend in Triton: one kernel per layer, two where a few long contexts have to fill a device."""
 
     name = f"triton-{triton.__version__}"
+    replayable = True
 
     def __init__(self, cache: PagedKVCache, max_model_len: int, fill: int | None = None) -> None:
         """Attend over ``cache``; ``fill``: programs that keep the device busy (None: found out)."""
@@ -37,27 +38,22 @@ class TritonAttention:
         self._edges_on_host = edges
         self._edges = torch.tensor(edges, dtype=torch.int32, device=self._device)
         self._fill = _programs_that_fill(self._device) if fill is None else fill
-        self.workspace = torch.empty(0, dtype=torch.float32, device=self._device)
+        self.workspace: Tensor | None = None
         self._step: StepTensors | None = None
         self._num_splits = 0
         self._has_padding = False
 
     def plan(self, batch: InputBatch) -> None:
         """Take the step's tensors; what depends on lengths is found by the kernels themselves."""
-        longest = int(batch.seq_lens.max())
-        splits = sum(edge < longest for edge in self._edges_on_host)
-        has_padding = len(batch.input_ids) > int(batch.query_start_loc[-1])
-        self.plan_tensors(batch.tensors(self._device), splits, has_padding)
+        padded = len(batch.input_ids) > int(batch.query_start_loc[-1])
+        self.plan_tensors(batch.tensors(self._device), int(batch.seq_lens.max()), padded)
 
-    def plan_tensors(self, step: StepTensors, num_splits: int | None = None, has_padding: bool = False) -> None:
-        """Take tensors that are on the device already.
-
-        ``num_splits``: of the longest context, None where contexts of any length may follow. ``has_padding``:
-        whether tokens stand behind the last row; zeros come of them.
-        """
+    def plan_tensors(self, step: StepTensors, max_context: int | None = None, padded: bool = False) -> None:
+        """See AttentionBackend; nothing is asked of the device. Of tokens behind the last row come zeros."""
+        edges = self._edges_on_host
         self._step = step
-        self._num_splits = len(self._edges_on_host) - 1 if num_splits is None else num_splits
-        self._has_padding = has_padding
+        self._num_splits = len(edges) - 1 if max_context is None else sum(edge < max_context for edge in edges)
+        self._has_padding = padded
 
     def forward(self, layer: LayerSpec, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None) -> Tensor:
         """See AttentionBackend."""
@@ -179,10 +175,11 @@ class TritonAttention:
     def _partial_results(self, tokens: int, layer: LayerSpec) -> tuple[Tensor, Tensor]:
         """Return room for weighted values, and for largest scores and sums of weights: shared by all layers."""
         size = self._workspace_size(tokens, layer)
-        if self.workspace.numel() < size:
-            self.workspace = torch.empty(size, dtype=torch.float32, device=self._device)
+        room = self.workspace
+        if room is None or room.numel() < size:
+            room = self.workspace = torch.empty(size, dtype=torch.float32, device=self._device)
         weighted = size // (layer.value_dim + 2) * layer.value_dim
-        return self.workspace[:weighted], self.workspace[weighted:]
+        return room[:weighted], room[weighted:]
 
 
 def _common(layer: LayerSpec, sinks: Tensor | None) -> dict[str, Any]:

@@ -16,6 +16,8 @@ class VarlenAttention:
     """AttentionBackend by ``varlen_attn_out`` with block tables."""
 
     name = "varlen"
+    replayable = False  # its kernels' grids go by the longest row and context
+    workspace: Tensor | None = None
 
     def __init__(self, cache: PagedKVCache, max_model_len: int) -> None:
         from torch.nn.attention.varlen import varlen_attn_out
@@ -24,16 +26,24 @@ class VarlenAttention:
         self._cache = cache
         self._device = cache.keys[0].device
         self._step: StepTensors | None = None
-        self._max_queries = 0
-        self._max_keys = max_model_len
+        self._max_model_len = max_model_len
+        self._max_queries = self._max_keys = 0
         self._context_ends = torch.empty(0, dtype=torch.int32)
 
     def plan(self, batch: InputBatch) -> None:
         """Take the step's tensors and its longest row."""
-        self._step = step = batch.tensors(self._device)
         starts = batch.query_start_loc
         self._max_queries = int((starts[1:] - starts[:-1]).max())
-        self._max_keys = int(batch.seq_lens.max())
+        self._take(batch.tensors(self._device), int(batch.seq_lens.max()))
+
+    def plan_tensors(self, step: StepTensors, max_context: int | None = None, padded: bool = False) -> None:
+        """See AttentionBackend; waits for the device, to ask it for the longest row."""
+        self._max_queries = int(step.query_start_loc.diff().max())
+        self._take(step, self._max_model_len if max_context is None else max_context)
+
+    def _take(self, step: StepTensors, max_keys: int) -> None:
+        self._step = step
+        self._max_keys = max_keys
         self._context_ends = torch.nn.functional.pad(step.seq_lens.cumsum(0, dtype=torch.int32), (1, 0))
 
     def forward(self, layer: LayerSpec, query: Tensor, key: Tensor, value: Tensor, sinks: Tensor | None) -> Tensor:

@@ -103,6 +103,11 @@ class DraftModel(nn.Module):
         fused: Tensor = self.fuse(F.rms_norm(parts, parts.shape[-1:]).flatten(-2).to(self.fuse.weight.dtype))
         return fused
 
+    def scores(self, states: Tensor) -> Tensor:
+        """Return the head's logits ``[..., draft_vocab_size]`` after own states ``[..., hidden]``."""
+        logits: Tensor = self.head(self.norm(states))
+        return logits
+
     def over_target_ids(self, logits: Tensor) -> Tensor:
         """Return the head's logits ``[N, draft_vocab_size]`` as ``[N, vocab_size]``: what it cannot propose is -inf."""
         whole = logits.new_full((len(logits), self.config.vocab_size), -torch.inf)

@@ -1,5 +1,6 @@
 """Runs a draft model over ragged steps, with paged keys and values."""
 
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
 import torch
@@ -7,19 +8,20 @@ from torch import Tensor
 
 from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.attention.choice import make_attention
-from workers.continuation import go_on
+from workers.continuation import Continuation
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepPlan
+from workers.device_steps import DeviceSteps, trial_step
 from workers.draft_model.model import DraftModel
-from workers.input_batch import InputBatch, pack
+from workers.graph_buckets import all_buckets
+from workers.input_batch import InputBatch, StepTensors
 from workers.int8_linears import Int8Linear
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
 from workers.packed_linears import PackedLinear, pack_linears
-from workers.sampling.batch import SamplingBatch
-from workers.sampling.coupled import ranked_ids
 from workers.settings import RunnerSettings
+from workers.state_keeper import Computed
 
 
 class DraftModelRunner:
@@ -62,6 +64,12 @@ class DraftModelRunner:
         self._attention: AttentionBackend = make_attention(
             settings.attention, self._cache, self._layers, self.max_model_len
         )
+        self._before = torch.zeros(all_buckets()[0].tokens, config.hidden_size, dtype=dtype, device=self._device)
+        self._steps = DeviceSteps(self._compute, self._attention, self._cache, self._device)
+        if settings.cuda_graphs:
+            trial = trial_step(self._cache, self.max_model_len, config.vocab_size)
+            with torch.inference_mode():
+                self._steps.record(self.max_model_len, trial, self._plain)
         features = FeatureSpec(config.feature_layers, config.feature_size, config.window)
         self.identity = ModelIdentity(
             name=name,
@@ -75,20 +83,56 @@ class DraftModelRunner:
         """Copy one block of keys and values."""
         self._cache.copy_block(source, destination)
 
-    def _pack(self, plan: StepPlan) -> InputBatch:
-        return pack(plan, self.block_size, self._cache.trash_block)
+    def pack(self, plan: StepPlan, ahead: int = 0) -> InputBatch:
+        """Pack a step, see `workers.input_batch.pack`, and decide whether it is replayed."""
+        return self._steps.pack(plan, 1, ahead)
 
-    def _forward(self, batch: InputBatch, states: Tensor | None, tokens: Tensor | None = None) -> Tensor:
-        """Return the model's own states after the sampled positions, ``[N, hidden]``.
+    def _first(self, batch: InputBatch, before: Tensor | None) -> Computed | None:
+        """Compute a packed step; return scores and own states at its sampled positions, None without any.
 
-        ``tokens``: see `workers.continuation.Rank`.
+        ``before``: the states in front of its tokens, ``[T, hidden]``; None for a model without features.
         """
+        if batch.replayed:
+            self._put(before)
+            scores, own = self._steps.replay(batch)
+            assert own is not None
+            return Computed(scores, own[batch.tensors(self._device).logits_indices])
         self._attention.plan(batch)
-        inputs = batch.tensors(self._device, tokens)
-        before = None if states is None else states[None]
-        rotation = self._model.rotation(inputs.positions)
-        out: Tensor = self._model(inputs.input_ids, before, rotation, self._attend)
-        return out[0, inputs.logits_indices]
+        step = batch.tensors(self._device)
+        own = self._run(step, before)[step.logits_indices]
+        return Computed(self._model.scores(own), own) if len(own) else None
+
+    def _following(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor, Tensor | None], Computed]:
+        """Return what computes the next token of each row, see DeviceSteps; it takes the states before them as well."""
+        compute = self._steps.decoding(batch, last)
+
+        def following(tokens: Tensor, before: Tensor | None) -> Computed:
+            self._put(before)
+            scores, own = compute(tokens)
+            assert own is not None
+            return Computed(scores, own.clone() if batch.replayed else own)
+
+        return following
+
+    def _put(self, before: Tensor | None) -> None:
+        """Put states where steps that are replayed look for those in front of their tokens."""
+        if before is not None:
+            self._before[: len(before)] = before
+
+    def _compute(self, step: StepTensors) -> Computed:
+        tokens = step.input_ids.shape[1]
+        own = self._run(step, self._before[:tokens] if self._model.config.feature_layers else None)
+        return Computed(self._model.scores(own), own)
+
+    def _run(self, step: StepTensors, before: Tensor | None) -> Tensor:
+        """Run the model over a step that attention was told of; return its own states ``[T, hidden]``."""
+        rotation = self._model.rotation(step.positions)
+        out: Tensor = self._model(step.input_ids, None if before is None else before[None], rotation, self._attend)
+        return out[0]
+
+    def _plain(self, batch: InputBatch) -> Tensor:
+        self._attention.plan(batch)
+        return self._compute(batch.tensors(self._device)).logits
 
     def _attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = (x.transpose(1, 2) for x in (query, key, value))
@@ -98,21 +142,22 @@ class DraftModelRunner:
 class PlainDraftRunner(DraftModelRunner):
     """Runs models without features, as `workers.drafting.model_drafter` wants them run."""
 
-    @torch.inference_mode()
+    def __init__(self, model: DraftModel, name: str, settings: RunnerSettings, int8: bool = False) -> None:
+        """See DraftModelRunner."""
+        super().__init__(model, name, settings, int8)
+        self._continuation = Continuation(self, model.draft_ids, model.config.vocab_size)
+
     def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
         """Run a step whose rows go on with their choices, see DraftRunner."""
+        return self._continuation.rank(plan, guesses, count)
 
-        def ranked(plan: StepPlan, tokens: Tensor | None) -> Tensor | None:
-            own = self._forward(batch := self._pack(plan), None, tokens)
-            return self._ranked(own, batch.sampling_batch(self._device), count) if len(own) else None
+    @torch.inference_mode()
+    def logits(self, batch: InputBatch) -> Tensor | None:
+        """See `workers.continuation.Decoder`."""
+        computed = self._first(batch, None)
+        return None if computed is None else computed.logits
 
-        return go_on(plan, guesses, ranked)
-
-    def _ranked(self, own: Tensor, sampling: SamplingBatch, count: int) -> Tensor:
-        """Rank by the target's ids, as `ranked_ids` does: those that the model cannot propose are never chosen."""
-        logits = self._model.head(self._model.norm(own))
-        ids = self._model.draft_ids
-        if bool(sampling.greedy.all()):
-            best = ids[logits.topk(min(count, logits.shape[1]), dim=-1).indices]
-            return torch.cat((best[:, :1], best), dim=-1)
-        return ranked_ids(self._model.over_target_ids(logits), sampling, count)
+    def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Tensor]:
+        """See `workers.continuation.Decoder`."""
+        following = self._following(batch, last)
+        return lambda tokens: following(tokens, None).logits

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from workers.attention.segments import group_segments, page_classes
+from workers.attention.segments import Rows, group_segments, page_classes
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.input_batch import pack
@@ -15,7 +15,10 @@ def groups(*rows):
         Row(i, [0] * length, start, range(100 * i, 100 * i + 50), 0, SamplingParams())
         for i, (start, length) in enumerate(rows)
     )
-    return group_segments(pack(StepPlan(plan), 16, TRASH), page_classes(24, 16), 16, TRASH)
+    batch = pack(StepPlan(plan), 16, TRASH)
+    return group_segments(
+        Rows(batch.query_start_loc, batch.seq_lens, batch.block_table), page_classes(24, 16), 16, TRASH
+    )
 
 
 def seen(*rows):

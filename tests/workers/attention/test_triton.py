@@ -140,4 +140,4 @@ def test_partial_results_that_would_take_too_much_room_are_not_kept(monkeypatch)
     monkeypatch.setattr("workers.attention.triton.MAX_WORKSPACE_BYTES", 100)
     setting = TritonSetting(layer(), [MAX_LEN], 16, make=make(SIDE_BY_SIDE)).fill()
     setting.run([(0, MAX_LEN - 1, MAX_LEN)])
-    assert not setting.backend.workspace.numel()
+    assert setting.backend.workspace is None

@@ -5,10 +5,12 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
-from workers.contract.step import StepPlan
-from workers.draft_model.guesses import Beginning, GuessLoop
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
+from workers.draft_model.guesses import Beginning, Follow, make_blocks
 from workers.draft_model.model import DraftModel
 from workers.draft_model.runner import DraftModelRunner
+from workers.draft_model.window import GatheredWindow
 from workers.drafting.features.row import FeatureRow, Guess
 from workers.input_batch import InputBatch
 from workers.sampling.batch import SamplingBatch
@@ -22,35 +24,37 @@ class FeatureRunner(DraftModelRunner):
     def __init__(self, model: DraftModel, name: str, settings: RunnerSettings, int8: bool = False) -> None:
         """See DraftModelRunner."""
         super().__init__(model, name, settings, int8)
-        self._loop = GuessLoop(model, self._cache, self._layers)
         self._proposer = Proposer(model.draft_ids, model.config.vocab_size)
 
     @torch.inference_mode()
     def guess(self, rows: Seq[FeatureRow], count: int) -> list[list[Guess]]:
         """See StateRunner; an own state is ``[hidden]``."""
         rows, order = _longest_first(rows)
-        batch = self._pack(StepPlan(tuple(row.row for row in rows)))
-        own = self._forward(batch, self._states(rows))
-        beginnings = [
-            Beginning(row.row.start + len(row.row.tokens), row.row.block_ids, row.guesses, row.known)
-            for row in rows
-            if row.guesses
-        ]
+        batch = self.pack(StepPlan(tuple(row.row for row in rows)))
+        first = self._first(batch, self._states(rows))
         guessed: list[list[Guess]] = [[] for _ in rows]
-        if beginnings:
-            kinds = Kinds.of(row.row.params for row in rows if row.guesses)
-            block = self._proposer.block(self._sampling(batch, rows), beginnings[0].length, kinds)
-            ranked, states = self._loop.run(
-                beginnings, own, lambda state, step: block.rank(self._scores(state), step, count)
+        if first is not None:
+            guessing = [row for row in rows if row.guesses]
+            kinds = Kinds.of(row.row.params for row in guessing)
+            block = self._proposer.block(self._sampling(batch, rows), guessing[0].guesses, kinds)
+            ranked, states = make_blocks(
+                [_beginning(row) for row in guessing],
+                first,
+                self._reading,
+                lambda scores, step: block.rank(scores, step, count),
             )
             for ids, own in zip(ranked, states, strict=True):
                 for line, likely, state in zip(guessed, ids.tolist(), own.unbind(), strict=False):
                     line.append(Guess(likely, state))
         return [guessed[place] for place in order]
 
-    def _scores(self, own: Tensor) -> Tensor:
-        scores: Tensor = self._model.head(self._model.norm(own))
-        return scores
+    def _reading(self, rows: Seq[Beginning]) -> Follow:
+        """Return what reads the guesses of blocks that are longer than one."""
+        if self._attention.name == "gather":
+            return GatheredWindow(self._model, self._cache, self._layers, rows, self._device)
+        standing = (Row(0, (0,), row.position - 1, row.blocks, 1, SamplingParams()) for row in rows)
+        batch = self.pack(StepPlan(tuple(standing)), rows[0].length - 1)
+        return self._following(batch, [row.position + row.length - 2 for row in rows])
 
     def _sampling(self, batch: InputBatch, rows: Seq[FeatureRow]) -> SamplingBatch:
         sampling = batch.sampling_batch(self._device)
@@ -67,6 +71,10 @@ class FeatureRunner(DraftModelRunner):
         fused = self._model.states_from(bits.to(self._device).nan_to_num(0.0, 0.0, 0.0))
         parts = fused.split([len(row.row.tokens) if row.features else 0 for row in rows])
         return torch.cat([part if row.own is None else row.own[None] for row, part in zip(rows, parts, strict=True)])
+
+
+def _beginning(row: FeatureRow) -> Beginning:
+    return Beginning(row.row.start + len(row.row.tokens), row.row.block_ids, row.guesses, row.known)
 
 
 def _longest_first(rows: Seq[FeatureRow]) -> tuple[list[FeatureRow], list[int]]:

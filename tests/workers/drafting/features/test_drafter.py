@@ -5,7 +5,9 @@ import random
 import pytest
 import torch
 
+from tests.support.recorder import Recorder, use_recorder
 from tests.support.tiny_draft_model import TINY, draft_by_definition, make_draft_model
+from workers.attention.gather import GatherAttention
 from workers.contract.draft import CommitDraft, OpenDraft
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
@@ -15,6 +17,7 @@ from workers.drafting.desk import DraftDesk
 from workers.drafting.drafter import DraftPeer, DraftState
 from workers.drafting.features.drafter import FeatureDrafter
 from workers.drafting.features.runner import FeatureRunner
+from workers.graph_buckets import Bucket
 from workers.sampling import proposal
 from workers.settings import RunnerSettings
 
@@ -51,19 +54,37 @@ def model():
     return make_draft_model()
 
 
-@pytest.fixture(params=["gather", pytest.param("triton", marks=pytest.mark.kernels)])
+WINDOW, PAGES, REPLAYED = "gathered window", "pages", "replayed"
+BUCKETS = [Bucket(8, 24), Bucket(8, 8), Bucket(2, 6)]
+
+
+@pytest.fixture
 def attention(request, monkeypatch):
-    """Let draft models attend with a backend, wherever they run; a Triton kernel may be run by its interpreter."""
-    if request.param == "triton":
+    """What guesses look back on; returns what a runner is told."""
+    kind = request.param
+    if kind == "kernels":  # run by Triton's interpreter where there is no GPU
         backend = pytest.importorskip("workers.attention.triton").TritonAttention
         monkeypatch.setattr(runner, "make_attention", lambda wanted, cache, layers, length: backend(cache, length))
+    elif kind != WINDOW:
+        monkeypatch.setattr(GatherAttention, "name", "pages")
+    recorder = Recorder()
+    if kind == REPLAYED:
+        monkeypatch.setattr(GatherAttention, "replayable", True)
+        use_recorder(monkeypatch, BUCKETS, recorder)
+    yield {"cuda_graphs": kind == REPLAYED}
+    assert (recorder.replays > 1) == (kind == REPLAYED)  # one is a trial
+
+
+def make_drafter(monkeypatch, **settings):
+    monkeypatch.setattr(proposal, "WIDTH", TINY.draft_vocab_size)  # as exact as the definition
+    return FeatureDrafter(
+        FeatureRunner(make_draft_model(), "tiny", RunnerSettings(kv_cache_bytes=4 * 2**20, threads=1, **settings))
+    )
 
 
 @pytest.fixture
 def drafter(model, monkeypatch):
-    monkeypatch.setattr(proposal, "WIDTH", TINY.draft_vocab_size)  # as exact as the definition
-    settings = RunnerSettings(kv_cache_bytes=4 * 2**20, threads=1)
-    return FeatureDrafter(FeatureRunner(make_draft_model(), "tiny", settings))
+    return make_drafter(monkeypatch)
 
 
 def draft_all(drafter, states):
@@ -74,7 +95,11 @@ def draft_all(drafter, states):
         wanting = [state for state in wanting if state not in advance.finished]
 
 
-def test_drafts_are_those_by_definition(attention, drafter, model, monkeypatch):
+@pytest.mark.parametrize(
+    "attention", [WINDOW, PAGES, REPLAYED, pytest.param("kernels", marks=pytest.mark.kernels)], indirect=True
+)
+def test_drafts_are_those_by_definition(attention, model, monkeypatch):
+    drafter = make_drafter(monkeypatch, **attention)
     monkeypatch.setattr(model_drafter, "MAX_STEP_TOKENS", 24)
     target = Target(1)
     texts = []
@@ -134,9 +159,12 @@ def test_states_of_commits_that_asked_for_nothing_count_later(drafter, model):
     assert state.draft == draft_by_definition(model, state.tokens, torch.cat((known, last)), state.params, 4)
 
 
-@pytest.mark.parametrize("seed", range(5, 8))
-def test_what_is_prepared_follows_the_verdict_by_definition(drafter, model, seed):
+@pytest.mark.parametrize(
+    ("attention", "seed"), [(WINDOW, 5), (WINDOW, 6), (WINDOW, 7), (PAGES, 5), (REPLAYED, 6)], indirect=["attention"]
+)
+def test_what_is_prepared_follows_the_verdict_by_definition(attention, model, monkeypatch, seed):
     """A branch goes on from the states of the lane that it leaves; after a hit, from those of what was prepared."""
+    drafter = make_drafter(monkeypatch, **attention)
     target = Target(seed)
     desk = DraftDesk(drafter, 8, run_ahead_rows=64)
     texts = {}

@@ -1,0 +1,54 @@
+"""Rows of one token each that move on where they are: on their device, without a word from the host.
+
+Where the next token of a row stands, and where its keys and values go, does not depend on what it is. So several
+tokens can be computed after each other, each fed with the one that was chosen before it, while the host only asks for
+the next.
+"""
+
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+from workers.input_batch import StepTensors
+
+
+class DecodeRows:
+    """The rows of a step of one token per row; `advance` moves them on in place."""
+
+    def __init__(self, step: StepTensors, last: Seq[int], block_size: int, trash_block: int) -> None:
+        """Take rows at their last computed tokens.
+
+        Args:
+            step: its tensors are written to. The block table must have the pages that will be reached.
+            last: for each row the position at which it stops; rows that are padding have none.
+            block_size: of the KV cache.
+            trash_block: where a row writes that has stopped.
+        """
+        self.step = step
+        count, device = len(last), step.positions.device
+        self._ids, self._positions, self._slots = (
+            tensor.view(-1)[:count] for tensor in (step.input_ids, step.positions, step.slot_mapping)
+        )
+        self._lengths, self._table = step.seq_lens[:count], step.block_table[:count].long()
+        stops = torch.tensor(last, dtype=self._positions.dtype)
+        self._last = stops.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else stops
+        self._block_size = block_size
+        self._trash_slot = trash_block * block_size
+
+    def __len__(self) -> int:
+        return len(self._last)
+
+    def advance(self, tokens: Tensor) -> None:
+        """Move each row on by one position; ``tokens``, int64 on the device, are those of the first rows there.
+
+        A row that has stopped stays, and no longer writes to its own pages: what comes of it means nothing.
+        """
+        going = self._positions < self._last
+        self._ids[: len(tokens)] = tokens
+        self._positions += going
+        self._lengths += going
+        position = self._positions.long()
+        page = self._table.gather(1, (position // self._block_size)[:, None])[:, 0]
+        slots = page * self._block_size + position % self._block_size
+        self._slots.copy_(torch.where(going, slots, self._trash_slot))

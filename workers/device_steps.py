@@ -1,0 +1,116 @@
+"""Steps that a model computes from tensors on its device alone: replayed from recordings, or as they are."""
+
+import logging
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
+import torch
+from torch import Tensor
+
+from workers.attention.backend import AttentionBackend
+from workers.contract.features import FeatureSpec
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
+from workers.cuda_graphs import CudaGraphs, record_checked
+from workers.decode_rows import DecodeRows
+from workers.graph_buckets import Bucket, all_buckets
+from workers.input_batch import InputBatch, StepTensors, pack
+from workers.kv.cache import PagedKVCache
+from workers.state_keeper import Computed
+
+log = logging.getLogger(__name__)
+
+
+class DeviceSteps:
+    """Computes decoding and verification of one model; one thread at a time may use it."""
+
+    def __init__(
+        self,
+        compute: Callable[[StepTensors], Computed],
+        attention: AttentionBackend,
+        cache: PagedKVCache,
+        device: torch.device,
+    ) -> None:
+        """``compute`` runs the model over a step that attention was told of, with logits after all tokens."""
+        self._compute = compute
+        self._attention = attention
+        self._cache = cache
+        self._device = device
+        self.graphs: CudaGraphs | None = None
+        """What was recorded; None: nothing."""
+
+    def pack(self, plan: StepPlan, min_rows: int, ahead: int = 0, heard: FeatureSpec | None = None) -> InputBatch:
+        """Pack a step, see `workers.input_batch.pack`, and decide whether it is replayed.
+
+        ``heard``: states that are wanted of it; a step whose recording does not keep them is run.
+        """
+        batch = pack(plan, self._cache.block_size, self._cache.trash_block, min_rows, ahead)
+        if self.graphs is not None and batch.num_samples and self.graphs.keep(heard) and self.graphs.fit(batch):
+            batch.mark_replayed()
+        return batch
+
+    def replay(self, batch: InputBatch) -> Computed:
+        """Return the logits of the sampled positions and all tokens' states of a step that was packed as replayed.
+
+        They stand until the next step.
+        """
+        assert self.graphs is not None
+        return self.graphs.run(batch)
+
+    def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Computed]:
+        """Return what computes the next token of each row of a packed step, see `workers.decode_rows.DecodeRows`.
+
+        It takes tokens, int64 ``[n]`` on the device, of the first n rows, and returns what comes after them, behind
+        which more may stand that means nothing. That stands until it is called again, and no other step may be run in
+        between.
+        """
+        if batch.replayed:
+            assert self.graphs is not None
+            return self.graphs.decoding(batch, last)
+        rows = DecodeRows(batch.tensors(self._device), last, self._cache.block_size, self._cache.trash_block)
+        padded = len(batch.input_ids) > len(batch.seq_lens)
+
+        def following(tokens: Tensor) -> Computed:
+            rows.advance(tokens)
+            self._attention.plan_tensors(rows.step, max(last) + 1, padded)
+            return self._compute(rows.step)
+
+        return following
+
+    def record(
+        self,
+        max_model_len: int,
+        trial: StepPlan,
+        plain: Callable[[InputBatch], Tensor],
+        agree: Callable[[int], int] | None = None,
+    ) -> None:
+        """Record steps, if they can be recorded and come out right.
+
+        Args:
+            max_model_len: of the longest context.
+            trial: a step that fits some shape.
+            plain: computes its logits without a recording.
+            agree: the least of all ranks' values, where there are several.
+        """
+        if not self._attention.replayable:
+            log.warning("cuda_graphs is on, but steps with attention %s cannot be recorded", self._attention.name)
+            return
+        graphs = CudaGraphs(self._compute, self._attention, self._cache, all_buckets(), max_model_len)
+        batch = pack(trial, self._cache.block_size, self._cache.trash_block)
+        right = record_checked(graphs, batch, lambda: plain(batch))
+        if right if agree is None else agree(int(right)):
+            self.graphs = graphs
+        else:
+            log.warning("CUDA graphs give other logits than the steps they were recorded from, and are not used")
+
+    def stand_in(self, bucket: Bucket) -> InputBatch:
+        """Return a step of as many tokens as a shape has, of no sequence: what ranks run while another one records."""
+        size, trash = self._cache.block_size, self._cache.trash_block
+        row = Row(0, [0] * bucket.tokens, 0, [trash] * -(-bucket.tokens // size), 0, SamplingParams())
+        return pack(StepPlan((row,)), size, trash)
+
+
+def trial_step(cache: PagedKVCache, max_model_len: int, vocab_size: int) -> StepPlan:
+    """Return a step of a few tokens that writes to the first blocks."""
+    tokens = range(min(8, cache.block_size * cache.num_blocks, max_model_len, vocab_size))
+    return StepPlan((Row(0, tokens, 0, range(cache.num_blocks), len(tokens), SamplingParams(temperature=0.0)),))
