@@ -14,12 +14,12 @@ from cluster.tracing.observer import EngineObserver
 from cluster.tracing.settings import TraceSettings
 from cluster.tracing.tracer import Tracer
 from workers.contract.identity import ModelIdentity
-from workers.feature_store import FeatureStore
 from workers.grammar.compiler import GrammarCompiler
 from workers.metrics.server import process_registry
 from workers.model_runner import ModelRunner
 from workers.rpc.roles import PeerRole
 from workers.rpc.tls import TlsSettings, channel_credentials, server_credentials
+from workers.states.feature_store import FeatureStore
 
 
 class TargetServer:

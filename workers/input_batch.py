@@ -42,6 +42,13 @@ class StepTensors(NamedTuple):
     sampling: Tensor  # [SAMPLING_FIELDS, N] int32
 
 
+class Computed(NamedTuple):
+    """What a step computes, on its device."""
+
+    logits: Tensor  # [rows, vocab]
+    states: Tensor | None = None  # [tokens, values] the model's own, where somebody wants some
+
+
 @dataclass(frozen=True)
 class InputBatch:
     """One packed step. The arrays are views of ``buffer``, on the host, on every rank alike.

@@ -18,25 +18,25 @@ from workers.attention.bridge import probe
 from workers.attention.choice import make_attention
 from workers.checkpoint.load import LoadedModel, load_causal_lm, resolve_device
 from workers.checkpoint.source import resolve_model
-from workers.continuation import Continuation
 from workers.contract.errors import ConfigurationError, TargetBrokenError
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepOutput, StepPlan
-from workers.feature_store import FeatureStore
-from workers.forward import Forward
-from workers.fused_layers import fuse_layers
 from workers.input_batch import InputBatch
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
-from workers.layer_kernels import layer_kernels
+from workers.layers.fused_layers import fuse_layers
+from workers.layers.layer_kernels import layer_kernels
+from workers.layers.packed_linears import pack_linears
 from workers.memory_advice import checkpoint_bytes, weights_do_not_fit
 from workers.numerics import logits_are_invariant, num_checked_blocks, numerics_class
-from workers.packed_linears import pack_linears
 from workers.process_group import ProcessGroup
 from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
+from workers.states.feature_store import FeatureStore
+from workers.steps.continuation import Continuation
+from workers.steps.forward import Forward
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
@@ -186,7 +186,7 @@ class ModelRunner:
         return self._forward.pack(plan)
 
     def logits(self, batch: InputBatch) -> Tensor | None:
-        """Return the logits of a packed step's N sampled positions, see `workers.forward.Forward.logits`."""
+        """Return the logits of a packed step's N sampled positions, see `workers.steps.forward.Forward.logits`."""
         return self._forward.logits(batch)
 
     def _make_linears_invariant(self) -> bool:
@@ -195,7 +195,7 @@ class ModelRunner:
             if self._device.type == "cpu":
                 return False
             raise ConfigurationError("batch_invariant needs Triton's kernels, and they do not run here; see attention")
-        from workers.invariant_linears import make_linears_invariant  # needs Triton
+        from workers.layers.invariant_linears import make_linears_invariant  # needs Triton
 
         return make_linears_invariant(self._model) > 0
 

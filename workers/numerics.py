@@ -4,14 +4,14 @@ The token at a position is a function of the logits there, so text can only be t
 and without, alone and in company, if the logits are. Matrix kernels choose their blocking by the number of
 rows, and another blocking adds in another order. On CPUs this runner keeps every row's arithmetic the same:
 
-1. Linear layers run on weights laid out once, some rows at a time: workers/packed_linears.py.
+1. Linear layers run on weights laid out once, some rows at a time: workers/layers/packed_linears.py.
 2. A linear layer is never given a single row (the head included), nor attention a single query: both have
    kernels of their own for that. Batches are filled up to MIN_ROWS with a copy of their last token.
 3. The number of keys that a query sees is a function of its position alone: workers/attention/segments.py.
 
 On GPUs rule 3 holds with Triton's attention (workers/kernels/paged_attention.py). Libraries choose kernels for linear
 layers by the number of rows; ``batch_invariant`` in the settings lets a kernel of ours compute them, and norms are
-right where layers are fused (workers/fused_layers.py). The number of rows does not matter then.
+right where layers are fused (workers/layers/fused_layers.py). The number of rows does not matter then.
 
 What is promised is checked at load, on the model and the machine at hand: ``logits_are_invariant``.
 """

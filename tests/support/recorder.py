@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from workers import device_steps
-from workers.cuda_graphs import CudaGraphs
-from workers.state_keeper import Computed
+from workers.input_batch import Computed
+from workers.steps import device_steps
+from workers.steps.cuda_graphs import CudaGraphs
 
 
 class Recorder:

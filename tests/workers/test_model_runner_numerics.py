@@ -7,7 +7,8 @@ import torch
 
 from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import Feeder
-from workers import model_runner, numerics, packed_linears
+from workers import model_runner, numerics
+from workers.layers import packed_linears
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 

@@ -17,11 +17,11 @@ from workers.contract.features import FeatureSpec
 from workers.contract.processing import Processing, ProcessorParams
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepOutput, StepPlan
-from workers.feature_store import FeatureStore
-from workers.graph_buckets import Bucket
 from workers.model_runner import ModelRunner
 from workers.rank import join, run_rank
 from workers.settings import RunnerSettings
+from workers.states.feature_store import FeatureStore
+from workers.steps.graph_buckets import Bucket
 
 TIMEOUT_S = 60.0
 KINDS = (

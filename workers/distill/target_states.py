@@ -18,8 +18,8 @@ from workers.contract.features import FeatureSpec
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.distill.samples import Sample
-from workers.feature_store import FeatureStore
 from workers.model_runner import ModelRunner
+from workers.states.feature_store import FeatureStore
 
 TOKENS_AT_ONCE = 2048
 _UNUSED = SamplingParams(temperature=0.0)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from workers.state_keeper import Computed
+from workers.input_batch import Computed
 
 Rank = Callable[[Tensor, int], Tensor]
 """(scores ``[n, draft_vocab]``, step) -> ids ``[n, k]``, the chosen one first."""

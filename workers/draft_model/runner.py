@@ -8,20 +8,19 @@ from torch import Tensor
 
 from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.attention.choice import make_attention
-from workers.continuation import Continuation
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.step import StepPlan
-from workers.device_steps import DeviceSteps, trial_step
 from workers.draft_model.model import DraftModel
-from workers.graph_buckets import all_buckets
-from workers.input_batch import InputBatch, StepTensors
-from workers.int8_linears import Int8Linear
+from workers.input_batch import Computed, InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
-from workers.packed_linears import PackedLinear, pack_linears
+from workers.layers.int8_linears import Int8Linear
+from workers.layers.packed_linears import PackedLinear, pack_linears
 from workers.settings import RunnerSettings
-from workers.state_keeper import Computed
+from workers.steps.continuation import Continuation
+from workers.steps.device_steps import DeviceSteps, trial_step
+from workers.steps.graph_buckets import all_buckets
 
 
 class DraftModelRunner:
@@ -153,11 +152,11 @@ class PlainDraftRunner(DraftModelRunner):
 
     @torch.inference_mode()
     def logits(self, batch: InputBatch) -> Tensor | None:
-        """See `workers.continuation.Decoder`."""
+        """See `workers.steps.continuation.Decoder`."""
         computed = self._first(batch, None)
         return None if computed is None else computed.logits
 
     def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Tensor]:
-        """See `workers.continuation.Decoder`."""
+        """See `workers.steps.continuation.Decoder`."""
         following = self._following(batch, last)
         return lambda tokens: following(tokens, None).logits

@@ -13,8 +13,8 @@ from torch import Tensor
 from workers.attention.backend import LayerSpec
 from workers.draft_model.guesses import Beginning, counts_of
 from workers.draft_model.model import DraftModel
+from workers.input_batch import Computed
 from workers.kv.cache import PagedKVCache
-from workers.state_keeper import Computed
 
 
 class GatheredWindow:

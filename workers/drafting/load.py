@@ -10,7 +10,7 @@ from workers.draft_model.runner import PlainDraftRunner
 from workers.drafting.features.drafter import FeatureDrafter
 from workers.drafting.features.runner import FeatureRunner
 from workers.drafting.model_drafter import ModelDrafter
-from workers.int8_linears import has_int8_kernels
+from workers.layers.int8_linears import has_int8_kernels
 from workers.model_runner import ModelRunner
 from workers.settings import DrafterSettings
 from workers.threads import run_in_passing_thread

@@ -8,7 +8,7 @@ from workers.kernels.matmul import linear
 from workers.kernels.rms_norm import add_rms_norm
 from workers.kernels.rotary import rotary_write
 from workers.kernels.silu_mul import silu_mul
-from workers.layer_kernels import Product
+from workers.layers.layer_kernels import Product
 
 
 class TritonLayers:

@@ -17,9 +17,9 @@ from workers.drafting.desk import DraftDesk
 from workers.drafting.drafter import DraftPeer, DraftState
 from workers.drafting.features.drafter import FeatureDrafter
 from workers.drafting.features.runner import FeatureRunner
-from workers.graph_buckets import Bucket
 from workers.sampling import proposal
 from workers.settings import RunnerSettings
+from workers.steps.graph_buckets import Bucket
 
 PARAMS = [
     SamplingParams(temperature=0.0),

@@ -11,12 +11,11 @@ from workers.attention.backend import AttentionBackend
 from workers.contract.features import FeatureSpec
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
-from workers.cuda_graphs import CudaGraphs, record_checked
-from workers.decode_rows import DecodeRows
-from workers.graph_buckets import Bucket, all_buckets
-from workers.input_batch import InputBatch, StepTensors, pack
+from workers.input_batch import Computed, InputBatch, StepTensors, pack
 from workers.kv.cache import PagedKVCache
-from workers.state_keeper import Computed
+from workers.steps.cuda_graphs import CudaGraphs, record_checked
+from workers.steps.decode_rows import DecodeRows
+from workers.steps.graph_buckets import Bucket, all_buckets
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +57,7 @@ class DeviceSteps:
         return self.graphs.run(batch)
 
     def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Computed]:
-        """Return what computes the next token of each row of a packed step, see `workers.decode_rows.DecodeRows`.
+        """Return what computes the next token of each row of a packed step, see `workers.steps.decode_rows.DecodeRows`.
 
         It takes tokens, int64 ``[n]`` on the device, of the first n rows, and returns what comes after them, behind
         which more may stand that means nothing. That stands until it is called again, and no other step may be run in

@@ -1,22 +1,15 @@
 """Hands a running model's hidden states to who wants them, whether a step is run or replayed from a recording."""
 
 from collections.abc import Sequence as Seq
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from workers.contract.features import FeatureSpec
 from workers.contract.step import Row
-from workers.feature_store import FeatureStore
-from workers.state_tap import StateTap, decoder_layers, fits
-
-
-class Computed(NamedTuple):
-    """What a step computes, on its device."""
-
-    logits: Tensor  # [rows, vocab]
-    states: Tensor | None = None  # [tokens, values] bfloat16, in the order of the tap's layers; None without a tap
+from workers.states.feature_store import FeatureStore
+from workers.states.state_tap import StateTap, decoder_layers, fits
 
 
 class StateKeeper:

@@ -5,8 +5,8 @@ import torch
 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
-from workers.decode_rows import DecodeRows
 from workers.input_batch import pack
+from workers.steps.decode_rows import DecodeRows
 
 CPU = torch.device("cpu")
 TRASH = 99

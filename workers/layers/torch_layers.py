@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend, LayerSpec
-from workers.layer_kernels import Product
+from workers.layers.layer_kernels import Product
 
 
 class _Turns(NamedTuple):

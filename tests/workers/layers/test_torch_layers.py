@@ -7,10 +7,10 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm, apply_rotary_
 from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import Feeder
 from workers.contract.features import FeatureSpec
+from workers.layers.torch_layers import TorchLayers
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
-from workers.state_tap import StateTap
-from workers.torch_layers import TorchLayers
+from workers.states.state_tap import StateTap
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 LAST_BITS = {torch.bfloat16: 2**-7, torch.float32: 2e-6}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workers.int8_linears import Int8Linear, has_int8_kernels
+from workers.layers.int8_linears import Int8Linear, has_int8_kernels
 
 pytestmark = pytest.mark.skipif(not has_int8_kernels(), reason="this CPU has no VNNI instructions")
 

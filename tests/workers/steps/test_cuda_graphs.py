@@ -11,11 +11,11 @@ from workers.attention import choice
 from workers.attention.gather import GatherAttention
 from workers.contract.features import FeatureSpec
 from workers.contract.step import Row, StepPlan
-from workers.feature_store import FeatureStore
-from workers.graph_buckets import Bucket
+from workers.input_batch import Computed
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
-from workers.state_keeper import Computed
+from workers.states.feature_store import FeatureStore
+from workers.steps.graph_buckets import Bucket
 
 BUCKETS = [Bucket(4, 12), Bucket(2, 6), Bucket(1, 8), Bucket(2, 2)]
 PROMPTS = [[5, 6, 7, 8, 9, 10], [30, 31, 32], [60, 61, 62, 63]]

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from workers import packed_linears
-from workers.packed_linears import pack_linears
+from workers.layers import packed_linears
+from workers.layers.packed_linears import pack_linears
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no oneDNN")
 

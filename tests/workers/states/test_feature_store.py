@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from tests.support.tiny_models import make_tiny
-from workers import feature_store
 from workers.contract.errors import ProtocolError
 from workers.contract.features import FeatureSpec
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
-from workers.feature_store import FeatureStore
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
+from workers.states import feature_store
+from workers.states.feature_store import FeatureStore
 
 SPEC = FeatureSpec((1,), 2, window=8)
 GREEDY = SamplingParams(temperature=0.0)

@@ -16,13 +16,13 @@ from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.attention.bridge import AttentionCall, attending
 from workers.checkpoint.load import LoadedModel
 from workers.contract.step import Row, StepPlan
-from workers.device_steps import DeviceSteps, trial_step
-from workers.graph_buckets import Bucket
-from workers.input_batch import InputBatch, StepTensors, pack
+from workers.input_batch import Computed, InputBatch, StepTensors, pack
 from workers.kv.cache import PagedKVCache
 from workers.numerics import MIN_ROWS
 from workers.process_group import ProcessGroup
-from workers.state_keeper import Computed, StateKeeper
+from workers.states.state_keeper import StateKeeper
+from workers.steps.device_steps import DeviceSteps, trial_step
+from workers.steps.graph_buckets import Bucket
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from tests.workers.feeding import Feeder
 from workers import model_runner
 from workers.attention import choice
 from workers.contract.features import FeatureSpec
-from workers.fused_layers import agree
+from workers.layers.fused_layers import agree
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
-from workers.state_tap import StateTap
+from workers.states.state_tap import StateTap
 
 pytestmark = pytest.mark.kernels
 TOKENS = [(7 + 31 * i * i) % 256 for i in range(14)]

@@ -1,7 +1,7 @@
 """Several tokens after each other without waiting for the device: each row goes on with what the model has chosen.
 
 The tokens stay on the device until all of them are there: one copy back for a whole block of guesses. Where the
-following ones stand is found there as well (workers/decode_rows.py).
+following ones stand is found there as well (workers/steps/decode_rows.py).
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ class Decoder(Protocol):
         """Compute a packed step; return the logits of its sampled positions, None without any."""
 
     def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Tensor]:
-        """Return what computes the next token of each row, see `workers.forward.Forward.decoding`."""
+        """Return what computes the next token of each row, see `workers.steps.forward.Forward.decoding`."""
 
 
 class Continuation:

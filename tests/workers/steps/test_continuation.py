@@ -6,14 +6,14 @@ import torch
 from tests.support.recorder import Recorder, use_recorder
 from tests.support.tiny_draft_model import TINY, make_draft_model
 from tests.support.tiny_models import make_tiny
-from workers import continuation
 from workers.attention.gather import GatherAttention
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.draft_model.runner import PlainDraftRunner
-from workers.graph_buckets import Bucket
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
+from workers.steps import continuation
+from workers.steps.graph_buckets import Bucket
 
 PARAMS = (
     SamplingParams(temperature=0.0),

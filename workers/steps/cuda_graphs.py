@@ -1,7 +1,7 @@
 """Replays recorded steps: a model's hundreds of launches as one, for decoding and verification.
 
 Not yet run on a GPU by this project; what surrounds recording and replaying is tested on CPUs. A graph reads its
-step from buffers at fixed addresses, so a step is first filled up to a recorded shape (workers/graph_buckets.py)
+step from buffers at fixed addresses, so a step is first filled up to a recorded shape (workers/steps/graph_buckets.py)
 and copied there. Steps that fit none are run as they are.
 """
 
@@ -18,12 +18,11 @@ from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
 from workers.contract.features import FeatureSpec
-from workers.decode_rows import DecodeRows
-from workers.fused_layers import agree
-from workers.graph_buckets import Bucket, FilledUp, choose_bucket, empty, fill_up
-from workers.input_batch import InputBatch, StepTensors, to_device
+from workers.input_batch import Computed, InputBatch, StepTensors, to_device
 from workers.kv.cache import PagedKVCache
-from workers.state_keeper import Computed
+from workers.layers.fused_layers import agree
+from workers.steps.decode_rows import DecodeRows
+from workers.steps.graph_buckets import Bucket, FilledUp, choose_bucket, empty, fill_up
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +116,7 @@ class CudaGraphs:
         return Computed(logits[sampled], states if states is None else states[: batch.query_start_loc[-1]])
 
     def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Computed]:
-        """Return what computes the next token of each row, see `workers.decode_rows.DecodeRows`; a shape must fit.
+        """Return what computes the next token of each row, see `workers.steps.decode_rows`; a shape must fit.
 
         Its results stand until the next run, and no other step may be run in between.
         """

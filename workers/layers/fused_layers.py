@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from workers.attention.backend import LayerSpec
-from workers.layer_kernels import LayerKernels, Product
-from workers.state_tap import decoder_layers
+from workers.layers.layer_kernels import LayerKernels, Product
+from workers.states.state_tap import decoder_layers
 
 log = logging.getLogger(__name__)
 

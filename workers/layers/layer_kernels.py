@@ -46,7 +46,7 @@ def layer_kernels(attention: AttentionBackend, device: torch.device, *, invarian
 
         return TritonLayers(attention, invariant=invariant)
     if attention.name == "gather" and device.type == "cpu":
-        from workers.torch_layers import TorchLayers
+        from workers.layers.torch_layers import TorchLayers
 
         return TorchLayers(attention)
     return None

@@ -5,8 +5,8 @@ import pytest
 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
-from workers.graph_buckets import MAX_ROW_TOKENS, Bucket, all_buckets, choose_bucket, fill_up
 from workers.input_batch import pack
+from workers.steps.graph_buckets import MAX_ROW_TOKENS, Bucket, all_buckets, choose_bucket, fill_up
 
 TRASH = 99
 
