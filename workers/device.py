@@ -6,6 +6,7 @@ import shutil
 from functools import cache
 
 import torch
+from torch import Tensor
 
 LEAST_CAPABILITY = (8, 0)
 """CUDA compute capability (Ampere): older GPUs have no bfloat16, and Triton's support of them is incomplete."""
@@ -26,3 +27,8 @@ def why_no_triton() -> str | None:
     if "CC" not in os.environ and not shutil.which("gcc") and not shutil.which("clang"):
         return "Triton needs a C compiler to launch kernels: install gcc, or name one in CC"
     return None
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor of the host to a device, for which the host need not wait; on a CPU it is the tensor itself."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

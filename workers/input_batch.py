@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from workers.contract.step import StepPlan
+from workers.device import to_device
 from workers.sampling.batch import SamplingBatch
 
 HEADER = 8
@@ -104,7 +105,7 @@ class InputBatch:
     def tensors(self, device: torch.device) -> StepTensors:
         """Return the step on ``device``, where it is copied once, however often it is asked for."""
         if device not in self._placed:
-            self.place(to_device(self.buffer, device))
+            self.place(to_device(torch.from_numpy(self.buffer), device))
         return self._placed[device]
 
     def sampling_batch(self, device: torch.device) -> SamplingBatch:
@@ -138,12 +139,6 @@ class InputBatch:
             sampling=sampling.view(self.sampling.shape),
         )
         return step
-
-
-def to_device(numbers: IntArray, device: torch.device) -> Tensor:
-    """Copy an array to a device, which need not be waited for; on a CPU it is the array itself."""
-    tensor = torch.from_numpy(numbers)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def pack(plan: StepPlan, block_size: int, trash_block: int, min_rows: int = 1, ahead: int = 0) -> InputBatch:

@@ -6,12 +6,17 @@ import random
 import pytest
 import torch
 
+from tests.support.tiny_draft_model import TINY, make_draft_model
 from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import Feeder, all_logits
 from workers.checkpoint.embedded import embedded_model
+from workers.contract.draft import OpenDraft
 from workers.contract.errors import OutriderError
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan, verify
+from workers.drafting.drafter import DraftPeer, DraftState
+from workers.drafting.features.drafter import FeatureDrafter
+from workers.drafting.features.runner import FeatureRunner
 from workers.model_runner import ModelRunner
 from workers.settings import DEFAULT_MODEL, RunnerSettings
 
@@ -91,6 +96,41 @@ def test_text_is_the_same_with_drafts_and_without(params, cuda_graphs, tmp_path)
     plain = generate(runner, PROMPT, 100, params)
     for seed in range(3):
         assert generate(runner, PROMPT, 100, params, draft_length=6, seed=seed) == plain
+
+
+@pytest.mark.parametrize("params", [SamplingParams(temperature=0.0), SamplingParams(top_p=0.9, seed=3)], ids=str)
+def test_blocks_of_guesses_are_those_of_single_steps_replayed_and_not(params, tmp_path):
+    make_tiny(tmp_path, scale=4.0, **LAYERS)
+    said = []
+    for cuda_graphs in (False, True):
+        runner = make_runner(tmp_path, cuda_graphs=cuda_graphs)
+        rows = [Row(i, PROMPT[: 20 + i], 0, range(10 * i, 10 * i + 10), 1, params) for i in range(3)]
+        said.append(runner.rank(StepPlan(tuple(rows)), [6, 2, 4], 3))
+        for number, row in enumerate(rows):
+            for likely in said[-1][number]:
+                assert runner.rank(StepPlan((row,)), [1], 3) == [[likely]]
+                row = Row(row.seq_id, likely[:1], row.start + len(row.tokens), row.block_ids, 1, params)
+    assert said[0] == said[1]
+
+
+def test_a_drafter_that_reads_states_drafts_the_same_replayed_and_not():
+    drafts, peer = [], DraftPeer(259, lambda replies: None)
+    for cuda_graphs in (False, True):
+        settings = RunnerSettings(model="tiny", kv_cache_bytes=1 << 24, cuda_graphs=cuda_graphs)
+        drafter = FeatureDrafter(FeatureRunner(make_draft_model().cuda(), "tiny", settings))
+        assert (drafter._runner._steps.graphs is not None) == cuda_graphs
+        states = torch.randn(29, TINY.features_width, generator=torch.Generator().manual_seed(1)).bfloat16()
+        known = states.view(torch.uint16).numpy().tobytes()
+        drafts.append([])
+        for i, params in enumerate((SamplingParams(temperature=0.0), SamplingParams(top_p=0.9, seed=3))):
+            state = DraftState.start(peer, OpenDraft(i, PROMPT, params, 6, features=known))
+            for _ in range(3):
+                while drafter.advance([state]).finished != [state]:
+                    pass
+                drafts[-1].append(list(state.draft))
+                state.commit(state.draft[:2], 6, features=known[: 2 * TINY.features_width * 2])
+    assert drafts[0] == drafts[1]
+    assert all(len(draft) == 6 for draft in drafts[0])
 
 
 def test_the_default_model_says_the_same_with_drafts_and_without():

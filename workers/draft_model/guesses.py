@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from workers.device import to_device
 from workers.input_batch import Computed
 
 Rank = Callable[[Tensor, int], Tensor]
@@ -77,4 +78,4 @@ def _known_ids(rows: Seq[Beginning], device: torch.device) -> Tensor:  # [n, lon
     lines = torch.full((len(rows), max(len(row.known) for row in rows)), -1, dtype=torch.int64)
     for line, row in zip(lines, rows, strict=True):
         line[: len(row.known)] = torch.tensor(row.known, dtype=torch.int64)
-    return lines.to(device)
+    return to_device(lines, device)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
 from workers.contract.features import FeatureSpec
-from workers.input_batch import Computed, InputBatch, StepTensors, to_device
+from workers.device import to_device
+from workers.input_batch import Computed, InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
 from workers.layers.fused_layers import agree
 from workers.steps.decode_rows import DecodeRows
@@ -138,7 +139,7 @@ class CudaGraphs:
     def _put_batch(self, batch: InputBatch, bucket: Bucket) -> StepTensors:
         """Copy a step, as it is and filled up, to the device at once, and from there to where the graph reads it."""
         filled = fill_up(batch, bucket, self._trash_block * self._block_size).flat
-        whole = to_device(np.concatenate((batch.buffer, filled)), self._device)
+        whole = to_device(torch.from_numpy(np.concatenate((batch.buffer, filled))), self._device)
         step = batch.place(whole[: len(batch.buffer)])
         self._numbers[: len(filled)] = whole[len(batch.buffer) :]
         rows, pages = step.block_table.shape
@@ -147,7 +148,7 @@ class CudaGraphs:
         return step
 
     def _put(self, step: FilledUp, bucket: Bucket) -> None:
-        filled = to_device(step.flat, self._device)
+        filled = to_device(torch.from_numpy(step.flat), self._device)
         self._numbers[: len(filled)] = filled
         self._table[bucket.rows, : self._pages_of(bucket)] = self._trash_block
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
+from workers.device import to_device
 from workers.input_batch import StepTensors
 
 
@@ -31,8 +32,7 @@ class DecodeRows:
             tensor.view(-1)[:count] for tensor in (step.input_ids, step.positions, step.slot_mapping)
         )
         self._lengths, self._table = step.seq_lens[:count], step.block_table[:count].long()
-        stops = torch.tensor(last, dtype=self._positions.dtype)
-        self._last = stops.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else stops
+        self._last = to_device(torch.tensor(last, dtype=self._positions.dtype), device)
         self._block_size = block_size
         self._trash_slot = trash_block * block_size
 

@@ -2,18 +2,18 @@
 
 from collections.abc import Sequence as Seq
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
+from workers.device import to_device
 from workers.draft_model.guesses import Beginning, Follow, make_blocks
 from workers.draft_model.model import DraftModel
 from workers.draft_model.runner import DraftModelRunner
 from workers.draft_model.window import GatheredWindow
 from workers.drafting.features.row import FeatureRow, Guess
-from workers.input_batch import InputBatch
-from workers.sampling.batch import SamplingBatch
 from workers.sampling.proposal import Kinds, Proposer
 from workers.settings import RunnerSettings
 
@@ -31,21 +31,23 @@ class FeatureRunner(DraftModelRunner):
         """See StateRunner; an own state is ``[hidden]``."""
         rows, order = _longest_first(rows)
         batch = self.pack(StepPlan(tuple(row.row for row in rows)))
+        guessing = [row for row in rows if row.guesses]
+        batch.sampling[-1] += np.array([row.origin for row in guessing], np.int32)  # noise goes by the text's positions
         first = self._first(batch, self._states(rows))
         guessed: list[list[Guess]] = [[] for _ in rows]
         if first is not None:
-            guessing = [row for row in rows if row.guesses]
             kinds = Kinds.of(row.row.params for row in guessing)
-            block = self._proposer.block(self._sampling(batch, rows), guessing[0].guesses, kinds)
+            block = self._proposer.block(batch.sampling_batch(self._device), guessing[0].guesses, kinds)
             ranked, states = make_blocks(
                 [_beginning(row) for row in guessing],
                 first,
                 self._reading,
                 lambda scores, step: block.rank(scores, step, count),
             )
-            for ids, own in zip(ranked, states, strict=True):
-                for line, likely, state in zip(guessed, ids.tolist(), own.unbind(), strict=False):
-                    line.append(Guess(likely, state))
+            chosen = iter(torch.cat(ranked).tolist())
+            for own in states:
+                for line, state in zip(guessed, own.unbind(), strict=False):
+                    line.append(Guess(next(chosen), state))
         return [guessed[place] for place in order]
 
     def _reading(self, rows: Seq[Beginning]) -> Follow:
@@ -56,11 +58,6 @@ class FeatureRunner(DraftModelRunner):
         batch = self.pack(StepPlan(tuple(standing)), rows[0].length - 1)
         return self._following(batch, [row.position + row.length - 2 for row in rows])
 
-    def _sampling(self, batch: InputBatch, rows: Seq[FeatureRow]) -> SamplingBatch:
-        sampling = batch.sampling_batch(self._device)
-        sampling.position.add_(torch.tensor([row.origin for row in rows if row.guesses], device=self._device))
-        return sampling
-
     def _states(self, rows: Seq[FeatureRow]) -> Tensor:  # [T, hidden]
         """Return what stands for the target's states in front of each token."""
         given = b"".join(row.features for row in rows)
@@ -68,7 +65,7 @@ class FeatureRunner(DraftModelRunner):
             return torch.stack([row.own for row in rows])
         bits = torch.frombuffer(bytearray(given), dtype=torch.bfloat16).view(-1, self._model.config.features_width)
         # A peer's states may be anything; what is no number would spread to other positions.
-        fused = self._model.states_from(bits.to(self._device).nan_to_num(0.0, 0.0, 0.0))
+        fused = self._model.states_from(to_device(bits, self._device).nan_to_num(0.0, 0.0, 0.0))
         parts = fused.split([len(row.row.tokens) if row.features else 0 for row in rows])
         return torch.cat([part if row.own is None else row.own[None] for row, part in zip(rows, parts, strict=True)])
 
