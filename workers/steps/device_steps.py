@@ -83,20 +83,29 @@ class DeviceSteps:
         plain: Callable[[InputBatch], Tensor],
         agree: Callable[[int], int] | None = None,
     ) -> None:
-        """Record steps, if they can be recorded and come out right.
+        """Record steps, if they can be recorded and come out right; else they are run, and the log says why.
 
         Args:
             max_model_len: of the longest context.
             trial: a step that fits some shape.
             plain: computes its logits without a recording.
             agree: the least of all ranks' values, where there are several.
+
+        Raises:
+            RuntimeError: steps of one of several ranks cannot be recorded.
         """
         if not self._attention.replayable:
             log.warning("cuda_graphs is on, but steps with attention %s cannot be recorded", self._attention.name)
             return
         graphs = CudaGraphs(self._compute, self._attention, self._cache, all_buckets(), max_model_len)
         batch = pack(trial, self._cache.block_size, self._cache.trash_block)
-        right = record_checked(graphs, batch, lambda: plain(batch))
+        try:
+            right = record_checked(graphs, batch, lambda: plain(batch))
+        except RuntimeError as error:  # out of memory, most likely
+            if agree is not None:  # the others wait for this rank in the middle of a step
+                raise
+            log.warning("steps cannot be recorded, and are run as they are: %s", error)
+            return
         if right if agree is None else agree(int(right)):
             self.graphs = graphs
         else:

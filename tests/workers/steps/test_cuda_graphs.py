@@ -142,6 +142,15 @@ def test_where_states_cannot_be_recorded_steps_are_run(runner, caplog):
     assert len(store.of_tokens(0, 0, 4)) == 2 * 48
 
 
+def test_where_nothing_can_be_recorded_at_start_steps_are_run(runner, caplog):
+    recorder = Recorder()
+    recorder.full = True
+    record(runner, BUCKETS, recorder)
+    assert "run as they are: out of memory" in caplog.text
+    assert runner.execute(StepPlan((row(0, [11, 12], 0),))).sampled
+    assert runner._forward.steps.graphs is None
+
+
 def test_without_kernels_nothing_is_recorded_and_one_is_told(tmp_path, caplog):
     make_tiny(tmp_path, num_hidden_layers=1)
     plain = ModelRunner.from_settings(
