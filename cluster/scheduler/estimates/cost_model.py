@@ -1,11 +1,12 @@
 """What a verification step and a draft block cost, learned from those that were measured.
 
-A step's time is fitted as ``c0 + c1 * positions + c2 * context``: a pass over the weights, work per position,
-attention over what the rows can see. Kernels do not follow straight lines, so a factor per size of step corrects
-the fit where steps of that size were measured, and one for all sizes follows a machine that is slow for a while.
-Drafters that work at the same time may take something from the target (nothing on hardware of their own, half of it on
-a shared core): so steps beside them have factors of their own, and the price of a plain step is that of one with
-the machine to itself.
+A step's time is fitted as ``c0 + c1 * positions + c2 * context + c3 * (any drafts?)``: a pass over the weights, work
+per position, attention over what the rows can see, and the price of rows that are not all of one length. That last one
+is paid by a step's first draft token: without it plain steps would seem as dear as the others are. Kernels do not
+follow straight lines, so a factor per size of step corrects the fit where steps of that size were measured, and one for
+all sizes follows a machine that is slow for a while. Drafters that work at the same time may take something from the
+target (nothing on hardware of their own, half of it on a shared core): so steps beside them have factors of their own,
+and the price of a plain step is that of one with the machine to itself.
 (The linear form: TurboSpec, arXiv 2406.14066.)
 """
 
@@ -43,7 +44,7 @@ class CostModel:
     """Times in seconds, as they were of late."""
 
     def __init__(self) -> None:
-        self._step = DecayedFit(3, STEP_DECAY)
+        self._step = DecayedFit(4, STEP_DECAY)
         self._draft_alone = DecayedFit(4, DRAFT_DECAY)
         self._draft_beside = DecayedFit(4, DRAFT_DECAY)
         self._level = 1.0
@@ -69,9 +70,19 @@ class CostModel:
         """Draft blocks whose time the fit has seen."""
         return self._draft_alone.count + self._draft_beside.count
 
-    def observe_step(self, positions: int, context: int, drafting: bool, seconds: float) -> None:
-        """Learn from a step: positions computed, the sum of its rows' contexts, whether drafters were at work."""
-        x = (1.0, float(positions), float(context))
+    def observe_step(
+        self, positions: int, context: int, drafting: bool, seconds: float, verified: bool = False
+    ) -> None:
+        """Learn from a step.
+
+        Args:
+            positions: computed by it.
+            context: sum of its rows' lengths.
+            drafting: whether drafters were at work.
+            seconds: what it took.
+            verified: whether drafts were among the positions.
+        """
+        x = (1.0, float(positions), float(context), float(verified))
         if drafting:
             self._observe_beside(x, _size(positions), seconds)
         else:
@@ -95,9 +106,12 @@ class CostModel:
             self._beside += FACTOR_GAIN * (seconds / (fitted * self._alone(size)) - self._beside)
             self._size_beside.learn(size, seconds / fitted, expected)
 
-    def step_s(self, positions: int, context: int, drafting: bool = False) -> float:
-        """Return how long such a step would take; 0 before the first was measured."""
-        fitted = self._step.predict((1.0, float(positions), float(context))) * self._level
+    def step_s(self, positions: int, context: int, drafting: bool = False, verified: float = 0.0) -> float:
+        """Return how long such a step would take; 0 before the first was measured.
+
+        ``verified``: how likely it is that there are drafts among its positions.
+        """
+        fitted = self._step.predict((1.0, float(positions), float(context), verified)) * self._level
         return fitted * self._factor(_size(positions), drafting)
 
     def _factor(self, size: float, drafting: bool) -> float:
@@ -112,14 +126,16 @@ class CostModel:
         return alone if beside is None else min(alone, beside)
 
     def step_curve(self, positions: int, context: int, more: int, drafting: bool = False) -> list[float]:
-        """Return ``step_s`` for ``positions`` and up to ``more`` further ones: more + 1 times, none falling."""
-        fixed, each, per_context = (self._level * coefficient for coefficient in self._step.coefficients())
+        """Return ``step_s`` for ``positions`` and up to ``more`` draft tokens: more + 1 times, none falling."""
+        fixed, each, per_context, drafts = (self._level * coefficient for coefficient in self._step.coefficients())
         fixed += per_context * context
-        curve: list[float] = []
-        n, highest = positions, 0.0
+        highest = (fixed + each * positions) * self._factor(_size(positions), drafting)
+        curve = [highest]
+        fixed += drafts
+        n = positions + 1
         while len(curve) <= more:
             highest = max(highest, (fixed + each * n) * self._factor(_size(n), drafting))
-            before, count = (curve[-1] if curve else highest), n - positions + 1 - len(curve)
+            before, count = curve[-1], n - positions + 1 - len(curve)
             rise = max(highest - before, 0.0) / count  # summing up may have come out a hair above
             curve += accumulate(repeat(rise, count - 1), initial=before + rise)
             n += max(n // POINTS_PER_DOUBLING, 1)

@@ -24,6 +24,7 @@ from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.arrivals import coming
 from cluster.scheduler.speculation.asking import Asking
+from cluster.scheduler.speculation.contrast import Contrast
 from cluster.scheduler.speculation.departure import Departure, Scene, depart_in_groups, depart_together
 from cluster.scheduler.speculation.knowledge import Knowledge
 from cluster.scheduler.speculation.policy import (
@@ -52,6 +53,7 @@ class AdaptiveSpeculation:
         self._asking = Asking(settings, self._known)
         self._drafts: dict[ActiveRequest, Draft] = {}
         self._departure = Departure()
+        self._contrast = Contrast()
         self._connected = 0
         self._emitted = 0
         self._went_at = 0.0
@@ -172,14 +174,17 @@ class AdaptiveSpeculation:
 
     def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
         """Learn what the step has cost."""
-        positions, context, self._disturbed = 0, 0, False
+        positions, context, verified, self._disturbed = 0, 0, False, False
         for row in plan.rows:
             count = len(row.tokens)
             positions += count
             context += row.start + count
-            if count > row.num_samples and count > 1:
-                self._disturbed = True
-        self.costs.observe_step(positions, context, self._drafting, ended - started)
+            if count > 1:
+                if count > row.num_samples:
+                    self._disturbed = True
+                else:
+                    verified = True
+        self.costs.observe_step(positions, context, self._drafting, ended - started, verified)
 
     def _note_verdicts(self, stepped: Seq[ActiveRequest]) -> None:
         """Learn whether what drafters prepared has come true."""
@@ -235,7 +240,13 @@ class AdaptiveSpeculation:
         What drafters were asked for although it does not pay is verified whole: what positions cost would never be
         known otherwise where they are taken to be too dear.
         """
-        departure = self._departure
+        departure, lengths = self._departure, self._departure.lengths
+        if departure.loss is not None:
+            verifies = any(lengths.values())
+            if self._contrast.turns(verifies, departure.loss):
+                lengths = {} if verifies else {active: len(draft.tokens) for active, draft in self._drafts.items()}
+        elif not self._drafts:
+            self._contrast.note_plain()
         if self._settings.lookup:
             for active in decoding:
                 draft = self._drafts.get(active, NOTHING)
@@ -243,7 +254,7 @@ class AdaptiveSpeculation:
                     self._note_look_up(active, draft)
         whole = DraftSource.DRAFTER if self.way is None else None
         cut = (
-            (active, draft, len(draft.tokens) if draft.source is whole else departure.lengths.get(active, 0))
+            (active, draft, len(draft.tokens) if draft.source is whole else lengths.get(active, 0))
             for active, draft in self._drafts.items()
         )
         self._drafts = {active: draft.cut_to(n) for active, draft, n in cut if n}

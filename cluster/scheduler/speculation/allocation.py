@@ -26,6 +26,8 @@ class Allocation:
     tokens: float
     """Emitted tokens expected, the targets' own included."""
     seconds: float
+    alternative: float = 0.0
+    """Expected tokens per second of the other kind of step: without any draft, or where that is this one with all."""
 
     @property
     def goodput(self) -> float:
@@ -47,7 +49,8 @@ def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float]
     times = [wait_s + s for s in seconds] if wait_s else seconds
     rates = list(map(truediv, prudent, times))
     count = rates.index(max(rates))
-    return Allocation(_lengths(survivals, slots, count), base_tokens + sum(slots[:count]), times[count])
+    alternative = base_tokens / times[0] if count else (base_tokens + sum(slots)) / times[-1]
+    return Allocation(_lengths(survivals, slots, count), base_tokens + sum(slots[:count]), times[count], alternative)
 
 
 def _lengths(survivals: Seq[Seq[float]], slots: Seq[float], count: int) -> list[int]:

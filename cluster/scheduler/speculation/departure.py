@@ -41,6 +41,9 @@ class Departure:
     """Draft tokens that are verified, by sequence that has any at hand."""
     sits_out: frozenset[ActiveRequest] = frozenset()
     """Sequences that take no part in the step."""
+    loss: float | None = None
+    """What a step of the other kind would cost, as a share of the tokens that are expected of this one; None where
+    there is no choice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ def depart_together(scene: Scene) -> Departure:
             best, moment = waiting.goodput, due
     if moment is not None:
         return scene.wait_for(moment)
-    return Departure(lengths=dict(zip(scene.at_hand, going.lengths, strict=True)))
+    loss = 1 - going.alternative / going.goodput if scene.at_hand and not scene.other_positions else None
+    return Departure(lengths=dict(zip(scene.at_hand, going.lengths, strict=True)), loss=loss)
 
 
 def depart_in_groups(scene: Scene) -> Departure:

@@ -147,7 +147,7 @@ def ask_value(
 def _step_s(costs: CostModel, rows: float, context: float, positions: float, *, drafting: bool = False) -> float:
     # More work is never faster: what looks so is noise in the measurements, and no reason to ask.
     bare = costs.step_s(round(rows), round(context))
-    return max(costs.step_s(round(rows + positions), round(context), drafting), bare)
+    return max(costs.step_s(round(rows + positions), round(context), drafting, min(positions, 1.0)), bare)
 
 
 def _in_turn(costs: CostModel, run_ahead: RunAheadRecord, case: _Round) -> float:

@@ -40,4 +40,6 @@ def test_a_loss_is_printed_as_plainly_as_a_win():
     reached = Comparison("mine", 4, 0.0, None, [1.2, 1.16], [40, 41], [30, 30])
     assert reached.to_json()["passed"] is True
     assert "missed" not in shown(reached)
-    assert Comparison("ngram", 1, 0.0, None, [0.5], [1], [2]).to_json()["passed"] is True
+    slower = Comparison("ngram", 32, 0.8, None, [0.93, 0.92], [1, 1], [2, 2])
+    assert slower.to_json()["passed"] is False
+    assert "0.95, missed" in shown(slower)

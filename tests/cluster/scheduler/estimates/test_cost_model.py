@@ -64,6 +64,24 @@ def test_a_curve_is_the_single_times_but_never_falls():
     assert costs.step_curve(1, 10, 0) == pytest.approx([costs.step_s(1, 10)])
 
 
+@pytest.mark.parametrize("plain_every", [4, 32])
+def test_the_first_draft_token_of_a_step_has_a_price_of_its_own(plain_every):
+    """Plain steps must not look as dear as the others where they are rare."""
+
+    def step(positions: int) -> float:
+        return 0.04 + 0.0003 * positions + 0.008 * (positions > 32)
+
+    costs = CostModel()
+    for i in range(800):
+        positions = 32 if i % plain_every == 0 else 33 + 7 * i % 24
+        costs.observe_step(positions, 6400, False, step(positions), positions > 32)
+    curve = costs.step_curve(32, 6400, 24)
+    assert curve[0] == pytest.approx(costs.step_s(32, 6400)) == pytest.approx(step(32), rel=0.02)
+    assert curve[1] == pytest.approx(step(33), rel=0.02)
+    assert curve[24] == pytest.approx(step(56), rel=0.02)
+    assert costs.step_s(56, 6400, verified=1.0) == pytest.approx(step(56), rel=0.02)
+
+
 def test_a_machine_that_is_slow_for_a_while_is_slow_at_every_size():
     """Sizes that do not come up meanwhile must not look cheap beside the one that does."""
     costs = learned(lambda n: 0.02 + 0.0005 * n, (32, 40, 64), rounds=200)
