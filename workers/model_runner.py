@@ -177,9 +177,10 @@ class ModelRunner:
             self._sampler.follow(batch, self.logits(batch))
 
     def close(self) -> None:
-        """Let the other ranks go; call on rank 0 when no step follows."""
+        """Let the other ranks go, and leave them: a process that ends within the group may crash; for rank 0."""
         if self._group is not None:
             self._group.send_shutdown()
+            self._group.close()
 
     def pack(self, plan: StepPlan) -> InputBatch:
         """Pack a step for `logits`."""
