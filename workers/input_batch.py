@@ -22,7 +22,7 @@ HEADER = 8
 """Integers in front: the SHAPE ones (T, B, M, N, N padded), REPLAYED, then unused ones."""
 SHAPE = 5
 REPLAYED = SHAPE
-"""Where the header says whether the step is replayed from a recording, which every rank must do alike."""
+"""Where the header names the recorded shape from which the step is replayed, on every rank alike; 0: it is run."""
 SAMPLING_FIELDS = 8
 """temperature, top_k, top_p, min_p, seed (low, high), whole, position: one integer of each per sampled position.
 ``whole`` is 1 where rank 0 needs the logits of the whole vocabulary."""
@@ -83,13 +83,13 @@ class InputBatch:
         return cls(buffer, *parts)
 
     @property
-    def replayed(self) -> bool:
-        """Whether the step is to be replayed from a recording."""
-        return bool(self.buffer[REPLAYED])
+    def replayed(self) -> int:
+        """The number of the recorded shape from which the step is to be replayed; 0: it is run as it is."""
+        return int(self.buffer[REPLAYED])
 
-    def mark_replayed(self) -> None:
-        """Have the step replayed, on all ranks that get it from now on."""
-        self.buffer[REPLAYED] = 1
+    def replay_as(self, shape: int) -> None:
+        """Have the step replayed from a shape, on all ranks that get it from now on; 0: from none."""
+        self.buffer[REPLAYED] = shape
 
     @property
     def num_samples(self) -> int:

@@ -8,6 +8,7 @@ given is rows, what it returns is the model's choice after each position that wa
 import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -75,8 +76,6 @@ class ModelRunner:
             settings.attention, self._cache, self._layers, self.max_model_len
         )
         self._forward = Forward(loaded, self._layers, self._attention, self._cache, group)
-        all_ids = torch.arange(loaded.vocab_size, device=loaded.device)
-        self._continuation = Continuation(self._forward, all_ids, loaded.vocab_size)
         kernels = self._attention.name
         if settings.fused_layers and self._fuse_layers(settings.batch_invariant):
             kernels += "-fused"
@@ -160,6 +159,11 @@ class ModelRunner:
     def has_features(self, spec: FeatureSpec) -> bool:
         """Return whether this model has the hidden states that a drafter asks for."""
         return self._forward.states.has(spec)
+
+    @cached_property
+    def _continuation(self) -> Continuation:
+        all_ids = torch.arange(self.vocab_size, device=self._device)
+        return Continuation(self._forward, all_ids, self.vocab_size)
 
     def rank(self, plan: StepPlan, guesses: Seq[int], count: int) -> list[list[list[int]]]:
         """Run a step whose rows go on with their choices; for drafters, which live on one rank. See DraftRunner."""

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -47,16 +48,17 @@ def prepare() -> None:
     torch.set_num_threads(1)
 
 
-def lead(settings: RunnerSettings, meeting: str, plans: list[StepPlan], results: Connection) -> None:
+def lead(settings: RunnerSettings, plans: list[StepPlan], meeting: str, results: Connection) -> None:
     prepare()
     runner = ModelRunner.from_settings(settings, join(settings, 0, 2, meeting, TIMEOUT_S))
     results.send((runner.num_blocks, runner.identity.numerics_class, [runner.execute(p) for p in plans]))
     runner.close()
 
 
-def follow(settings: RunnerSettings, meeting: str) -> None:
+def follow(settings: RunnerSettings, plans: list[StepPlan], meeting: str, results: Connection) -> None:
     prepare()
     run_rank(settings, 1, 2, meeting, TIMEOUT_S)
+    results.send(None)
 
 
 def make_plans() -> list[StepPlan]:
@@ -95,22 +97,22 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def run_two_ranks(settings: RunnerSettings, folder: Path, plans: list[StepPlan]):
+def run_two_ranks(folder: Path, lead: Callable[..., None], follow: Callable[..., None], *arguments: object):
+    """Run both with the arguments and where they meet; return what each sends through a connection, and exit codes."""
     context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
     meeting = f"file://{folder}/meeting"
-    ranks = [
-        context.Process(target=lead, args=(settings, meeting, plans, sender)),
-        context.Process(target=follow, args=(settings, meeting)),
-    ]
-    for process in ranks:
-        process.start()
-    sender.close()
+    receivers, ranks = [], []
+    for target in (lead, follow):
+        receiver, sender = context.Pipe(duplex=False)
+        receivers.append(receiver)
+        ranks.append(context.Process(target=target, args=(*arguments, meeting, sender)))
+        ranks[-1].start()
+        sender.close()
     try:
-        answer = receiver.recv()
+        answers = [receiver.recv() for receiver in receivers]
         for process in ranks:
             process.join(TIMEOUT_S)
-        return answer, [process.exitcode for process in ranks]
+        return *answers, [process.exitcode for process in ranks]
     finally:
         for process in ranks:
             process.kill()
@@ -135,7 +137,7 @@ def test_two_ranks_choose_the_tokens_of_one(family, tmp_path):
     plans = make_plans()
     alone = ModelRunner.from_settings(settings)
 
-    (num_blocks, numerics_class, outputs), exit_codes = run_two_ranks(settings, tmp_path, plans)
+    (num_blocks, numerics_class, outputs), _, exit_codes = run_two_ranks(tmp_path, lead, follow, settings, plans)
 
     expected = [alone.execute(plan) for plan in make_plans()]
     assert [output.sampled for output in outputs] == [output.sampled for output in expected]
@@ -157,7 +159,7 @@ def record_by_stand_in(patch: pytest.MonkeyPatch) -> Recorder:
     return recorder
 
 
-def lead_replaying(settings: RunnerSettings, meeting: str, plans: list[StepPlan], results: Connection) -> None:
+def lead_replaying(settings: RunnerSettings, plans: list[StepPlan], meeting: str, results: Connection) -> None:
     prepare()
     with pytest.MonkeyPatch.context() as patch:
         recorder = record_by_stand_in(patch)
@@ -179,7 +181,7 @@ def latest_states(store: FeatureStore, plans: list[StepPlan]) -> torch.Tensor:
     return torch.frombuffer(bytearray(store.of_tokens(0, 0, end)), dtype=torch.bfloat16).float()
 
 
-def follow_replaying(settings: RunnerSettings, meeting: str, results: Connection) -> None:
+def follow_replaying(settings: RunnerSettings, plans: list[StepPlan], meeting: str, results: Connection) -> None:
     prepare()
     with pytest.MonkeyPatch.context() as patch:
         recorder = record_by_stand_in(patch)
@@ -221,30 +223,15 @@ def test_ranks_replay_the_same_steps_and_record_anew_together(tmp_path):
         if len(expected) == 3:
             store.acquire(STATES)
 
-    context = multiprocessing.get_context("spawn")
-    (lead_says, lead_end), (follow_says, follow_end) = (context.Pipe(duplex=False) for _ in range(2))
-    meeting = f"file://{tmp_path}/meeting"
     replaying = settings.model_copy(update={"cuda_graphs": True})
-    ranks = [
-        context.Process(target=lead_replaying, args=(replaying, meeting, plans, lead_end)),
-        context.Process(target=follow_replaying, args=(replaying, meeting, follow_end)),
-    ]
-    for process in ranks:
-        process.start()
-    lead_end.close()
-    follow_end.close()
-    try:
-        recordings, replays, outputs, states = lead_says.recv()
-        assert (len(BUCKETS), replays) == follow_says.recv()
-        for process in ranks:
-            process.join(TIMEOUT_S)
-    finally:
-        for process in ranks:
-            process.kill()
+    (recordings, replays, outputs, states), followed, exit_codes = run_two_ranks(
+        tmp_path, lead_replaying, follow_replaying, replaying, plans
+    )
 
+    assert followed == (len(BUCKETS), replays)
     assert [output.sampled for output in outputs] == expected
     assert recordings == 2 * len(BUCKETS)
     assert replays > len(plans) / 2
-    assert [process.exitcode for process in ranks] == [0, 0]
+    assert exit_codes == [0, 0]
     assert len(states) > STATES.size
     torch.testing.assert_close(torch.tensor(states), latest_states(store, plans), atol=1e-2, rtol=1e-2)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from workers.device import to_device
 from workers.input_batch import Computed
+from workers.steps.decode_rows import going
 
 Rank = Callable[[Tensor, int], Tensor]
 """(scores ``[n, draft_vocab]``, step) -> ids ``[n, k]``, the chosen one first."""
@@ -35,11 +36,6 @@ class Beginning:
     """Ids of the first guesses, where they are not to be chosen but only read."""
 
 
-def counts_of(rows: Seq[Beginning]) -> list[int]:
-    """Return for each step of a block how many of the rows, by falling length, want a guess there."""
-    return [sum(row.length > step for row in rows) for step in range(rows[0].length)]
-
-
 def make_blocks(
     rows: Seq[Beginning], first: Computed, follow: Callable[[Seq[Beginning]], Follow], rank: Rank
 ) -> tuple[list[Tensor], list[Tensor]]:
@@ -51,7 +47,7 @@ def make_blocks(
         follow: begins to read guesses of rows, where there are any to read.
         rank: chooses.
     """
-    counts = counts_of(rows)
+    counts = going([row.length for row in rows])
     ranked, states = [rank(first.logits, 0)], [_own(first)]
     if len(counts) == 1:
         return ranked, states

@@ -64,7 +64,7 @@ class DraftModelRunner:
             settings.attention, self._cache, self._layers, self.max_model_len
         )
         self._before = torch.zeros(all_buckets()[0].tokens, config.hidden_size, dtype=dtype, device=self._device)
-        self._steps = DeviceSteps(self._compute, self._attention, self._cache, self._device)
+        self._steps = DeviceSteps(self._compute, self._attention, self._cache)
         if settings.cuda_graphs:
             trial = trial_step(self._cache, self.max_model_len, config.vocab_size)
             with torch.inference_mode():

@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workers.attention.backend import LayerSpec
-from workers.draft_model.guesses import Beginning, counts_of
+from workers.draft_model.guesses import Beginning
 from workers.draft_model.model import DraftModel
 from workers.input_batch import Computed
 from workers.kv.cache import PagedKVCache
+from workers.steps.decode_rows import going
 
 
 class GatheredWindow:
@@ -57,7 +58,7 @@ class GatheredWindow:
         mask = torch.zeros(len(rows), read, pages * size + read, dtype=cache.keys[0].dtype)
         mask.masked_fill_(~torch.cat((seen, guesses), -1), -torch.inf)
         self._rotation = model.rotation(now.to(device))  # of [n, longest - 1] positions
-        self._counts = counts_of(rows)[1:]
+        self._counts = going([row.length for row in rows])[1:]
         self._width = pages * size
         self._slots = slots.to(device)
         self._mask = mask[:, :, None, None].to(device)

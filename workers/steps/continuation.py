@@ -18,6 +18,7 @@ from workers.input_batch import InputBatch
 from workers.sampling.batch import SamplingBatch
 from workers.sampling.coupled import in_order, ranked_ids
 from workers.sampling.proposal import Kinds, Proposer
+from workers.steps.decode_rows import going, standing
 
 Rank = Callable[[Tensor, int], Tensor]
 """(logits of the first n rows, step of a block) -> ids ``[n, 1 + k]``, as `workers.sampling.coupled.ranked_ids`."""
@@ -59,29 +60,26 @@ class Continuation:
         logits = self._decoder.logits(batch)
         if logits is None:
             return [[] for _ in guesses]
-        counts = [sum(wanted > step for wanted in guesses) for step in range(max(guesses))]
+        counts = going(guesses)
         rank = self._ranking(batch, rows[: counts[0]], len(counts), count)
         ranked = [rank(logits, 0)]
         if len(counts) > 1:
             wanted = [guesses[i] for i in order[: counts[1]]]
             following = self._following(rows[: counts[1]], wanted)
-            for step, going in enumerate(counts[1:], 1):
-                ranked.append(rank(following(ranked[-1][:going, 0])[:going], step))
+            for step, n in enumerate(counts[1:], 1):
+                ranked.append(rank(following(ranked[-1][:n, 0])[:n], step))
         chosen = iter(in_order(torch.cat(ranked).tolist()))
         lines: list[list[list[int]]] = [[] for _ in guesses]
-        for going in counts:
-            for place in order[:going]:
+        for n in counts:
+            for place in order[:n]:
                 lines[place].append(next(chosen))
         return lines
 
     def _following(self, rows: Seq[Row], guesses: Seq[int]) -> Callable[[Tensor], Tensor]:
         """Return what computes the tokens of rows that go on, the last of which nobody feeds."""
         ends = [row.start + len(row.tokens) for row in rows]
-        standing = (
-            Row(row.seq_id, (0,), end - 1, row.block_ids, 1, row.params) for row, end in zip(rows, ends, strict=True)
-        )
-        batch = self._decoder.pack(StepPlan(tuple(standing)), max(guesses) - 1)
-        return self._decoder.decoding(batch, [end + wanted - 2 for end, wanted in zip(ends, guesses, strict=True)])
+        plan, ahead, last = standing(ends, [row.block_ids for row in rows], guesses)
+        return self._decoder.decoding(self._decoder.pack(plan, ahead), last)
 
     def _ranking(self, batch: InputBatch, rows: Seq[Row], length: int, count: int) -> Rank:
         """Return what ranks the tokens of blocks, without a word from the device where blocks are more than a token.

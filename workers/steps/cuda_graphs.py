@@ -5,9 +5,8 @@ step from buffers at fixed addresses, so a step is first filled up to a recorded
 and copied there. Steps that fit none are run as they are.
 """
 
-import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from functools import partial
 
@@ -23,9 +22,7 @@ from workers.input_batch import Computed, InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
 from workers.layers.fused_layers import agree
 from workers.steps.decode_rows import DecodeRows
-from workers.steps.graph_buckets import Bucket, FilledUp, choose_bucket, empty, fill_up
-
-log = logging.getLogger(__name__)
+from workers.steps.graph_buckets import Bucket, choose_bucket, empty, fill_up
 
 Forward = Callable[[StepTensors], Computed]
 """Runs the model over a step; logits and states are those of all of its tokens."""
@@ -46,7 +43,7 @@ class CudaGraphs:
         forward: Forward,
         attention: AttentionBackend,
         cache: PagedKVCache,
-        buckets: Sequence[Bucket],
+        buckets: Seq[Bucket],
         max_model_len: int,
         record: Record | None = None,
     ) -> None:
@@ -88,7 +85,8 @@ class CudaGraphs:
         """
         self._replay.clear()
         for bucket in self.buckets:
-            self._put(empty(bucket, self._trash_block * self._block_size), bucket)
+            filled = empty(bucket, self._trash_block * self._block_size).flat
+            self._put(to_device(torch.from_numpy(filled), self._device), bucket)
             self._replay[bucket] = self._recorder(self._step(bucket), partial(before or _nobody, bucket))
             if progress is not None:
                 progress()
@@ -100,29 +98,28 @@ class CudaGraphs:
         """Return whether what is recorded keeps these states; none are always kept."""
         return spec is None or spec.same_states(self._spec)
 
-    def fit(self, batch: InputBatch) -> bool:
-        """Return whether a recorded shape holds a step."""
-        return self._bucket(batch) is not None
+    def shape_of(self, batch: InputBatch) -> int:
+        """Return the number of the recorded shape that a step is filled up to, from 1 on; 0 where none holds it."""
+        bucket = choose_bucket(self.buckets, np.diff(batch.query_start_loc))
+        return 0 if bucket is None else self.buckets.index(bucket) + 1
 
     def run(self, batch: InputBatch) -> Computed:
-        """Return the logits of a step's sampled positions and all tokens' states; a shape must fit.
+        """Return the logits of a step's sampled positions and all tokens' states.
 
         What is returned stands until the next run.
         """
         bucket = self._bucket(batch)
-        assert bucket is not None
         step = self._put_batch(batch, bucket)
         logits, states = self._replay[bucket]()
         sampled = step.logits_indices[: batch.num_samples]
         return Computed(logits[sampled], states if states is None else states[: batch.query_start_loc[-1]])
 
     def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Computed]:
-        """Return what computes the next token of each row, see `workers.steps.decode_rows`; a shape must fit.
+        """Return what computes the next token of each row, see `workers.steps.decode_rows`.
 
         Its results stand until the next run, and no other step may be run in between.
         """
         bucket = self._bucket(batch)
-        assert bucket is not None
         self._put_batch(batch, bucket)
         rows = DecodeRows(self._tensors(bucket), last, self._block_size, self._trash_block)
 
@@ -133,22 +130,22 @@ class CudaGraphs:
 
         return following
 
-    def _bucket(self, batch: InputBatch) -> Bucket | None:
-        return choose_bucket(self.buckets, np.diff(batch.query_start_loc))
+    def _bucket(self, batch: InputBatch) -> Bucket:
+        assert batch.replayed, "a step that no recorded shape holds"
+        return self.buckets[batch.replayed - 1]
 
     def _put_batch(self, batch: InputBatch, bucket: Bucket) -> StepTensors:
         """Copy a step, as it is and filled up, to the device at once, and from there to where the graph reads it."""
         filled = fill_up(batch, bucket, self._trash_block * self._block_size).flat
         whole = to_device(torch.from_numpy(np.concatenate((batch.buffer, filled))), self._device)
         step = batch.place(whole[: len(batch.buffer)])
-        self._numbers[: len(filled)] = whole[len(batch.buffer) :]
         rows, pages = step.block_table.shape
         self._table[:rows, :pages] = step.block_table
-        self._table[bucket.rows, : self._pages_of(bucket)] = self._trash_block
+        self._put(whole[len(batch.buffer) :], bucket)
         return step
 
-    def _put(self, step: FilledUp, bucket: Bucket) -> None:
-        filled = to_device(torch.from_numpy(step.flat), self._device)
+    def _put(self, filled: Tensor, bucket: Bucket) -> None:
+        """Put the numbers of a filled-up step where the graph reads them, and trash behind its last row."""
         self._numbers[: len(filled)] = filled
         self._table[bucket.rows, : self._pages_of(bucket)] = self._trash_block
 
@@ -189,7 +186,7 @@ def record_checked(graphs: CudaGraphs, trial: InputBatch, plain: Callable[[], Te
 
     Args:
         graphs: records.
-        trial: a step whose logits are looked at.
+        trial: a step that fits some shape, whose logits are looked at.
         plain: computes them as they are without recordings.
 
     Shows a progress bar where somebody is watching: the first time, kernels are compiled for each shape.
@@ -197,7 +194,9 @@ def record_checked(graphs: CudaGraphs, trial: InputBatch, plain: Callable[[], Te
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("recording CUDA graphs", total=len(graphs.buckets))
         graphs.record(progress=lambda: bar.advance(task))
-    return agree(plain(), graphs.run(trial).logits)
+    expected = plain()
+    trial.replay_as(graphs.shape_of(trial))
+    return agree(expected, graphs.run(trial).logits)
 
 
 def _nobody(bucket: Bucket) -> None:

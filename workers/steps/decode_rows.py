@@ -10,6 +10,8 @@ from collections.abc import Sequence as Seq
 import torch
 from torch import Tensor
 
+from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
 from workers.device import to_device
 from workers.input_batch import StepTensors
 
@@ -52,3 +54,24 @@ class DecodeRows:
         page = self._table.gather(1, (position // self._block_size)[:, None])[:, 0]
         slots = page * self._block_size + position % self._block_size
         self._slots.copy_(torch.where(going, slots, self._trash_slot))
+
+
+def going(lengths: Seq[int]) -> list[int]:
+    """Return for each step of blocks of these lengths how many of them want a token there."""
+    return [sum(length > step for length in lengths) for step in range(max(lengths))]
+
+
+def standing(ends: Seq[int], blocks: Seq[Seq[int]], lengths: Seq[int]) -> tuple[StepPlan, int, list[int]]:
+    """Return what `DecodeRows` begins with, where blocks of guesses follow rows and nobody reads a block's last token.
+
+    Args:
+        ends: positions computed of each row.
+        blocks: its KV blocks.
+        lengths: of the blocks of guesses.
+
+    Returns:
+        The rows at their last tokens, how many positions behind them the block table must reach, and where each stops.
+    """
+    rows = (Row(0, (0,), end - 1, ids, 1, SamplingParams()) for end, ids in zip(ends, blocks, strict=True))
+    last = [end + length - 2 for end, length in zip(ends, lengths, strict=True)]
+    return StepPlan(tuple(rows)), max(lengths) - 1, last

@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
-import torch
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
@@ -28,13 +27,12 @@ class DeviceSteps:
         compute: Callable[[StepTensors], Computed],
         attention: AttentionBackend,
         cache: PagedKVCache,
-        device: torch.device,
     ) -> None:
         """``compute`` runs the model over a step that attention was told of, with logits after all tokens."""
         self._compute = compute
         self._attention = attention
         self._cache = cache
-        self._device = device
+        self._device = cache.keys[0].device
         self.graphs: CudaGraphs | None = None
         """What was recorded; None: nothing."""
 
@@ -44,8 +42,8 @@ class DeviceSteps:
         ``heard``: states that are wanted of it; a step whose recording does not keep them is run.
         """
         batch = pack(plan, self._cache.block_size, self._cache.trash_block, min_rows, ahead)
-        if self.graphs is not None and batch.num_samples and self.graphs.keep(heard) and self.graphs.fit(batch):
-            batch.mark_replayed()
+        if self.graphs is not None and batch.num_samples and self.graphs.keep(heard):
+            batch.replay_as(self.graphs.shape_of(batch))
         return batch
 
     def replay(self, batch: InputBatch) -> Computed:

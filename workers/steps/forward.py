@@ -47,7 +47,7 @@ class Forward:
         self._group = group
         self._trial = trial_step(cache, loaded.max_model_len, loaded.vocab_size)
         self._replayed: Tensor | None = None
-        self.steps = DeviceSteps(self._compute, attention, cache, loaded.device)
+        self.steps = DeviceSteps(self._compute, attention, cache)
         """Its steps of decoding and verification, as recordings see them."""
         self.states = StateKeeper(loaded.model, loaded.config.hidden_size)
         """Its hidden states, for drafters that want them."""

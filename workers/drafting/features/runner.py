@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workers.contract.sampling_params import SamplingParams
-from workers.contract.step import Row, StepPlan
+from workers.contract.step import StepPlan
 from workers.device import to_device
 from workers.draft_model.guesses import Beginning, Follow, make_blocks
 from workers.draft_model.model import DraftModel
@@ -16,6 +15,7 @@ from workers.draft_model.window import GatheredWindow
 from workers.drafting.features.row import FeatureRow, Guess
 from workers.sampling.proposal import Kinds, Proposer
 from workers.settings import RunnerSettings
+from workers.steps.decode_rows import standing
 
 
 class FeatureRunner(DraftModelRunner):
@@ -54,9 +54,9 @@ class FeatureRunner(DraftModelRunner):
         """Return what reads the guesses of blocks that are longer than one."""
         if self._attention.name == "gather":
             return GatheredWindow(self._model, self._cache, self._layers, rows, self._device)
-        standing = (Row(0, (0,), row.position - 1, row.blocks, 1, SamplingParams()) for row in rows)
-        batch = self.pack(StepPlan(tuple(standing)), rows[0].length - 1)
-        return self._following(batch, [row.position + row.length - 2 for row in rows])
+        blocks = [row.blocks for row in rows]
+        plan, ahead, last = standing([row.position for row in rows], blocks, [row.length for row in rows])
+        return self._following(self.pack(plan, ahead), last)
 
     def _states(self, rows: Seq[FeatureRow]) -> Tensor:  # [T, hidden]
         """Return what stands for the target's states in front of each token."""
