@@ -28,6 +28,9 @@ MOST_BESIDE = 0.1
 MOST_TAKEN = 0.9
 """Share of a drafter's working time by which it may set its target back."""
 
+Size = tuple[int, int, int, bool]
+"""Of a step: rows, positions, context, whether drafts are verified."""
+
 
 class CalibrationError(OutriderError):
     """What was seen is not enough for a profile."""
@@ -37,7 +40,7 @@ class Calibration:
     """Gathers observations and fits costs to them."""
 
     def __init__(self) -> None:
-        self._steps: defaultdict[tuple[int, int, int], list[float]] = defaultdict(list)
+        self._steps: defaultdict[Size, list[float]] = defaultdict(list)
         self._gaps: defaultdict[int, list[float]] = defaultdict(list)
         self._blocks: defaultdict[tuple[int, int], list[SeenBlock]] = defaultdict(list)
         self._blocks_beside: defaultdict[tuple[int, int], list[SeenBlock]] = defaultdict(list)
@@ -60,20 +63,21 @@ class Calibration:
         Raises:
             CalibrationError: No step was seen.
         """
-        fit = DecayedFit(3, NO_DECAY)
-        for (_, positions, context), seconds in self._smoothed():
-            fit.add((1.0, float(positions), float(context)), seconds)
+        fit = DecayedFit(4, NO_DECAY)
+        for (_, positions, context, verifies), seconds in self._smoothed():
+            fit.add((1.0, float(positions), float(context), float(verifies)), seconds)
         gaps = DecayedFit(2, NO_DECAY)
         for rows, seen in self._gaps.items():
             gaps.add((1.0, float(rows)), median(seen))
         if not fit.count or fit.coefficients()[0] <= 0:
             raise CalibrationError("too few steps were seen to tell what a step costs")
-        fixed, per_position, per_context = fit.coefficients()
+        fixed, per_position, per_context, drafts = fit.coefficients()
         overhead, per_row = gaps.coefficients()
         return StepCosts(
             fixed_ms=_ms(fixed),
             per_position_ms=_ms(per_position),
             per_context_ms=_ms(per_context),
+            drafts_ms=_ms(drafts),
             overhead_ms=_ms(overhead),
             overhead_per_row_ms=_ms(per_row),
         )
@@ -103,7 +107,8 @@ class Calibration:
         ``drafter``: what each costs alone.
         """
         beside = sum(step.beside_s for step in self._beside)
-        late = sum(step.seconds - target.step_s(step.positions, step.context) for step in self._beside)
+        alone_s = (target.step_s(step.positions, step.context, step.verifies) for step in self._beside)
+        late = sum(step.seconds for step in self._beside) - sum(alone_s)
         taken = min(max(late / beside, 0.0), MOST_TAKEN) if beside else 0.0
         alone = together = 0.0
         for (length, sequences), blocks in self._blocks_beside.items():
@@ -118,7 +123,7 @@ class Calibration:
     def _add_steps(self, steps: Iterable[SeenStep]) -> None:
         for step in steps:
             if not step.drafting:
-                self._steps[step.rows, step.positions, step.context].append(step.seconds)
+                self._steps[step.rows, step.positions, step.context, step.verifies].append(step.seconds)
             elif step.beside_s:
                 self._beside.append(step)
             if step.gap is not None:
@@ -129,19 +134,19 @@ class Calibration:
             beside = block.beside_s > MOST_BESIDE * block.drafting_s
             (self._blocks_beside if beside else self._blocks)[block.draft_length, block.sequences].append(block)
 
-    def _smoothed(self) -> Iterable[tuple[tuple[int, int, int], float]]:
+    def _smoothed(self) -> Iterable[tuple[Size, float]]:
         """Yield size and time of steps; of decoding ones, of some that follow each other."""
         decoding: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)
-        for (rows, positions, context), seen in sorted(self._steps.items()):
+        for (rows, positions, context, verifies), seen in sorted(self._steps.items()):
             if positions == rows:
                 decoding[rows].append((context, median(seen)))
             else:
-                yield (rows, positions, context), median(seen)
+                yield (rows, positions, context, verifies), median(seen)
         for rows, points in decoding.items():
             for first in range(0, len(points), SMOOTHED):
                 part = points[first : first + SMOOTHED]
                 context = sum(context for context, _ in part) // len(part)
-                yield (rows, rows, context), fmean(seconds for _, seconds in part)
+                yield (rows, rows, context, False), fmean(seconds for _, seconds in part)
 
 
 def _ms(seconds: float) -> float:

@@ -24,6 +24,8 @@ class SeenStep:
     """Seconds since the end of the step before it; None where the engine waited in between."""
     drafting: bool
     """Whether a block was on its way meanwhile."""
+    verifies: bool = False
+    """Whether there were draft tokens among its positions."""
     beside_s: float = 0.0
     """Of its seconds, those in which a block was being made."""
 
@@ -132,10 +134,10 @@ class EngineWatch:
 
     def stepped(self, plan: StepPlan, output: StepOutput | None, started: float, ended: float) -> None:
         """Note the step, and how its drafts fared."""
-        context = sum(row.start + len(row.tokens) for row in plan.rows)
         gap = None if self._ended is None else started - self._ended
         drafting = any(ordered < started for ordered, _, _ in self._asked.values())
-        step = SeenStep(len(plan.rows), plan.num_tokens, context, ended - started, gap, drafting)
+        size = len(plan.rows), plan.num_tokens, plan.context
+        step = SeenStep(*size, ended - started, gap, drafting, plan.verifies)
         self._seen.steps.append(step)
         self._stepping.append((started, ended))
         self._ended = ended

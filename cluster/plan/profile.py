@@ -32,6 +32,9 @@ class StepCosts(Settings):
     """For each position that is computed, decoding, draft and prompt alike."""
     per_context_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
     """For each token that one of the rows can see."""
+    drafts_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
+    """Once for a step that verifies drafts, however many: its rows are no longer all of one length. Some 10 % of a
+    step on CPUs, nothing on GPUs."""
     roofline: bool = False
     """Whether computing goes on while weights are read, so that the longer of the two counts and not their sum: so
     on GPUs with large models."""
@@ -42,11 +45,14 @@ class StepCosts(Settings):
     price_per_hour: float | None = Field(default=None, ge=0, le=MAX_PRICE)
     """Of a whole target, all its devices together, in any currency. None: not known."""
 
-    def step_s(self, positions: int, context: int) -> float:
-        """Return the seconds of a step of so many positions whose rows see so much context in all."""
+    def step_s(self, positions: int, context: int, verifies: bool = False) -> float:
+        """Return the seconds of a step of so many positions whose rows see so much context in all.
+
+        ``verifies``: there are draft tokens among the positions.
+        """
         weights, work = self.fixed_ms, self.per_position_ms * positions
         passed = max(weights, work) if self.roofline else weights + work
-        return (passed + self.per_context_ms * context) * MS
+        return (passed + self.per_context_ms * context + self.drafts_ms * verifies) * MS
 
     def overhead_s(self, rows: int) -> float:
         """Return the seconds between a step of so many rows and the next."""
@@ -118,6 +124,7 @@ class HardwareProfile(Settings):
             self.jitter,
             self.drafter.begin_s,
             self.drafter_interference,
+            self.target.drafts_ms * MS,
         )
 
     def changed(self, **changes: object) -> "HardwareProfile":

@@ -25,9 +25,10 @@ class Hardware:
     """Times vary evenly by this share up and down."""
     begin_draft_s: Callable[[int], float] = lambda rows: 0.0
     """(rows) -> what a drafter's step takes besides where it begins so many lanes of guesses."""
-
     drafter_interference: float = 0.0
     """By what share a drafter is slower beside a target at work."""
+    drafts_s: float = 0.0
+    """What a step takes besides where it verifies drafts, however many."""
 
     def vary(self, seconds: float, rng: random.Random) -> float:
         """Return a time as it may turn out."""

@@ -79,8 +79,8 @@ class SimulatedTarget:
             self._timeline.at(plan.until, lambda: self._go_on() if wake == self._wakes else None)
 
     def _step(self, plan: StepPlan) -> None:
-        context = sum(row.start + len(row.tokens) for row in plan.rows)
-        seconds = self._hardware.vary(self._hardware.step_s(plan.num_tokens, context), self._rng)
+        drafts_s = self._hardware.drafts_s if plan.verifies else 0.0
+        seconds = self._hardware.vary(self._hardware.step_s(plan.num_tokens, plan.context) + drafts_s, self._rng)
         self.stepping = self._occupied = True
         started, worked = self._timeline.now, self._drafters_work()
         lost = self._hardware.interference / (1 + self._hardware.interference)

@@ -66,6 +66,16 @@ class StepPlan:
         """Positions computed by this step."""
         return sum(len(row.tokens) for row in self.rows)
 
+    @property
+    def context(self) -> int:
+        """Positions that the rows can see, summed over the rows."""
+        return sum(row.start + len(row.tokens) for row in self.rows)
+
+    @property
+    def verifies(self) -> bool:
+        """Whether there are draft tokens among the positions."""
+        return any(row.num_samples > 1 for row in self.rows)
+
 
 @dataclass(frozen=True, slots=True)
 class StepOutput:

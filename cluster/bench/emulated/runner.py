@@ -33,11 +33,10 @@ class EmulatedRunner:
     def execute(self, plan: StepPlan, meanwhile: Meanwhile | None = None) -> StepOutput:
         """Return the target's choices once the step would have been computed."""
         started = time.monotonic()
-        context = sum(row.start + len(row.tokens) for row in plan.rows)
         output = chosen(plan)
         if meanwhile is not None:
             meanwhile()
-        pause_until(started + self._step_s(plan.num_tokens, context))
+        pause_until(started + self._step_s(plan.num_tokens, plan.context))
         return output
 
     def probe(self) -> None:

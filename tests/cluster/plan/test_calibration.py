@@ -41,6 +41,22 @@ def test_costs_come_out_of_the_fit():
     assert costs.overhead_s(16) == pytest.approx(0.0005 + 16e-5, rel=0.05)
 
 
+def test_the_first_draft_token_of_a_step_has_a_price_of_its_own():
+    calibration = Calibration()
+    calibration.add(seen_steps(random.Random(0)))
+    assert calibration.step_costs().drafts_ms == 0
+    verifying = [
+        SeenStep(rows, n, 60 * rows, 0.020 + 0.001 * n + 1.2e-4 * rows + 0.008, None, drafting=False, verifies=True)
+        for rows in (1, 6, 24)
+        for n in (rows + 1, 2 * rows, 5 * rows)
+    ]
+    calibration.add(Observation(steps=verifying))
+    costs = calibration.step_costs()
+    assert costs.drafts_ms == pytest.approx(8, rel=0.1)
+    assert costs.step_s(12, 720, verifies=True) == pytest.approx(0.020 + 0.012 + 0.0014 + 0.008, rel=0.05)
+    assert costs.step_s(12, 720) == pytest.approx(0.020 + 0.012 + 0.0014, rel=0.05)
+
+
 def test_a_round_in_which_others_used_the_machine_does_not_count():
     calibration = Calibration()
     for slow in (1.0, 2.5, 1.0):
@@ -110,6 +126,7 @@ def test_an_engine_is_followed_through_a_step_and_a_block():
     seen = watch.take()
     assert [(step.rows, step.positions, step.context) for step in seen.steps] == [(1, 3, 13), (1, 1, 13), (1, 1, 14)]
     assert [step.drafting for step in seen.steps] == [False, True, False]
+    assert [step.verifies for step in seen.steps] == [True, False, False]
     gaps = [step.gap for step in seen.steps]
     assert gaps == [None, pytest.approx(0.2), None], "what waits in between says nothing of planning"
     assert [(b.draft_length, b.sequences, round(b.seconds, 6)) for b in seen.blocks] == [(2, 1, 0.1), (2, 1, 0.3)]

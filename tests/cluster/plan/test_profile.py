@@ -38,6 +38,12 @@ def test_a_step_is_a_sum_or_a_roofline():
     assert roofline.step_s(200, 1000) == pytest.approx(0.021)
 
 
+def test_drafts_cost_more_than_their_positions():
+    costs = StepCosts(fixed_ms=10, per_position_ms=0.1, drafts_ms=2)
+    assert costs.step_s(50, 1000, verifies=True) - costs.step_s(50, 1000) == pytest.approx(0.002)
+    assert profile(target=costs.model_dump()).hardware.drafts_s == pytest.approx(0.002)
+
+
 def test_it_survives_a_file(tmp_path):
     made = profile(name="ours", round_trip_ms=0.3, acceptance=[0.9, 0.7])
     save_profile(made, tmp_path / "p.yaml")
