@@ -8,7 +8,6 @@ import logging
 import queue
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import replace
@@ -19,7 +18,8 @@ from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, Draf
 from cluster.scheduler.load import EngineLoad, StepSizes
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
-from cluster.step_runner import StepRunner, salvage
+from cluster.sinks import ProgressSink, Sinks
+from cluster.step_runner import EndedStep, StepRunner, salvage
 from cluster.tracing.observer import EngineObserver
 from workers.contract.draft import DraftBlock, DraftOp
 from workers.contract.errors import InvalidParameterError, TargetBrokenError, UnavailableError
@@ -30,9 +30,6 @@ from workers.contract.step import StepOutput, StepPlan
 from workers.kv.block_pool import BlockPool
 
 log = logging.getLogger(__name__)
-
-ProgressSink = Callable[[list[Progress]], None]
-"""Takes one step's progress of all requests that share the sink; called in the engine thread, must not block."""
 
 IDLE_BEAT_S = 1.0
 """How often an idle engine shows that it lives."""
@@ -71,14 +68,16 @@ class Engine:
         self._clock = clock
         self._observer = observer
         self._compile_grammar = compile_grammar
-        self._planner = Planner(settings, BlockPool(runner.num_blocks, runner.block_size), limit)
+        pool = BlockPool(runner.num_blocks, runner.block_size)
+        self._planner = Planner(settings, pool, limit, plans_ahead=runner.overlaps)
         most, per_tenant = settings.max_running + settings.max_waiting, settings.max_requests_per_tenant
         prompts = settings.max_prompt_tokens or PROMPTS_PER_CACHE * runner.num_blocks * runner.block_size
         self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant, prompts)
         self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._sinks: dict[str, ProgressSink] = {}
+        self._sinks = Sinks(self._admission.leave, self.cancel)
         self._load = self._planner.load()
         self._kept_back: list[Progress] = []  # handed out while the device computes the next step
+        self._uncommitted: EndedStep | None = None  # committed then, where the next step was planned ahead
         self._last_beat = clock()
         self._longest_step_s = 0.0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -115,8 +114,8 @@ class Engine:
             raise UnavailableError("the target is shutting down")
         grammar = self._compiled(request.grammar)
         self._admission.admit(request)
-        self._sinks[request.request_id] = sink
-        if self._dead.is_set() and self._sinks.pop(request.request_id, None) is not None:
+        self._sinks.add(request.request_id, sink)
+        if self._dead.is_set() and self._sinks.remove(request.request_id):
             raise UnavailableError("the target has given up")  # it died since the check above
         if self._observer is not None:
             self._observer.submitted(request.request_id, self._clock())
@@ -124,7 +123,7 @@ class Engine:
 
     def cancel(self, request_id: str) -> None:
         """Drop a request; it gets no further progress. Unknown ids are ignored: it may just have finished."""
-        if self._sinks.pop(request_id, None) is not None:
+        if self._sinks.remove(request_id):
             self._admission.leave(request_id)
             self._inbox.put(Cancelled(request_id))
 
@@ -196,12 +195,7 @@ class Engine:
                 if self._observer is not None:
                     self._observer.waits(plan, self._clock())
             else:
-                progress = self._step(plan)
-                self._post()  # first: drafters are waited for
-                if self._runner.overlaps:
-                    self._kept_back = progress
-                else:
-                    self._deliver(progress)
+                self._steps(plan)
 
     def _take_events(self, wait: bool, deadline: float | None) -> None:
         """Let the planner observe what has arrived; with ``wait``, sleep for the first event or the deadline."""
@@ -216,7 +210,20 @@ class Engine:
         except queue.Empty:
             return
 
-    def _step(self, plan: StepPlan) -> list[Progress]:
+    def _steps(self, plan: StepPlan) -> None:
+        """Run a step, and those behind it that were planned while the one before was computed."""
+        ended = self._step(plan)
+        while not self._stopping and (following := self._planner.follow(ended.output, ended.at)) is not None:
+            self._uncommitted = ended
+            self._last_beat = self._clock()
+            ended = self._step(following)
+        progress = self._commit(ended)
+        if self._runner.overlaps:
+            self._kept_back = progress
+        else:
+            self._deliver(progress)
+
+    def _step(self, plan: StepPlan) -> EndedStep:
         started = self._clock()
         try:
             output = self._execute(plan)
@@ -230,13 +237,23 @@ class Engine:
         if self._observer is not None:
             whole = len(output.errors) < len(plan.rows)
             self._observer.stepped(plan, output if whole else None, started, now)
+        if self._uncommitted is not None:
+            self._hand_out()
         # What was prepared for this very verdict may have come meanwhile: then nobody need be asked in vain.
         self._take_events(wait=False, deadline=None)
-        return self._planner.commit(plan, output, started, now)
+        return EndedStep(plan, output, started, now)
+
+    def _commit(self, step: EndedStep) -> list[Progress]:
+        """Let the planner draw the consequences of a step, and order drafts first: they are waited for."""
+        progress = self._planner.commit(step.plan, step.output, step.started, step.at)
+        self._post()
+        return progress
 
     def _execute(self, plan: StepPlan) -> StepOutput:
         try:
-            return self._runner.execute(plan, self._meanwhile) if self._runner.overlaps else self._runner.execute(plan)
+            if not self._runner.overlaps:
+                return self._runner.execute(plan)
+            return self._runner.execute(plan, lambda: self._meanwhile(plan))
         except TargetBrokenError:
             raise
         except Exception as error:
@@ -244,12 +261,19 @@ class Engine:
             self._hand_out()
             return salvage(self._runner, plan, error)
 
-    def _meanwhile(self) -> None:
-        """Do what the next step does not wait for: hand out the tokens of the last one, read what has arrived."""
-        self._hand_out()
-        self._take_events(wait=False, deadline=None)
+    def _meanwhile(self, plan: StepPlan) -> None:
+        """Do what the step under way does not wait for: end the last one, read what has arrived, plan the next one."""
+        try:
+            self._hand_out()
+            self._take_events(wait=False, deadline=None)
+            self._planner.plan_ahead(plan)
+        except Exception as error:  # not the model's: running the step again would not help
+            raise TargetBrokenError("the step loop failed while a step was computed") from error
 
     def _hand_out(self) -> None:
+        ended, self._uncommitted = self._uncommitted, None
+        if ended is not None:
+            self._kept_back = self._commit(ended)
         progress, self._kept_back = self._kept_back, []
         if progress:
             self._deliver(progress)
@@ -257,7 +281,7 @@ class Engine:
     def _abandon(self) -> None:
         """Give every request back to its ingress, which has it go on at another target."""
         self._hand_out()
-        for request_id in list(self._sinks):
+        for request_id in self._sinks.requests():
             self._deliver([Progress(request_id, 0, (), (), FinishReason.CANCELLED)])
 
     def _post(self) -> None:
@@ -271,18 +295,4 @@ class Engine:
         self._load = self._planner.load()
         if self._observer is not None:
             self._observer.progressed(progress, self._clock())
-        by_sink: dict[ProgressSink, list[Progress]] = defaultdict(list)
-        for item in progress:
-            sink = self._sinks.get(item.request_id)
-            if sink is None:
-                continue
-            by_sink[sink].append(item)
-            if item.finish_reason is not None and self._sinks.pop(item.request_id, None) is not None:
-                self._admission.leave(item.request_id)
-        for sink, items in by_sink.items():
-            try:
-                sink(items)
-            except Exception:
-                log.exception("a progress sink failed; its requests are cancelled")
-                for item in items:
-                    self.cancel(item.request_id)
+        self._sinks.deliver(progress)

@@ -41,6 +41,16 @@ class StepRunner(Protocol):
         """Run the smallest step there is, which concerns no request; raises where the model can compute nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class EndedStep:
+    """A step that the model is done with. Times are those of the engine's clock."""
+
+    plan: StepPlan
+    output: StepOutput
+    started: float
+    at: float
+
+
 @dataclass(slots=True)
 class _Outcome:
     """What came of one row."""

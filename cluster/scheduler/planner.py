@@ -8,21 +8,19 @@ Deterministic: it learns of the world through `observe`, of time through `now`, 
 from collections.abc import Sequence as Seq
 
 from cluster.scheduler.active import ActiveRequest
-from cluster.scheduler.draft import NOTHING
+from cluster.scheduler.ahead import completed, rows_ahead
 from cluster.scheduler.draft_orders import DraftOrders
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
-from cluster.scheduler.fallback import why_without
 from cluster.scheduler.load import Counters, EngineLoad
-from cluster.scheduler.prefill import prompt_limits
 from cluster.scheduler.progress import failed, failure, gained
-from cluster.scheduler.rows import row_of
-from cluster.scheduler.scoring import SCORED_PER_STEP
+from cluster.scheduler.rows import RowPlanner
 from cluster.scheduler.settings import Policy, SchedulerSettings
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
 from cluster.scheduler.speculation.fixed import FixedSpeculation
-from cluster.scheduler.speculation.policy import Asks, Speculation, draft_limit
+from cluster.scheduler.speculation.policy import Asks, Speculation
+from cluster.scheduler.step_clock import StepClock
 from cluster.scheduler.waiting import WaitingRequests
-from workers.contract.draft import DraftBlock, DraftOp, DraftSource
+from workers.contract.draft import DraftBlock, DraftOp
 from workers.contract.logprobs import RowLogprobs
 from workers.contract.request import FinishReason, Progress
 from workers.contract.step import Row, StepOutput, StepPlan, verify
@@ -32,8 +30,12 @@ from workers.kv.block_pool import BlockPool
 class Planner:
     """Owns every request of a target, their sequences and their KV blocks."""
 
-    def __init__(self, settings: SchedulerSettings, pool: BlockPool, max_model_len: int) -> None:
+    def __init__(
+        self, settings: SchedulerSettings, pool: BlockPool, max_model_len: int, plans_ahead: bool = False
+    ) -> None:
+        """``plans_ahead``: whether `plan_ahead` is called during each step, and `follow` behind it."""
         self._settings = settings
+        self._plans_ahead = plans_ahead
         self._pool = pool
         self._max_model_len = max_model_len
         fixed = settings.policy is Policy.FIXED
@@ -44,10 +46,21 @@ class Planner:
         self._by_request: dict[str, ActiveRequest] = {}
         self._by_sequence: dict[int, ActiveRequest] = {}
         self._next_seq_id = 1
-        self._held_since: float | None = None
-        self._idle_since: float | None = None
         self._failed: list[Progress] = []
+        self._ahead: list[Row | None] | None = None
+        self._followed: StepPlan | None = None
         self.counters = Counters()
+        self._clock = StepClock(self.counters, plans_ahead)
+        self._rows = RowPlanner(
+            settings,
+            pool,
+            max_model_len,
+            self._running,
+            self._waiting,
+            self._speculation,
+            self.counters,
+            self._fail_row,
+        )
 
     def observe(self, event: Event) -> None:
         """Take note of something that happened; it counts from the next plan on."""
@@ -69,21 +82,49 @@ class Planner:
     def plan(self, now: float) -> StepPlan | Wait:
         """Choose the rows of the next step, or say how long nothing is worth running."""
         self._admit(now)
-        if self._idle_since is not None:
-            self.counters.idle_seconds += now - self._idle_since
-        self._idle_since = None if self._running else now
+        self._clock.wakes(now, busy=bool(self._running))
         if not self._running:
-            self._held_since = None
             return Wait(None)
         until = self._speculation.hold(self._running, now)
         if until is not None:
-            self._held_since = now if self._held_since is None else self._held_since
+            self._clock.holds(now)
             return Wait(until)
-        if self._held_since is not None:
-            self.counters.draft_wait_seconds += now - self._held_since
-            self._held_since = None
-        rows = self._rows()
+        rows = self._rows.make(self._running)
+        self._clock.goes(now, empty=not rows)
         return StepPlan(tuple(rows)) if rows else Wait(None)
+
+    def plan_ahead(self, plan: StepPlan) -> None:
+        """Prepare the step behind a plan that is being computed, as far as its tokens need not be known for that.
+
+        All steps before that one must be committed.
+        """
+        self._ahead = None
+        for row in plan.rows if plan is self._followed else ():
+            if row.seq_id in self._by_sequence:
+                self._rows.count_fallback(self._by_sequence[row.seq_id])
+        missing = {active.sequence.seq_id for active in self._running} - {row.seq_id for row in plan.rows}
+        if missing or not self._may_go_on():
+            return
+        self._ahead = rows_ahead(plan, self._by_sequence, self._pool, self._max_model_len)
+
+    def follow(self, output: StepOutput, now: float) -> StepPlan | None:
+        """Return the step behind the one that has said ``output``, if it could be prepared and nothing is in its way.
+
+        It may be computed before `commit` has taken that output, which must follow before `plan_ahead` or `plan`.
+        Newcomers have their rows in it; a place that this very output makes free is theirs a step later.
+        """
+        ahead, self._ahead, self._followed = self._ahead, None, None
+        rows = completed(ahead, output, self._by_sequence) if ahead is not None and self._may_go_on() else []
+        if not rows:
+            return None
+        running = len(self._running)
+        self._admit(now)
+        if len(self._running) > running:
+            rows += self._rows.make(self._running[running:], rows)
+        self._speculation.note_unseen(now)
+        self._clock.follows(now)
+        self._followed = StepPlan(tuple(rows))
+        return self._followed
 
     def commit(self, plan: StepPlan, output: StepOutput, started: float, now: float) -> list[Progress]:
         """Turn the target's choices into emitted tokens; finished requests give their blocks back.
@@ -91,7 +132,7 @@ class Planner:
         ``started`` is when the model began with the plan, ``now`` when its choices were there.
         """
         self.counters.count_step(self._speculation.way, plan, now - started)
-        self._speculation.note_step(plan, self._running, started, now)
+        self._speculation.note_step(plan, self._clock.ends(started, now))
         progress, stepped = [], []
         for index, (row, sampled) in enumerate(zip(plan.rows, output.sampled, strict=True)):
             active = self._by_sequence.get(row.seq_id)
@@ -182,69 +223,12 @@ class Planner:
             if (order := self._speculation.admitted(active)) and not active.draft_open:
                 self._order({active: order}, now)
 
-    def _rows(self) -> list[Row]:
-        """Give each running sequence its row, those that decode first, within the step's budget of positions."""
-        budget = self._settings.max_tokens_per_step
-        rows: list[Row] = []
-        decoding_first = sorted(self._running, key=lambda a: len(a.sequence.tokens) - a.sequence.computed > 1)
-        limits: dict[ActiveRequest, int] | None = None
-        scored, preempted, others_turn = 0, self.counters.preemptions, self._speculation.sitting_out
-        for active in decoding_first:
-            if active in others_turn:
-                continue
-            if self.counters.preemptions != preempted and active not in self._running:
-                continue
-            if limits is None and active.sequence.num_pending > 1:
-                limits = prompt_limits(self._settings, self._speculation.costs, self._running, rows, budget)
-            limit = budget if limits is None else min(budget, limits.get(active, budget))
-            if active.scoring.left:
-                limit = min(limit, SCORED_PER_STEP - scored)
-            try:
-                row = self._row(active, limit) if limit else None
-            except Exception as error:
-                self._failed.append(self._fail(active, error))
-                continue
-            if row is not None:
-                rows.append(row)
-                budget -= len(row.tokens)
-                scored += len(row.scored)
-        if self.counters.preemptions == preempted:
-            return rows
-        # Who was preempted after getting a row has lost its blocks.
-        return [row for row in rows if (kept := self._by_sequence.get(row.seq_id)) and kept.sequence.block_ids]
+    def _may_go_on(self) -> bool:
+        """Whether a step may follow without a decision on drafts, and before anybody is told that a request failed."""
+        return self._plans_ahead and self._speculation.rests and not self._failed
 
-    def _row(self, active: ActiveRequest, budget: int) -> Row | None:
-        sequence = active.sequence
-        start, end = sequence.computed, len(sequence.tokens)
-        if end - start > budget:
-            return row_of(active, sequence.tokens[start : start + budget], NOTHING, 0)
-        room = min(budget - (end - start), self._max_model_len - end)
-        draft = self._speculation.choose(active, room)
-        if not draft.tokens or not self._pool.reserve(sequence, end + len(draft.tokens)):
-            draft = NOTHING
-            if not self._make_room(active):
-                return None
-        drafted = draft.source is DraftSource.DRAFTER
-        active.verified_drafter = active.outcomes.drafter if drafted else ""
-        if not drafted and end - start == 1 and draft_limit(self._settings, active):
-            self.counters.fallback_rounds[why_without(active, self._speculation.drafters_connected)] += 1
-        return row_of(active, [*sequence.tokens[start:], *draft.tokens], draft, 1 + len(draft.tokens))
-
-    def _make_room(self, active: ActiveRequest) -> bool:
-        """Reserve blocks for all of a sequence's tokens, preempting others; False if it had to yield."""
-        while not self._pool.reserve(active.sequence, len(active.sequence)):
-            victim = self._waiting.victim(self._running)
-            self._preempt(victim)
-            if victim is active:
-                return False
-        return True
-
-    def _preempt(self, active: ActiveRequest) -> None:
-        """Take a sequence's blocks; it is recomputed later and its text stays the same."""
-        self.counters.preemptions += 1
-        self._running.remove(active)
-        self._pool.release(active.sequence)
-        self._waiting.put_back(active)
+    def _fail_row(self, active: ActiveRequest, error: Exception) -> None:
+        self._failed.append(self._fail(active, error))
 
     def _fail(self, active: ActiveRequest, error: Exception) -> Progress:
         """End a request whose own handling raised; all others go on."""

@@ -30,12 +30,13 @@ def prompt_limits(
     Args:
         settings: the operator's bounds.
         costs: what steps were measured to take, None where nobody measures.
-        running: those that have run longest first. Whoever has more than one token to compute counts as a prompt.
+        running: those that have no row yet, or all, those that have run longest first. Whoever has more than one
+            token to compute counts as a prompt.
         rows: what else the step computes.
         room: positions that are left of the step's budget.
     """
     prompts = [active for active in running if active.sequence.num_pending > 1]
-    if costs is not None and costs.knows_steps and len(prompts) < len(running):
+    if costs is not None and costs.knows_steps and (rows or len(prompts) < len(running)):
         read = max(active.sequence.computed for active in prompts)
         room = min(room, max(_affordable(settings, costs, rows, read, room), MIN_CHUNK))
     shares = share(room, [active.sequence.num_pending for active in prompts])

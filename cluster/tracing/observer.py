@@ -12,7 +12,8 @@ from workers.contract.step import StepOutput, StepPlan
 class EngineObserver(Protocol):
     """Follows an engine; all times are seconds of the engine's clock.
 
-    Every method but `submitted` is called in the engine's thread, between steps: none may block or raise.
+    Every method but `submitted` is called in the engine's thread: none may block or raise. Where steps run on a device
+    of their own, `progressed` and `ordered` may be about the step before the one that is being computed.
     """
 
     def submitted(self, request_id: str, at: float) -> None:

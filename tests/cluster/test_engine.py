@@ -8,6 +8,7 @@ import pytest
 
 from cluster.admission import Admission
 from cluster.engine import Engine
+from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
 from tests.support.toy_target import ToyTarget, plain_text
 from workers.contract.errors import InvalidParameterError, OverloadedError, TargetBrokenError
@@ -218,29 +219,35 @@ class Device(ToyTarget):
         return output
 
 
-def answered(serve, target: Device) -> Inbox:
+def answered(serve, target: Device, **settings) -> Inbox:
     """Let a device answer one request, and return what came of it."""
-    engine = serve(target, lookup=False)
+    engine = serve(target, lookup=False, **settings)
     engine.submit(request("a"), target.inbox)
     target.ready.set()
     target.inbox.finish("a")
     return target.inbox
 
 
-def test_tokens_are_handed_out_while_the_device_computes_the_next_step(serve):
+PLANNED_IN_TIME_OR_AHEAD = pytest.mark.parametrize("draft_length", [4, 0])
+"""Where nothing is ever drafted, steps are planned while the ones before them are computed."""
+
+
+@PLANNED_IN_TIME_OR_AHEAD
+def test_tokens_are_handed_out_while_the_device_computes_the_next_step(serve, draft_length):
     target = Device()
-    inbox = answered(serve, target)
+    inbox = answered(serve, target, draft_length=draft_length)
     assert inbox.finish("a").finish_reason is FinishReason.LENGTH
     assert inbox.text("a") == plain_text([1, 2, 3], SamplingParams(seed=2), 8)
     assert [item.offset for item in inbox.progress["a"]] == list(range(8)), "in order, each once"
     assert target.seen == list(range(8)), "what the step before has given is out before this one is over"
 
 
+@PLANNED_IN_TIME_OR_AHEAD
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(TargetBrokenError("gone"), FinishReason.CANCELLED), (RuntimeError("this row"), FinishReason.ERROR)],
 )
-def test_what_was_kept_back_is_handed_out_when_a_step_fails(serve, error, reason):
+def test_what_was_kept_back_is_handed_out_when_a_step_fails(serve, error, reason, draft_length):
     class Breaking(Device):
         def execute(self, plan, meanwhile=None):
             if len(self.plans) == 4:
@@ -250,6 +257,30 @@ def test_what_was_kept_back_is_handed_out_when_a_step_fails(serve, error, reason
         def probe(self):
             """Other steps would go well."""
 
-    inbox = answered(serve, Breaking())
+    inbox = answered(serve, Breaking(), draft_length=draft_length)
     assert inbox.finish("a").finish_reason is reason
     assert inbox.text("a") == plain_text([1, 2, 3], SamplingParams(seed=2), 4)
+
+
+def test_steps_of_plain_decoding_are_planned_while_the_ones_before_them_are_computed(serve, monkeypatch):
+    """Texts of many requests that end by length, by a stop token or because nobody wants them any more."""
+    planned = []
+    plan = Planner.plan
+    monkeypatch.setattr(Planner, "plan", lambda planner, now: planned.append(now) or plan(planner, now))
+    target, whole = Device(), {}
+    target.num_blocks = 1000
+    target.ready.set()
+    engine = serve(target, draft_length=0)
+    for i in range(40):
+        name, prompt, n = f"r{i}", [i, 7], 20 + i
+        text = plain_text(prompt, SamplingParams(seed=2), n)
+        stop = frozenset(text[15:16] if i % 3 == 0 else ())
+        whole[name] = text[: text.index(text[15]) + 1] if stop else text
+        engine.submit(replace(request(name, prompt, n), stopping=Stopping(n, stop)), target.inbox)
+    engine.cancel("r39")
+    for name, text in whole.items():
+        if name != "r39":
+            target.inbox.finish(name)
+            assert target.inbox.text(name) == text
+    assert len(planned) < len(target.plans) / 2
+    assert engine.load().kv_usage == 0

@@ -135,6 +135,27 @@ def test_a_loop_that_fails_gives_its_requests_back(serve):
     assert engine.hangs(10**6)
 
 
+@pytest.mark.parametrize("fails", ["commit", "plan_ahead"])
+def test_a_loop_that_fails_while_a_step_is_computed_gives_its_requests_back(serve, fails):
+    class Device(ToyTarget):
+        overlaps = True
+
+        def execute(self, plan, meanwhile=None):
+            output = super().execute(plan)
+            if len(self.plans) == 5:
+                setattr(engine._planner, fails, lambda *_: 1 / 0)
+            meanwhile()
+            return output
+
+    engine = serve(Device())
+    inbox = Inbox()
+    engine.submit(request("a"), inbox)
+    assert inbox.finish("a").finish_reason is FinishReason.CANCELLED
+    text = plain_text([1, 2, 3], SamplingParams(seed=2), 8)
+    assert inbox.text("a") == text[: len(inbox.text("a"))]
+    assert engine.hangs(10**6)
+
+
 @pytest.mark.parametrize(("limit", "emitted"), [(3, ()), (2, (1, 2, 3))], ids=["while it decides", "as it arrives"])
 def test_a_grammar_that_raises_ends_its_own_request(serve, limit, emitted):
     target = FailingTarget()

@@ -11,9 +11,8 @@ REQUESTS = 6
 def simulated_goodputs(cell: Cell, acceptance: float) -> dict[str, float]:
     """Return tokens per simulated second by mode."""
     load = Load(cell.concurrency, REQUESTS * cell.concurrency, PROMPT_TOKENS, ANSWER_TOKENS)
+    modes = {mode: scheduler_settings(mode, cell.concurrency) for mode in MODES}
     return {
-        mode: Simulation(cell.hardware(), [acceptance], load, scheduler_settings(mode), run_ahead_rows=FREE_ROWS)
-        .run()
-        .goodput
-        for mode in MODES
+        mode: Simulation(cell.hardware(), [acceptance], load, settings, run_ahead_rows=FREE_ROWS).run().goodput
+        for mode, settings in modes.items()
     }

@@ -73,7 +73,8 @@ def main() -> None:
     parser.add_argument("--mode", choices=MODES, required=True)
     parser.add_argument("--drafters", nargs="*", default=[], help="addresses")
     arguments = parser.parse_args()
-    hardware, settings = from_arguments(arguments).hardware(), scheduler_settings(arguments.mode)
+    cell = from_arguments(arguments)
+    hardware, settings = cell.hardware(), scheduler_settings(arguments.mode, cell.concurrency)
     runner = EmulatedRunner(hardware.step_s, settings.max_running)
 
     async def run() -> None:

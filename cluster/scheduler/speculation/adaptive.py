@@ -35,7 +35,9 @@ from cluster.scheduler.speculation.policy import (
     draft_limit,
     lookup_limit,
 )
+from cluster.scheduler.speculation.rest import Rest
 from cluster.scheduler.speculation.ways import AskValue
+from cluster.scheduler.step_clock import StepTime
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
@@ -54,6 +56,7 @@ class AdaptiveSpeculation:
         self._drafts: dict[ActiveRequest, Draft] = {}
         self._departure = Departure()
         self._contrast = Contrast()
+        self._rest = Rest()
         self._connected = 0
         self._emitted = 0
         self._went_at = 0.0
@@ -114,7 +117,20 @@ class AdaptiveSpeculation:
                 active.last_ask = None
         if asks:
             self._known.note_asked(now)
+            self._rest.wake()
         return asks
+
+    @property
+    def rests(self) -> bool:
+        """See Speculation."""
+        if not self._settings.draft_length:
+            return True
+        return self._rest.rests and self.way is None and not self._drafting
+
+    def note_unseen(self, now: float) -> None:
+        """See Speculation."""
+        self._went_at = now
+        self._rest.note_unseen()
 
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Weigh going now against waiting for blocks on their way."""
@@ -172,8 +188,8 @@ class AdaptiveSpeculation:
         active.judged_len = length
         _judge(active)
 
-    def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
-        """Learn what the step has cost."""
+    def note_step(self, plan: StepPlan, took: StepTime) -> None:
+        """Learn what the step has cost: with drafts the host's time too, without them what it takes at rest."""
         positions, context, verified, self._disturbed = 0, 0, False, False
         for row in plan.rows:
             count = len(row.tokens)
@@ -184,7 +200,10 @@ class AdaptiveSpeculation:
                     self._disturbed = True
                 else:
                     verified = True
-        self.costs.observe_step(positions, context, self._drafting, ended - started, verified)
+        seconds = took.whole_s if verified else took.at_rest_s
+        self.costs.observe_step(positions, context, self._drafting, seconds, verified)
+        if took.decided and not verified:
+            self._rest.note_cost(took.whole_s - took.at_rest_s, took.at_rest_s)
 
     def _note_verdicts(self, stepped: Seq[ActiveRequest]) -> None:
         """Learn whether what drafters prepared has come true."""
@@ -241,8 +260,9 @@ class AdaptiveSpeculation:
         known otherwise where they are taken to be too dear.
         """
         departure, lengths = self._departure, self._departure.lengths
+        verifies = any(lengths.values())
+        self._rest.note_decision(verifies)
         if departure.loss is not None:
-            verifies = any(lengths.values())
             if self._contrast.turns(verifies, departure.loss):
                 lengths = {} if verifies else {active: len(draft.tokens) for active, draft in self._drafts.items()}
         elif not self._drafts:

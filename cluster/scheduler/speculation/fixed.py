@@ -13,6 +13,7 @@ from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.policy import Asks, Order, ask_limit, draft_at_hand, draft_limit
 from cluster.scheduler.speculation.ways import AskValue
+from cluster.scheduler.step_clock import StepTime
 from workers.contract.draft import DraftBlock
 from workers.contract.step import StepPlan
 
@@ -46,6 +47,14 @@ class FixedSpeculation:
         """See Speculation."""
         return {active: order for active in stepped if (order := self.admitted(active))}
 
+    @property
+    def rests(self) -> bool:
+        """Only where nothing is ever drafted."""
+        return not self._settings.draft_length
+
+    def note_unseen(self, now: float) -> None:
+        """Nothing is learned."""
+
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Hold everybody back as long as somebody's block may still come in time."""
         self._share = self._settings.max_draft_tokens_per_step // max(len(running), 1)
@@ -70,7 +79,7 @@ class FixedSpeculation:
     def note_tokens(self, active: ActiveRequest) -> None:
         """Nothing is learned."""
 
-    def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
+    def note_step(self, plan: StepPlan, took: StepTime) -> None:
         """Nothing is learned."""
 
     def _held_until(self, active: ActiveRequest, now: float) -> float | None:

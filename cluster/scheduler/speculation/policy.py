@@ -9,6 +9,7 @@ from cluster.scheduler.estimates.cost_model import CostModel
 from cluster.scheduler.estimates.run_ahead import RunAheadRecord
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.ways import AskValue
+from cluster.scheduler.step_clock import StepTime
 from workers.contract.draft import DraftBlock, DraftSource
 from workers.contract.step import StepPlan
 
@@ -52,6 +53,13 @@ class Speculation(Protocol):
     def admitted(self, active: ActiveRequest) -> Order | None:
         """Return what to ask for a request that begins to run, or None. Its prompt is not computed yet."""
 
+    @property
+    def rests(self) -> bool:
+        """Whether the next step may be planned ahead, without `hold` and `choose`: it would have no drafts."""
+
+    def note_unseen(self, now: float) -> None:
+        """Learn that a step begins which was planned ahead."""
+
     def hold(self, running: Seq[ActiveRequest], now: float) -> float | None:
         """Decide on the next step's rows and drafts; a time means that waiting until then is worth more than going."""
 
@@ -71,7 +79,7 @@ class Speculation(Protocol):
     def note_tokens(self, active: ActiveRequest) -> None:
         """Learn that the request's text has grown."""
 
-    def note_step(self, plan: StepPlan, running: Seq[ActiveRequest], started: float, ended: float) -> None:
+    def note_step(self, plan: StepPlan, took: StepTime) -> None:
         """Learn what a step has cost."""
 
 

@@ -31,11 +31,14 @@ def request(name: str, prompt: list[int], n: int = 10, seed: int = 0, **kwargs) 
 class Rig:
     """A planner and a toy target in lock-step, with a clock that only moves when told."""
 
+    plans_ahead = False
+
     def __init__(self, target: ToyTarget | None = None, **settings_) -> None:
         self.target = target or ToyTarget()
         self.pool = BlockPool(self.target.num_blocks, self.target.block_size)
         settings_ = {"policy": "fixed", "draft_wait_ms": 4.0, **settings_}
-        self.planner = Planner(SchedulerSettings(**settings_), self.pool, self.target.max_model_len)
+        length = self.target.max_model_len
+        self.planner = Planner(SchedulerSettings(**settings_), self.pool, length, self.plans_ahead)
         self.now = 0.0
         self.text: dict[str, list[int]] = {}
         self.sources: dict[str, list[DraftSource]] = {}

@@ -39,8 +39,9 @@ def test_losses_stand_beside_wins():
 
 
 def test_modes_are_settings():
-    assert scheduler_settings("plain").draft_length == 0
-    assert scheduler_settings("adaptive").way is None
-    assert scheduler_settings("two_groups").way == "two_groups"
+    assert scheduler_settings("plain", 8).draft_length == 0
+    assert scheduler_settings("adaptive", 8).way is None
+    assert scheduler_settings("adaptive", 300).max_running == 300
+    assert scheduler_settings("two_groups", 8).way == "two_groups"
     with pytest.raises(ValueError, match="no_such_mode"):
-        scheduler_settings("no_such_mode")
+        scheduler_settings("no_such_mode", 8)

@@ -9,6 +9,7 @@ from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.events import DraftersConnected
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.adaptive import AdaptiveSpeculation
+from cluster.scheduler.step_clock import StepTime
 from cluster.simulator import target
 from cluster.simulator.hardware import Hardware
 from cluster.simulator.simulation import Load, Report, Simulation
@@ -16,6 +17,7 @@ from cluster.simulator.synthetic import token
 from workers.contract.draft import DraftSource
 from workers.contract.request import GenerationRequest, Stopping
 from workers.contract.sampling_params import SamplingParams
+from workers.contract.step import Row, StepPlan
 
 FIXED = {"policy": "fixed", "max_draft_tokens_per_step": 10**6}
 
@@ -42,6 +44,22 @@ def quick_drafters(rate: float, requests: int) -> Simulation:
     """One sequence at a time, with drafts that take a twentieth of a step per token."""
     settings = SchedulerSettings(draft_wait_ms=1000, lookup=False)
     return Simulation(Hardware(large_gpu, lambda rows: 0.001), [rate], Load(1, requests), settings)
+
+
+@pytest.mark.parametrize(("whole_s", "pays"), [(0.0105, True), (0.016, False)])
+def test_the_hosts_time_for_drafts_counts_where_plain_steps_are_planned_meanwhile(whole_s, pays):
+    """A step of 10 ms; one that verifies a draft token in every row says half as much again."""
+    speculation = AdaptiveSpeculation(SchedulerSettings())
+
+    def plan(positions: int) -> StepPlan:
+        return StepPlan(tuple(Row(i, [0] * positions, 100, [], positions, SamplingParams()) for i in range(256)))
+
+    for _ in range(50):
+        speculation.note_step(plan(1), StepTime(0.013, 0.010))
+        speculation.note_step(plan(2), StepTime(whole_s, 0.010))
+    plain = 256 / speculation.costs.step_s(256, 256 * 101)
+    verified = 256 * 1.5 / speculation.costs.step_s(512, 256 * 102, verified=1.0)
+    assert (verified > plain) is pays
 
 
 @pytest.mark.parametrize("step", [two_cores, large_gpu])
