@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from functools import cached_property
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from workers.attention.bridge import probe
 from workers.attention.choice import make_attention
 from workers.checkpoint.load import LoadedModel, load_causal_lm, resolve_device
 from workers.checkpoint.source import resolve_model
-from workers.contract.errors import ConfigurationError, TargetBrokenError
+from workers.contract.errors import ConfigurationError, ModelRefusedError, TargetBrokenError
 from workers.contract.features import FeatureSpec
 from workers.contract.identity import ModelIdentity
 from workers.contract.sampling_params import SamplingParams
@@ -76,6 +77,8 @@ class ModelRunner:
             settings.attention, self._cache, self._layers, self.max_model_len
         )
         self._forward = Forward(loaded, self._layers, self._attention, self._cache, group)
+        if group is not None:
+            self._check_head(group, loaded.source.name)
         kernels = self._attention.name
         if settings.fused_layers and self._fuse_layers(settings.batch_invariant):
             kernels += "-fused"
@@ -193,6 +196,18 @@ class ModelRunner:
     def logits(self, batch: InputBatch) -> Tensor | None:
         """Return the logits of a packed step's N sampled positions, see `workers.steps.forward.Forward.logits`."""
         return self._forward.logits(batch)
+
+    def _check_head(self, group: ProcessGroup, name: str) -> None:
+        """Refuse a model whose head is not sharded as the choice of tokens takes it to be: it would choose others."""
+        width = -(-self.vocab_size // group.size)
+        expected = max(min(width, self.vocab_size - group.rank * width), 0)
+        found = self._forward.trial_logits().shape[-1]
+        if found != expected:
+            raise ModelRefusedError(
+                f"rank {group.rank} of {group.size} gets {found} logits of {name} where its share of the vocabulary is "
+                f"{expected}: transformers {version('transformers')} shards it in another way than the version that "
+                f"pyproject.toml names. Install that one, or use one rank."
+            )
 
     def _make_linears_invariant(self) -> bool:
         """Let a kernel that looks at no other row compute linear layers; on a CPU they do so already."""

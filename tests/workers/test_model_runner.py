@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
 from tests.support.tiny_models import make_tiny
 from tests.workers.feeding import all_logits
-from workers.contract.errors import ConfigurationError
+from workers.contract.errors import ConfigurationError, ModelRefusedError
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan, verify
 from workers.model_runner import ModelRunner
@@ -130,3 +132,11 @@ def test_a_probe_computes_and_touches_no_request(runner, greedy):
     first = choose(runner, Row(0, PROMPT, 0, blocks, 1, GREEDY))[0]
     runner.probe()
     assert choose(runner, Row(0, first, len(PROMPT), blocks, 1, GREEDY))[0] == greedy[1:2]
+
+
+def test_a_head_that_is_not_sharded_as_the_choice_of_tokens_needs_it_is_refused(runner):
+    """As transformers 5.17 has it: every rank gets all logits, and the second would take them for its share."""
+    for rank, share in ((0, 130), (1, 129)):
+        with pytest.raises(ModelRefusedError, match=f"gets 259 logits of tiny where its share .* is {share}: transf"):
+            runner._check_head(SimpleNamespace(size=2, rank=rank), "tiny")
+    runner._check_head(SimpleNamespace(size=1, rank=0), "tiny")
