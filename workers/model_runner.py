@@ -199,8 +199,7 @@ class ModelRunner:
 
     def _check_head(self, group: ProcessGroup, name: str) -> None:
         """Refuse a model whose head is not sharded as the choice of tokens takes it to be: it would choose others."""
-        width = -(-self.vocab_size // group.size)
-        expected = max(min(width, self.vocab_size - group.rank * width), 0)
+        expected = len(group.share(self.vocab_size))
         found = self._forward.trial_logits().shape[-1]
         if found != expected:
             raise ModelRefusedError(

@@ -82,10 +82,15 @@ class ProcessGroup:
         lowest: Tensor = all_ids.masked_fill(~winners, torch.inf).amin(0).long()
         return lowest
 
+    def share(self, vocab_size: int) -> range:
+        """Return this rank's ids of a vocabulary that is sharded: ceil(vocab_size / size), on the last ranks less."""
+        width = -(-vocab_size // self.size)
+        return range(vocab_size)[self.rank * width : (self.rank + 1) * width]
+
     def gather_logits(self, shard: Tensor, vocab_size: int) -> Tensor | None:
         """Return whole rows ``[num_rows, vocab_size]`` on rank 0, None elsewhere.
 
-        ``shard`` is ``[num_rows, width]``: ceil(vocab_size / size) ids per rank, the last ranks' may be less.
+        ``shard`` is ``[num_rows, width]``: the logits of this rank's `share`.
         """
         width = -(-vocab_size // self.size)
         padded = torch.nn.functional.pad(shard, (0, width - shard.shape[1])).contiguous()

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
@@ -10,6 +8,7 @@ from workers.contract.errors import ConfigurationError, ModelRefusedError
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan, verify
 from workers.model_runner import ModelRunner
+from workers.process_group import ProcessGroup
 from workers.sampling.batch import SamplingBatch
 from workers.sampling.coupled import choose_tokens
 from workers.settings import RunnerSettings
@@ -136,7 +135,9 @@ def test_a_probe_computes_and_touches_no_request(runner, greedy):
 
 def test_a_head_that_is_not_sharded_as_the_choice_of_tokens_needs_it_is_refused(runner):
     """As transformers 5.17 has it: every rank gets all logits, and the second would take them for its share."""
-    for rank, share in ((0, 130), (1, 129)):
+    group = object.__new__(ProcessGroup)  # that talks to nobody
+    for group.rank, group.size, share in ((0, 2, 130), (1, 2, 129)):
         with pytest.raises(ModelRefusedError, match=f"gets 259 logits of tiny where its share .* is {share}: transf"):
-            runner._check_head(SimpleNamespace(size=2, rank=rank), "tiny")
-    runner._check_head(SimpleNamespace(size=1, rank=0), "tiny")
+            runner._check_head(group, "tiny")
+    group.rank, group.size = 0, 1
+    runner._check_head(group, "tiny")

@@ -31,7 +31,7 @@ class StepSampler:
         self._vocab_size = vocab_size
         self._device = device
         self._group = group
-        self._shard_width = vocab_size if group is None else -(-vocab_size // group.size)
+        self._first_id = 0 if group is None else group.share(vocab_size).start
         self._processors = LogitsProcessors()
 
     @torch.inference_mode()
@@ -100,11 +100,11 @@ class StepSampler:
                 ids[ordinary] = choose_tokens(logits[ordinary], sampling[ordinary])
             return logits[special].float()
         if special is None and not sampling.may_truncate:  # the device need not be asked which rows are which
-            ids[:] = self._group.best(*choose_local(logits, sampling, self._group.rank * self._shard_width))
+            ids[:] = self._group.best(*choose_local(logits, sampling, self._first_id))
             return None
         local = ordinary & ~sampling.truncated
         if bool(local.any()):
-            values, best = choose_local(logits[local], sampling[local], self._group.rank * self._shard_width)
+            values, best = choose_local(logits[local], sampling[local], self._first_id)
             ids[local] = self._group.best(values, best)
         gathered = ~local
         if not bool(gathered.any()):

@@ -12,7 +12,6 @@ from cluster.scheduler.speculation import rest
 from cluster.scheduler.speculation.rest import OFTEN, SELDOM, TIRED_AFTER, Rest
 from tests.cluster.scheduler.test_planner import STEP_S, Rig, request, toy_block
 from tests.support.toy_target import VOCAB, ToyTarget, plain_text
-from workers.contract.draft import CloseDraft, CommitDraft, OpenDraft
 from workers.contract.processing import ProcessorParams
 from workers.contract.request import FinishReason
 from workers.contract.sampling_params import SamplingParams
@@ -170,14 +169,7 @@ def test_any_mix_of_requests_and_cancellations_gives_plain_decodings_text(adapti
             rig.add(request(name, prompts[name], lengths[name], seed=1, stop=stops[name]))
         if rng.random() < 0.02 and (alive := [n for n in rig.text if n not in rig.finished]):
             rig.planner.observe(Cancelled(rng.choice(alive)))
-        for op in rig.planner.take_draft_ops():
-            if isinstance(op, OpenDraft):
-                mirror[op.seq_id] = list(op.tokens)
-            elif isinstance(op, CommitDraft):
-                assert len(mirror[op.seq_id]) == op.base_len
-                mirror[op.seq_id] += op.tokens
-            elif isinstance(op, CloseDraft):
-                del mirror[op.seq_id]
+        rig.mirror_orders(mirror)
         rig.draft([b for b in (toy_block(rng, s, t) for s, t in mirror.items()) if b])
         rig.now += rng.random() * 0.001
 
@@ -195,7 +187,7 @@ def test_any_mix_of_requests_and_cancellations_gives_plain_decodings_text(adapti
             raise AssertionError("the planner never came to rest")
     for name, text in rig.text.items():
         whole = plain_text(prompts[name], SamplingParams(seed=1), lengths[name])
-        if stops[name][:1] and stops[name][0] in whole:
+        if stops[name] and stops[name][0] in whole:
             whole = whole[: whole.index(stops[name][0]) + 1]
         assert text == (whole if name in rig.finished else whole[: len(text)])
     assert rig.pool.num_free == num_blocks

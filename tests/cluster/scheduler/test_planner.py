@@ -61,6 +61,17 @@ class Rig:
                 self.note(item)
         return plan
 
+    def mirror_orders(self, mirror: dict[int, list[int]]) -> None:
+        """Follow the orders since the last call as a drafter does: what it knows of each text, by sequence."""
+        for op in self.planner.take_draft_ops():
+            if isinstance(op, OpenDraft):
+                mirror[op.seq_id] = list(op.tokens)
+            elif isinstance(op, CommitDraft):
+                assert len(mirror[op.seq_id]) == op.base_len
+                mirror[op.seq_id] += op.tokens
+            else:
+                del mirror[op.seq_id]
+
     def note(self, item: Progress) -> None:
         assert item.offset == len(self.text[item.request_id])
         assert len(item.sources) == len(item.tokens)
@@ -295,14 +306,7 @@ def test_any_mix_of_requests_drafts_and_cancellations_gives_plain_decodings_text
             rig.planner.observe(Cancelled(name))
             cancelled.add(name)
         plan = rig.step()
-        for op in rig.planner.take_draft_ops():
-            if isinstance(op, OpenDraft):
-                mirror[op.seq_id] = list(op.tokens)
-            elif isinstance(op, CommitDraft):
-                assert len(mirror[op.seq_id]) == op.base_len
-                mirror[op.seq_id] += op.tokens
-            else:
-                del mirror[op.seq_id]
+        rig.mirror_orders(mirror)
         rig.draft([b for b in (toy_block(rng, s, t) for s, t in mirror.items()) if b])
         rig.now += rng.random() * 0.004
         if isinstance(plan, Wait) and plan.until is None and not names:
