@@ -236,4 +236,5 @@ class ModelRunner:
             assert logits is not None
             return logits
 
-        return logits_are_invariant(forward, self.vocab_size, self.block_size, self.max_model_len)
+        invariant = logits_are_invariant(forward, self.vocab_size, self.block_size, self.max_model_len)
+        return invariant if self._group is None else bool(self._group.minimum(int(invariant)))

@@ -8,6 +8,8 @@ rows, and another blocking adds in another order. On CPUs this runner keeps ever
 2. A linear layer is never given a single row (the head included), nor attention a single query: both have
    kernels of their own for that. Batches are filled up to MIN_ROWS with a copy of their last token.
 3. The number of keys that a query sees is a function of its position alone: workers/attention/segments.py.
+4. Which other numbers of rows, and of queries, have bits of their own is tried at load, and they are filled up or cut:
+   workers/alike.py.
 
 On GPUs rule 3 holds with Triton's attention (workers/kernels/paged_attention.py). Libraries choose kernels for linear
 layers by the number of rows; ``batch_invariant`` in the settings lets a kernel of ours compute them, and norms are
@@ -58,7 +60,8 @@ def logits_are_invariant(
     pages = -(-_CHECKED_TOKENS // block_size)
     tokens = [(7 + 31 * i * i) % vocab_size for i in range(min(_CHECKED_TOKENS, max_model_len))]
     whole = forward(StepPlan((_row(tokens, 0, range(pages)),))).clone()
-    return all(torch.equal(whole[at : at + len(part)], part) for at, part in _in_parts(forward, tokens, pages))
+    equal = [torch.equal(whole[at : at + len(part)], part) for at, part in _in_parts(forward, tokens, pages)]
+    return all(equal)  # after all steps: other ranks run them along
 
 
 def num_checked_blocks(block_size: int) -> int:

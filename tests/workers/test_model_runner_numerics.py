@@ -26,6 +26,7 @@ SHAPES = {
     "no groups": {"num_key_value_heads": 4},
     "odd widths": {"hidden_size": 60, "intermediate_size": 106, "head_dim": 20},
     "default model's layers": DEFAULT_LAYERS,
+    "heads of 80": {"head_dim": 80},
 }
 
 pytestmark = pytest.mark.skipif(
@@ -70,8 +71,12 @@ def test_chunks_companions_and_rejected_drafts_change_no_bit(shape, threads, tmp
         assert torch.equal(logits, expected)
 
 
-def test_float32_changes_no_bit_either(threads, tmp_path):
-    runner = make_runner(tmp_path, dtype="float32", **DEFAULT_LAYERS)
+WIDE_HEADS = {"head_dim": 128, "num_attention_heads": 2}
+
+
+@pytest.mark.parametrize("shape", [DEFAULT_LAYERS, WIDE_HEADS], ids=["default model's layers", "wide heads"])
+def test_float32_changes_no_bit_either(shape, threads, tmp_path):
+    runner = make_runner(tmp_path, dtype="float32", **shape)
     assert runner.numerics_invariant
     sequence = tokens(150, seed=1)
     expected = at_once(runner, sequence)

@@ -71,9 +71,11 @@ def make_attention(
         log.warning("attention runs without kernels of its own: %s", _against("triton", around, layers))
     match name:
         case "gather":
-            from workers.attention.gather import GatherAttention
+            from workers.attention.gather import GatherAttention, limits_of
 
-            return GatherAttention(cache, max_model_len)
+            if around.device != "cpu":
+                return GatherAttention(cache, max_model_len)
+            return GatherAttention(cache, max_model_len, limits_of(layers, around.dtype))
         case "triton":
             from workers.attention.triton import TritonAttention
 

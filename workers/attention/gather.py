@@ -6,6 +6,8 @@ keys and values are never repeated. What a query gets depends on its own sequenc
 workers/numerics.py).
 """
 
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,10 +16,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from workers.alike import alike, cancelling
 from workers.attention.backend import LayerSpec
-from workers.attention.segments import Rows, SegmentGroup, group_segments, page_classes
+from workers.attention.segments import DEFAULT, SPAN, Limits, Rows, SegmentGroup, group_segments, page_classes
 from workers.input_batch import InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
+
+TRIED_QUERIES = (2, 4, 8, 16, 32, 48, 64, 128, 256, 512)
+ENOUGH_QUERIES = 16
+"""Of a segment: shorter ones would gather the same pages too often."""
 
 
 class _Indices(NamedTuple):
@@ -34,7 +41,8 @@ class GatherAttention:
     replayable = False  # segments are cut on the host
     workspace: Tensor | None = None
 
-    def __init__(self, cache: PagedKVCache, max_model_len: int) -> None:
+    def __init__(self, cache: PagedKVCache, max_model_len: int, limits: Limits = DEFAULT) -> None:
+        self._limits = limits
         self._cache = cache
         self._device = cache.keys[0].device
         self._classes = page_classes(-(-max_model_len // cache.block_size), cache.block_size)
@@ -63,7 +71,7 @@ class GatherAttention:
 
     def _group(self, rows: Rows) -> None:
         cache = self._cache
-        self._groups = group_segments(rows, self._classes, cache.block_size, cache.trash_block)
+        self._groups = group_segments(rows, self._classes, cache.block_size, cache.trash_block, self._limits)
         self._blocks = [self._to_device(group.blocks) for group in self._groups]
         self._indices.clear()
         self._masks.clear()
@@ -121,6 +129,41 @@ class GatherAttention:
 
     def _to_device(self, array: NDArray[np.int64]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
+
+
+def limits_of(layers: Sequence[LayerSpec], dtype: torch.dtype) -> Limits:
+    """Return how many queries a segment may have on this CPU, so that results do not depend on how many there are.
+
+    On an AMX machine, in bfloat16 only heads change that are not a multiple of 32 wide, at some 64 rows (queries times
+    heads that share keys); in float32 wide ones, below 8 or 16 rows.
+    """
+    kinds = {(s.num_kv_heads, s.group, s.key_dim, s.value_dim, s.softcap, s.has_sinks): s for s in layers}
+    limits = [_limits(layer, dtype) for layer in kinds.values()]
+    most = [limit.most for limit in limits if limit.most is not None]
+    return Limits(max(limit.fewest for limit in limits), min(most, default=None))
+
+
+def _limits(layer: LayerSpec, dtype: torch.dtype) -> Limits:
+    classes = alike(TRIED_QUERIES, partial(_equal_queries, layer, dtype))
+    usual = next((c for c in classes if c[-1] >= ENOUGH_QUERIES), TRIED_QUERIES)
+    return Limits(usual[0], None if usual[-1] == TRIED_QUERIES[-1] else usual[-1])
+
+
+@torch.inference_mode()
+def _equal_queries(layer: LayerSpec, dtype: torch.dtype, count: int) -> Tensor:
+    """Return what ``count`` equal queries of two sequences get, ``[count, any]``.
+
+    In the first it is the order of the sums over a head that shows, in the second that of the sums over keys.
+    """
+    kv_heads, per, keys = layer.num_kv_heads, layer.group, 2 * SPAN
+    key, query = cancelling(kv_heads, keys, layer.key_dim, dtype=dtype, size=1e4)
+    value, _ = cancelling(kv_heads, layer.value_dim, keys, dtype=dtype)
+    pages = torch.stack((key, torch.zeros_like(key))), torch.stack((value.roll(1, 1), value)).transpose(2, 3)
+    k, v = (part.transpose(1, 2).contiguous().transpose(1, 2) for part in pages)  # laid out as in the cache
+    q = query.expand(2, kv_heads, per * count, layer.key_dim).contiguous()
+    sinks = torch.zeros(layer.num_query_heads, dtype=dtype) if layer.has_sinks else None
+    out: Tensor = _attend(q, k, v, torch.zeros(2, 1, per * count, keys, dtype=dtype), layer, sinks)
+    return out.view(2, kv_heads, per, count, -1).permute(3, 0, 1, 2, 4).flatten(1)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, layer: LayerSpec, sinks: Tensor | None) -> Tensor:

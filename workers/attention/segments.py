@@ -16,8 +16,6 @@ Ints = NDArray[np.int64]
 
 SPAN = 64
 """Tokens that the smallest class of contexts holds; the next hold 2, 3, 4, 6, 8, 12, ... times as many."""
-MIN_QUERIES = 2
-"""A segment of one query is computed as two equal ones: kernels treat single rows differently."""
 
 
 def page_classes(max_pages: int, block_size: int) -> Ints:
@@ -51,7 +49,21 @@ class SegmentGroup(NamedTuple):
     new: NDArray[np.bool_]  # [B, n] False for the repeated ones
 
 
-def group_segments(rows: Rows, classes: Ints, block_size: int, trash_block: int) -> list[SegmentGroup]:
+class Limits(NamedTuple):
+    """How many queries a segment may have: kernels treat few rows differently, and some treat many differently."""
+
+    fewest: int = 2
+    """Shorter segments are filled up with copies of their last query."""
+    most: int | None = None
+    """A multiple of 16; None: any number."""
+
+
+DEFAULT = Limits()
+
+
+def group_segments(
+    rows: Rows, classes: Ints, block_size: int, trash_block: int, limits: Limits = DEFAULT
+) -> list[SegmentGroup]:
     """Cut a step's rows at the edges of ``classes`` and group the segments."""
     edges = classes * block_size  # a query at position p belongs to the first class whose edge is beyond p
     end = rows.seq_lens.astype(np.int64)
@@ -63,9 +75,15 @@ def group_segments(rows: Rows, classes: Ints, block_size: int, trash_block: int)
     seg_start = np.maximum(start[row], np.concatenate(([0], edges))[kind])
     seg_len = np.minimum(end[row], edges[kind]) - seg_start
     seg_token = rows.query_start_loc[row] + seg_start - start[row]
+    if limits.most is not None:
+        pieces = -(-seg_len // limits.most)
+        row, kind = np.repeat(row, pieces), np.repeat(kind, pieces)
+        before = limits.most * (np.arange(len(row)) - np.repeat(np.cumsum(pieces) - pieces, pieces))
+        seg_start, seg_token = np.repeat(seg_start, pieces) + before, np.repeat(seg_token, pieces) + before
+        seg_len = np.minimum(np.repeat(seg_len, pieces) - before, limits.most)
     table = _widened(rows.block_table, int(classes[kind.max()]), trash_block)
 
-    shapes, members = np.unique(np.stack((kind, _filled_up(seg_len))), axis=1, return_inverse=True)
+    shapes, members = np.unique(np.stack((kind, _filled_up(seg_len, limits.fewest))), axis=1, return_inverse=True)
     groups = []
     for number, (member_kind, queries) in enumerate(shapes.T.tolist()):
         chosen = np.flatnonzero(members.reshape(-1) == number)
@@ -89,7 +107,7 @@ def _widened(table: NDArray[np.int32], pages: int, trash_block: int) -> Ints:
     return wide
 
 
-def _filled_up(lengths: Ints) -> Ints:
+def _filled_up(lengths: Ints, least: int) -> Ints:
     """Round segment lengths up, so that few shapes cover a step: powers of two to 16, then multiples of 16."""
-    powers = 1 << np.ceil(np.log2(np.maximum(lengths, MIN_QUERIES))).astype(np.int64)
-    return np.where(lengths <= 16, powers, -(-lengths // 16) * 16)
+    powers = 1 << np.ceil(np.log2(np.maximum(lengths, least))).astype(np.int64)
+    return np.maximum(np.where(lengths <= 16, powers, -(-lengths // 16) * 16), least)

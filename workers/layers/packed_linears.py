@@ -2,25 +2,35 @@
 
 Left to choose for each call, oneDNN lays weights out anew by the number of rows: on an AMX machine bfloat16
 results changed between 32 and 33 rows and again at several hundred. With one layout no result changed from
-2 to 128 rows, for any shape of the default model; so longer inputs are computed ROWS_AT_ONCE at a time. It
-is faster too, since nothing is laid out per call.
+2 to 128 rows, for any shape of the default model; longer inputs are computed ROWS_AT_ONCE at a time. It
+is faster too, since nothing is laid out per call. For other shapes some numbers of rows have other bits even so:
+which ones is tried at load, and they are filled up to the next that is like the rest.
 
 Sibling layers that read the same input (queries, keys and values; gate and up) are computed by one call. A
 decode step of a small model waits at a barrier of all threads after each call, longer than it computes.
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+
+from workers.alike import alike, cancelling
 
 Linear = Callable[[Tensor], Tensor]
 Make = Callable[[Tensor, Tensor | None], Linear]
 """(weight ``[out, in]``, bias) -> the layer."""
 
 ROWS_AT_ONCE = 128
-"""Rows of one call of a linear layer: as far as no result was ever seen to change."""
+"""Rows of one call of a linear layer: as far as few results were ever seen to change."""
+TRIED_ROWS = (*range(2, 32), *range(32, ROWS_AT_ONCE + 1, 4))
+"""Numbers of rows that a layer may be computed with; others are filled up."""
+ENOUGH_ROWS = 16
+"""Of one call: with fewer the layers of a long prompt would take too many."""
+TRIED_OUTPUTS = 64
+"""Different ones; kernels are chosen by how many there are, so these are repeated."""
 SIBLINGS = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names that transformers gives to layers with one input, in modules that hold them side by side."""
 
@@ -29,21 +39,42 @@ class PackedLinear:
     """``x @ weight.T + bias`` on a weight in oneDNN's own layout."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
-        self._bias = bias
-        self._linear = torch.ops.mkldnn._linear_pointwise.default
+        self._part = _packed(weight, bias)
+        self._computed = _computed_rows(*weight.shape, weight.dtype, torch.get_num_threads())
+        self._most = len(self._computed) - 1
 
     def __call__(self, x: Tensor) -> Tensor:
         """Apply the layer to ``[..., in_features]``."""
         rows = x.numel() // x.shape[-1]
-        if rows <= ROWS_AT_ONCE:
-            return self._part(x)
-        parts = x.reshape(rows, -1).tensor_split(-(-rows // ROWS_AT_ONCE))  # about equal, so never a single row
-        return torch.cat([self._part(part) for part in parts]).view(*x.shape[:-1], -1)
+        if rows <= self._most:
+            return self._part(x) if self._computed[rows] == rows else self._filled_up(x.reshape(rows, -1), x)
+        parts = x.reshape(rows, -1).tensor_split(-(-rows // self._most))
+        return torch.cat([self._filled_up(part, part) for part in parts]).view(*x.shape[:-1], -1)
 
-    def _part(self, x: Tensor) -> Tensor:
-        result: Tensor = self._linear(x, self._weight, self._bias, "none", [], "")
-        return result
+    def _filled_up(self, rows: Tensor, like: Tensor) -> Tensor:
+        """Compute ``rows`` ``[n, in_features]`` in a number that gives the usual bits; return ``like``'s shape."""
+        missing = self._computed[len(rows)] - len(rows)
+        if not missing:
+            return self._part(rows)
+        result = self._part(torch.cat((rows, rows[-1:].expand(missing, -1))))
+        return result[: len(rows)].view(*like.shape[:-1], -1)
+
+
+@cache
+def _computed_rows(out: int, inner: int, dtype: torch.dtype, threads: int) -> list[int]:
+    """Return for each number of rows how many are computed: that many, or the next that gives the usual bits."""
+    some, row = cancelling(min(out, TRIED_OUTPUTS), inner, dtype=dtype)
+    linear = _packed(some.repeat(-(-out // len(some)), 1)[:out], None)
+    classes = alike(TRIED_ROWS, lambda rows: linear(row.expand(rows, -1).contiguous()))
+    usual = next((c for c in classes if c[-1] >= ENOUGH_ROWS), classes[0] if classes else [ROWS_AT_ONCE])
+    return [next(rows for rows in usual if rows >= wanted) for wanted in range(usual[-1] + 1)]
+
+
+def _packed(weight: Tensor, bias: Tensor | None) -> Linear:
+    """Return oneDNN's product with a weight in its own layout."""
+    linear = torch.ops.mkldnn._linear_pointwise.default
+    weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), 1)
+    return lambda x: linear(x, weight, bias, "none", [], "")
 
 
 class SharedLinear:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from workers.attention.segments import Rows, group_segments, page_classes
+from workers.attention.segments import DEFAULT, Limits, Rows, group_segments, page_classes
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.input_batch import pack
@@ -9,7 +9,7 @@ from workers.input_batch import pack
 TRASH = 999
 
 
-def groups(*rows):
+def groups(*rows, limits=DEFAULT):
     """Group rows given as (start, length), with blocks of 16 tokens and classes of 4, 8, 12, 16, 24 pages."""
     plan = tuple(
         Row(i, [0] * length, start, range(100 * i, 100 * i + 50), 0, SamplingParams())
@@ -17,15 +17,15 @@ def groups(*rows):
     )
     batch = pack(StepPlan(plan), 16, TRASH)
     return group_segments(
-        Rows(batch.query_start_loc, batch.seq_lens, batch.block_table), page_classes(24, 16), 16, TRASH
+        Rows(batch.query_start_loc, batch.seq_lens, batch.block_table), page_classes(24, 16), 16, TRASH, limits
     )
 
 
-def seen(*rows):
+def seen(*rows, limits=DEFAULT):
     """Return the number of keys that each (row, position) is given."""
     out = {}
     first = np.cumsum([0] + [length for _, length in rows])
-    for group in groups(*rows):
+    for group in groups(*rows, limits=limits):
         for tokens, positions, new in zip(group.tokens, group.positions, group.new, strict=True):
             for token, position in zip(tokens[new], positions[new], strict=True):
                 row = int(np.searchsorted(first, token, side="right")) - 1
@@ -47,6 +47,15 @@ def test_what_a_query_sees_is_a_function_of_its_position_alone():
     for cut in [(0, 200), (0, 64), (63, 2), (64, 100), (199, 1), (130, 3)]:
         for (_, position), width in seen(cut, (5, 90)).items():
             assert widths.setdefault(position, width) == width
+
+
+def test_a_segment_has_as_many_queries_as_kernels_allow():
+    rows = [(0, 200), (63, 1), (64, 5), (60, 10), (300, 37)]
+    for limits in (Limits(8), Limits(32), Limits(2, 16), Limits(2, 48)):
+        lengths = [group.tokens.shape[1] for group in groups(*rows, limits=limits)]
+        assert min(lengths) >= limits.fewest
+        assert max(lengths) <= (limits.most or 64)
+        assert seen(*rows, limits=limits) == seen(*rows)
 
 
 def test_rows_of_like_shape_share_a_group():
