@@ -20,6 +20,8 @@ FAMILIES = {
     "gemma3_text": {"head_dim": 16, "sliding_window": 21, "layer_types": ["sliding_attention", "full_attention"]},
     "phi3": {"pad_token_id": 0},
     "mixtral": MOE,
+    "qwen3_moe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24, "head_dim": 16},
+    "olmoe": {"num_experts": 4, "num_experts_per_tok": 2, "eos_token_id": 257},
     "gpt_oss": {**MOE, "head_dim": 16, "sliding_window": 18},
     "granite": {"logits_scaling": 3.0, "attention_multiplier": 0.2},
     "cohere": {"logit_scale": 0.3},

@@ -28,6 +28,14 @@ SHAPES = {
     "default model's layers": DEFAULT_LAYERS,
     "heads of 80": {"head_dim": 80},
 }
+EXPERTS = {"num_attention_heads": 4, "num_key_value_heads": 2, "hidden_size": 256, "num_experts_per_tok": 2}
+FAMILIES = {
+    "mixtral": {**EXPERTS, "num_local_experts": 4},
+    "qwen3_moe": {**EXPERTS, "num_experts": 8, "moe_intermediate_size": 128, "head_dim": 64},
+    "gpt_oss": {**EXPERTS, "num_local_experts": 4, "head_dim": 64},
+    "gpt2": {"n_embd": 256, "n_layer": 2, "n_head": 4},
+}
+"""Layers that are not linear layers of torch."""
 
 pytestmark = pytest.mark.skipif(
     not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 kernels"
@@ -42,8 +50,8 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-def make_runner(folder, dtype="bfloat16", **overrides):
-    make_tiny(folder, dtype=getattr(torch, dtype), tokenizer=True, **overrides)
+def make_runner(folder, dtype="bfloat16", family="llama", **overrides):
+    make_tiny(folder, family, dtype=getattr(torch, dtype), tokenizer=True, **overrides)
     return ModelRunner.from_settings(
         RunnerSettings(model=str(folder), max_model_len=512, kv_cache_bytes=16 << 20, dtype=dtype)
     )
@@ -84,6 +92,19 @@ def test_float32_changes_no_bit_either(shape, threads, tmp_path):
         feeder = Feeder(runner, [sequence, tokens(90, 7), tokens(60, 8)], seed)
         feeder.step({0: 129 - 40 * seed, 1: 40 * seed} if seed else {0: 129})  # 129 rows in all
         logits = feeder.run(most=60, draft=5)[0]
+        assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_experts_and_layers_of_other_kinds_change_no_bit(family, dtype, threads, tmp_path):
+    runner = make_runner(tmp_path, dtype, family, scale=2.0, **FAMILIES[family])
+    assert runner.numerics_invariant
+    sequence = tokens(200, seed=1)
+    expected = at_once(runner, sequence)
+    for seed, (companions, most, draft) in enumerate([(0, 1, 0), (0, 17, 16), (2, 150, 4), (31, 40, 2)]):
+        others = [tokens(40, seed=100 + i) for i in range(companions)]
+        logits = Feeder(runner, [sequence, *others], seed, watched=1).run(most, draft)[0]
         assert torch.equal(logits, expected)
 
 

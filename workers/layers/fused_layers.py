@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.attention.backend import LayerSpec
+from workers.layers.agreement import agree
 from workers.layers.layer_kernels import LayerKernels, Product
 from workers.states.state_tap import decoder_layers
 
@@ -27,8 +28,6 @@ ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
 HEAD_NORMS = {"q_norm", "k_norm"}
 FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 SILU = {"SiLU", "SiLUActivation"}
-TOLERANCE = 0.1
-"""Deviation of logits over their spread: rounding in another order makes a few percent in bfloat16."""
 
 
 class FusedLayers:
@@ -81,13 +80,6 @@ def fuse_layers(model: Any, specs: Sequence[LayerSpec], kernels: LayerKernels, l
         log.warning("%s looks like Llama and computes something else: its layers are not fused", type(model).__name__)
         fused.remove()
     return False
-
-
-def agree(plain: Tensor, fused: Tensor) -> bool:
-    """Return whether two sets of logits ``[n, vocab]`` differ by no more than rounding explains."""
-    plain, fused = plain.float(), fused.float()
-    spread = (plain - plain.mean(-1, keepdim=True)).square().mean()
-    return bool((plain - fused).square().mean() <= TOLERANCE**2 * spread)
 
 
 class _Carry:
@@ -212,11 +204,17 @@ def _is_feed_forward(module: Any) -> bool:
     return _children(module) == FEED_FORWARD and type(module.act_fn).__name__ in SILU
 
 
+def _are_head_norms(module: Any, spec: LayerSpec) -> bool:
+    """Return whether queries and keys are normed head by head; in some families it is all heads as one."""
+    weights = [getattr(getattr(module, name, None), "weight", None) for name in HEAD_NORMS]
+    return all(weight is not None and weight.shape == (spec.key_dim,) for weight in weights)
+
+
 def _is_attention(module: Any, spec: LayerSpec) -> bool:
     children = _children(module)
     return (
         children - HEAD_NORMS == ATTENTION
-        and len(children & HEAD_NORMS) != 1
+        and (not children & HEAD_NORMS or _are_head_norms(module, spec))
         and spec.key_dim == spec.value_dim
         and spec.softcap is None
         and not spec.has_sinks

@@ -12,7 +12,7 @@ decode step of a small model waits at a barrier of all threads after each call, 
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ class SharedLinear:
 
 
 def pack_linears(model: nn.Module, make: Make | None = None) -> int:
-    """Lay out the weights of all plain linear layers of a model on a CPU; return how many there were.
+    """Lay out the weights of all plain linear layers of a model on a CPU, and GPT-2's; return how many there were.
 
     ``make``: into what; None: PackedLinear.
 
@@ -125,11 +125,14 @@ def pack_linears(model: nn.Module, make: Make | None = None) -> int:
         if _packable(module):
             _replace(module, make(module.weight, module.bias))
             packed += 1
+        elif (weight := _transposed(module)) is not None and weight.numel():
+            _replace(module, make(weight.t().contiguous(), getattr(module, "bias", None)))
+            packed += 1
     return packed
 
 
-def _replace(layer: nn.Linear, forward: Linear) -> None:
-    layer.forward = forward  # type: ignore[method-assign, assignment]
+def _replace(layer: Any, forward: Linear) -> None:
+    layer.forward = forward
     layer.weight = nn.Parameter(layer.weight.new_empty(0), requires_grad=False)
 
 
@@ -141,8 +144,19 @@ def _can_share(layers: Sequence[nn.Linear]) -> bool:
 def _packable(layer: object) -> TypeGuard[nn.Linear]:
     if type(layer) is not nn.Linear or layer.weight.ndim != 2:
         return False
-    if layer.weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    return can_pack(layer.weight)
+
+
+def _transposed(layer: Any) -> Tensor | None:
+    """Return the weight of GPT-2's kind of linear layer, ``[in, out]``, if it can be packed; None for other layers."""
+    is_one = type(layer).__name__ == "Conv1D" and hasattr(layer, "nx") and hasattr(layer, "nf")
+    return layer.weight.detach() if is_one and can_pack(layer.weight) else None
+
+
+def can_pack(weight: Tensor) -> bool:
+    """Return whether oneDNN has kernels for a weight where it is."""
+    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
-    if layer.weight.dtype == torch.bfloat16:
+    if weight.dtype == torch.bfloat16:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return layer.weight.dtype == torch.float32
+    return weight.dtype == torch.float32

@@ -20,7 +20,7 @@ from workers.contract.features import FeatureSpec
 from workers.device import to_device
 from workers.input_batch import Computed, InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
-from workers.layers.fused_layers import agree
+from workers.layers.agreement import agree
 from workers.steps.decode_rows import DecodeRows
 from workers.steps.graph_buckets import Bucket, choose_bucket, empty, fill_up
 

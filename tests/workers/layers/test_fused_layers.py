@@ -10,7 +10,7 @@ from tests.workers.feeding import Feeder
 from workers import model_runner
 from workers.attention import choice
 from workers.contract.features import FeatureSpec
-from workers.layers.fused_layers import agree
+from workers.layers.agreement import agree
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 from workers.states.state_tap import StateTap
