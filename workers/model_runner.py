@@ -30,6 +30,7 @@ from workers.kv.cache import PagedKVCache
 from workers.kv.sizing import count_blocks
 from workers.layers.fused_layers import fuse_layers
 from workers.layers.layer_kernels import layer_kernels
+from workers.layers.local_shards import unwrap_shards
 from workers.layers.packed_experts import pack_experts
 from workers.layers.packed_linears import pack_linears
 from workers.memory_advice import checkpoint_bytes, weights_do_not_fit
@@ -68,9 +69,10 @@ class ModelRunner:
         self.tokenizer = Tokenizer.from_folder(loaded.source.path)
         self._sampler = StepSampler(loaded.vocab_size, loaded.device, group)
         self._layers = probe(loaded.model, loaded.config.num_hidden_layers, loaded.device)
-        if group is None:
-            pack_linears(loaded.model)
-            pack_experts(loaded.model)
+        if group is not None:
+            unwrap_shards(loaded.model, group)
+        pack_linears(loaded.model)
+        pack_experts(loaded.model)
         agree = None if group is None else group.minimum
         blocks = count_blocks(settings, self._layers, self.max_model_len, loaded.dtype, loaded.device, agree)
         self.num_blocks = blocks if group is None else group.minimum(blocks)

@@ -82,10 +82,35 @@ class ProcessGroup:
         lowest: Tensor = all_ids.masked_fill(~winners, torch.inf).amin(0).long()
         return lowest
 
-    def share(self, vocab_size: int) -> range:
-        """Return this rank's ids of a vocabulary that is sharded: ceil(vocab_size / size), on the last ranks less."""
-        width = -(-vocab_size // self.size)
-        return range(vocab_size)[self.rank * width : (self.rank + 1) * width]
+    def share(self, whole: int) -> range:
+        """Return this rank's part of what is sharded, a vocabulary say: ceil(whole / size), on the last ranks less."""
+        width = -(-whole // self.size)
+        return range(whole)[self.rank * width : (self.rank + 1) * width]
+
+    def sum(self, partial: Tensor) -> Tensor:
+        """Return the sum of all ranks' partial results, on every rank; may overwrite this rank's.
+
+        They are added in the order of the ranks. A reduction may begin with another rank for each part of a tensor,
+        and which part an element is in depends on the tensor's size; of two summands there is but one order.
+        """
+        if self.size == 2:
+            dist.all_reduce(partial)
+            return partial
+        total, *rest = self._gathered(partial)
+        total = total.float()
+        for part in rest:
+            total = total + part
+        return total.to(partial.dtype)
+
+    def join(self, part: Tensor) -> Tensor:
+        """Return all ranks' parts ``[..., width]`` side by side, on every rank."""
+        return torch.cat(self._gathered(part), -1)
+
+    def _gathered(self, part: Tensor) -> list[Tensor]:
+        part = part.contiguous()
+        parts = [torch.empty_like(part) for _ in range(self.size)]
+        dist.all_gather(parts, part)
+        return parts
 
     def gather_logits(self, shard: Tensor, vocab_size: int) -> Tensor | None:
         """Return whole rows ``[num_rows, vocab_size]`` on rank 0, None elsewhere.
@@ -107,3 +132,4 @@ class ProcessGroup:
     def close(self) -> None:
         """Leave the group; torch allows a new one afterwards."""
         dist.destroy_process_group()
+        del self._cpu, self._idle  # their threads must end before the process does, and layers may hold this object

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 TIMEOUT_S = 1.0
 RANK = """
 import os, sys, time
@@ -52,3 +54,28 @@ def test_a_rank_zero_that_stops_within_a_step_is_noticed(tmp_path: Path):
     assert said.startswith("raised")
     assert "Timed out" in said
     assert after > 3 * TIMEOUT_S
+
+
+SUMS = """
+import os, sys
+os.environ["GLOO_SOCKET_IFNAME"] = "lo"
+import torch
+from workers.process_group import ProcessGroup
+rank, size, meeting = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+group = ProcessGroup.connect(rank, size, f"file://{meeting}")
+generator = torch.Generator().manual_seed(0)
+parts = (torch.randn(size, 50, 7, generator=generator) * 10 ** torch.arange(size)[:, None, None]).bfloat16()
+whole = group.sum(parts[rank].clone())
+torch.testing.assert_close(whole.float(), parts.float().sum(0), atol=0, rtol=2**-8)
+for rows in (1, 2, 3, 13, 49):
+    assert torch.equal(group.sum(parts[rank, :rows].clone()), whole[:rows])
+assert torch.equal(group.join(parts[rank]), torch.cat(list(parts), -1))
+group.close()
+"""
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_a_sum_over_ranks_does_not_depend_on_what_is_summed_beside_it(size, tmp_path: Path):
+    command = [sys.executable, "-c", SUMS]
+    ranks = [subprocess.Popen([*command, str(rank), str(size), str(tmp_path / "meeting")]) for rank in range(size)]
+    assert [rank.wait(120) for rank in ranks] == [0] * size

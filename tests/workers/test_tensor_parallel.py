@@ -147,6 +147,31 @@ def test_two_ranks_choose_the_tokens_of_one(family, tmp_path):
     assert numerics_class != alone.identity.numerics_class
 
 
+def lead_checking(settings: RunnerSettings, meeting: str, results: Connection) -> None:
+    prepare()
+    runner = ModelRunner.from_settings(settings, join(settings, 0, 2, meeting, TIMEOUT_S))
+    results.send(runner.numerics_invariant)
+    runner.close()
+
+
+def follow_checking(settings: RunnerSettings, meeting: str, results: Connection) -> None:
+    prepare()
+    run_rank(settings, 1, 2, meeting, TIMEOUT_S)
+    results.send(None)
+
+
+@pytest.mark.skipif(not torch.ops.mkldnn._is_mkldnn_bf16_supported(), reason="this CPU has no bfloat16 kernels")
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("family", ["llama", "mixtral", "phi3"])
+def test_two_ranks_give_a_token_the_same_bits_in_any_batch(family, dtype, tmp_path):
+    fields = {"hidden_size": 512, "intermediate_size": 1024, **FAMILIES[family]}
+    folder = make_tiny(tmp_path / "model", family, dtype=getattr(torch, dtype), scale=2.0, **fields)
+    settings = RunnerSettings(model=str(folder), dtype=dtype, max_model_len=256, kv_cache_bytes=16 << 20)
+    invariant, _, exit_codes = run_two_ranks(tmp_path, lead_checking, follow_checking, settings)
+    assert invariant
+    assert exit_codes == [0, 0]
+
+
 BUCKETS = [Bucket(5, 25), Bucket(5, 15), Bucket(2, 6), Bucket(1, 1)]
 STATES = FeatureSpec((1,), 48, 100)
 
