@@ -70,7 +70,7 @@ class ModelRunner:
         self._sampler = StepSampler(loaded.vocab_size, loaded.device, group)
         self._layers = probe(loaded.model, loaded.config.num_hidden_layers, loaded.device)
         if group is not None:
-            unwrap_shards(loaded.model, group)
+            unwrap_shards(loaded.model, group, in_order=loaded.device.type == "cpu" or settings.batch_invariant)
         pack_linears(loaded.model)
         pack_experts(loaded.model)
         agree = None if group is None else group.minimum
@@ -86,7 +86,7 @@ class ModelRunner:
         kernels = self._attention.name
         if settings.fused_layers and self._fuse_layers(settings.batch_invariant):
             kernels += "-fused"
-        if settings.batch_invariant and self._make_linears_invariant():
+        if settings.batch_invariant and self._make_layers_invariant():
             kernels += "-invariant"
         if settings.cuda_graphs:
             self._forward.record()
@@ -212,15 +212,15 @@ class ModelRunner:
                 f"pyproject.toml names. Install that one, or use one rank."
             )
 
-    def _make_linears_invariant(self) -> bool:
-        """Let a kernel that looks at no other row compute linear layers; on a CPU they do so already."""
+    def _make_layers_invariant(self) -> bool:
+        """Let kernels that look at no other row compute linear layers and experts; on a CPU they do so already."""
         if not self._has_kernels:
             if self._device.type == "cpu":
                 return False
             raise ConfigurationError("batch_invariant needs Triton's kernels, and they do not run here; see attention")
-        from workers.layers.invariant_linears import make_linears_invariant  # needs Triton
+        from workers.layers.invariant_layers import make_layers_invariant  # needs Triton
 
-        return make_linears_invariant(self._model) > 0
+        return make_layers_invariant(self._model) > 0
 
     def _fuse_layers(self, invariant: bool) -> bool:
         """Let fewer kernels compute the layers where there are some for this device; return whether they do."""

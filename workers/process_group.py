@@ -87,13 +87,13 @@ class ProcessGroup:
         width = -(-whole // self.size)
         return range(whole)[self.rank * width : (self.rank + 1) * width]
 
-    def sum(self, partial: Tensor) -> Tensor:
+    def sum(self, partial: Tensor, *, in_order: bool) -> Tensor:
         """Return the sum of all ranks' partial results, on every rank; may overwrite this rank's.
 
-        They are added in the order of the ranks. A reduction may begin with another rank for each part of a tensor,
-        and which part an element is in depends on the tensor's size; of two summands there is but one order.
+        ``in_order``: they are added in the order of the ranks. A reduction may begin with another rank for each part of
+        a tensor, and which part an element is in depends on the tensor's size; of two summands there is but one order.
         """
-        if self.size == 2:
+        if self.size == 2 or not in_order:
             dist.all_reduce(partial)
             return partial
         total, *rest = self._gathered(partial)

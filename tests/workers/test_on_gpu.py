@@ -68,6 +68,19 @@ def test_the_defaults_agree_with_portable_attention_and_plain_layers(dtype, tmp_
     torch.testing.assert_close(*logits, atol=bound, rtol=bound)
 
 
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+@pytest.mark.parametrize("cuda_graphs", [False, True])
+def test_logits_do_not_depend_on_the_batch_where_that_is_asked_for(cuda_graphs, family, tmp_path):
+    experts = {"num_local_experts": 8, "num_experts_per_tok": 2} if family == "mixtral" else {}
+    make_tiny(tmp_path, family, dtype=torch.bfloat16, **LAYERS, **experts)
+    runner = make_runner(tmp_path, batch_invariant=True, cuda_graphs=cuda_graphs)
+    assert runner.numerics_invariant
+    sequences = [PROMPT, *(PROMPT[: 5 + i] for i in range(20))]
+    alone = Feeder(runner, sequences[:1]).run(most=30, draft=0)[0]
+    together = Feeder(runner, sequences, seed=1, watched=1).run(most=9, draft=3)[0]
+    assert torch.equal(alone, together)
+
+
 def test_replayed_steps_agree_with_steps_that_are_run(tmp_path):
     make_tiny(tmp_path, dtype=torch.bfloat16, **LAYERS)
     runner = make_runner(tmp_path, cuda_graphs=True)

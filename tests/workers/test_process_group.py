@@ -65,10 +65,10 @@ rank, size, meeting = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 group = ProcessGroup.connect(rank, size, f"file://{meeting}")
 generator = torch.Generator().manual_seed(0)
 parts = (torch.randn(size, 50, 7, generator=generator) * 10 ** torch.arange(size)[:, None, None]).bfloat16()
-whole = group.sum(parts[rank].clone())
+whole = group.sum(parts[rank].clone(), in_order=True)
 torch.testing.assert_close(whole.float(), parts.float().sum(0), atol=0, rtol=2**-8)
 for rows in (1, 2, 3, 13, 49):
-    assert torch.equal(group.sum(parts[rank, :rows].clone()), whole[:rows])
+    assert torch.equal(group.sum(parts[rank, :rows].clone(), in_order=True), whole[:rows])
 assert torch.equal(group.join(parts[rank]), torch.cat(list(parts), -1))
 group.close()
 """

@@ -23,6 +23,39 @@ class Tile(NamedTuple):
     """Of the inner dimension, at a time."""
 
 
+@triton.jit
+def tile_product(
+    x,
+    weight,
+    row,  # [ROWS]
+    there,  # [ROWS], which of these rows there are
+    column,  # [COLUMNS]
+    columns,
+    inner,
+    x_stride,
+    column_stride,
+    inner_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Add up one tile of ``x @ weight.T`` in float32, in one order."""
+    depth = tl.arange(0, DEPTH)
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for start in range(0, inner, DEPTH):
+        at = start + depth
+        left = tl.load(
+            x + row[:, None] * x_stride + at[None, :], mask=there[:, None] & (at < inner)[None, :], other=0.0
+        )
+        right = tl.load(
+            weight + column[None, :] * column_stride + at[:, None] * inner_stride,
+            mask=(column < columns)[None, :] & (at < inner)[:, None],
+            other=0.0,
+        )
+        total = tl.dot(left, right, total, input_precision="ieee")
+    return total
+
+
 @triton.jit(do_not_specialize=["rows"])
 def linear_kernel(
     x,  # [rows, INNER] by its stride
@@ -41,19 +74,7 @@ def linear_kernel(
     """Compute one tile of ``x @ weight.T + bias``."""
     row = tl.program_id(1).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
-    depth = tl.arange(0, DEPTH)
-    total = tl.zeros([ROWS, COLUMNS], tl.float32)
-    for start in range(0, inner, DEPTH):
-        at = start + depth
-        left = tl.load(
-            x + row[:, None] * x_stride + at[None, :], mask=(row < rows)[:, None] & (at < inner)[None, :], other=0.0
-        )
-        right = tl.load(
-            weight + column[None, :] * inner + at[:, None],
-            mask=(column < columns)[None, :] & (at < inner)[:, None],
-            other=0.0,
-        )
-        total = tl.dot(left, right, total, input_precision="ieee")
+    total = tile_product(x, weight, row, row < rows, column, columns, inner, x_stride, inner, 1, ROWS, COLUMNS, DEPTH)
     if HAS_BIAS:
         total = total + tl.load(bias + column, mask=column < columns, other=0.0).to(tl.float32)[None, :]
     place = out + row[:, None] * columns + column[None, :]

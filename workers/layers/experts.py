@@ -72,7 +72,7 @@ def _forward(module: Any, up: Product, down: Product) -> Callable[[Tensor, Tenso
         made = up(hidden_states[order // choices], starts)
         made = module._apply_gate(made) if module.has_gate else module.act_fn(made)
         made = down(made, starts)
-        if module.has_post_expert_norm:
+        if getattr(module, "has_post_expert_norm", False):
             made = module.post_expert_norm(made)
         weighted = made * top_k_weights.flatten()[order, None]
         parts = torch.empty_like(weighted).index_copy_(0, order, weighted).view(tokens, choices, -1)
@@ -97,5 +97,5 @@ def _computes_the_same(module: Any, forward: Callable[[Tensor, Tensor, Tensor], 
 
 def _is_experts(module: nn.Module) -> bool:
     """Return whether transformers marks a module as one whose computation may be replaced, and nobody did."""
-    marks = ("down_proj", "has_gate", "has_bias", "is_transposed", "has_post_expert_norm", "_apply_gate")
+    marks = ("down_proj", "has_gate", "has_bias", "is_transposed", "_apply_gate")
     return all(hasattr(module, mark) for mark in marks) and "forward" not in vars(module)

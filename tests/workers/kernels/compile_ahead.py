@@ -13,6 +13,7 @@ from triton.compiler import ASTSource
 from tests.workers.attention.paged_setting import layer
 from workers.attention.tiling import padded, tile_of
 from workers.kernels.choose import choose_block_kernel, choose_row_kernel, score_kernel
+from workers.kernels.expert_matmul import expert_linear_kernel
 from workers.kernels.matmul import linear_kernel
 from workers.kernels.matmul import tile_of as tile_of_weight
 from workers.kernels.paged_attention import attend_kernel, merge_kernel
@@ -113,6 +114,11 @@ def products(capability, dtype, torch_dtype, columns):
     numbers = dict.fromkeys(("rows", "columns", "inner", "x_stride"), "i32")
     shape = {"ROWS": tile.rows, "COLUMNS": tile.columns, "DEPTH": tile.depth, "HAS_BIAS": False}
     compile_kernel(linear_kernel, tensors | numbers, shape, capability, num_warps=4, num_stages=3)
+    del numbers["rows"]
+    strides = dict.fromkeys(("expert_stride", "column_stride"), "i32")
+    numbers |= strides | {"starts": "*i64", "experts": "i32"}
+    shape |= {"EXPERTS": 128, "inner_stride": 1, "HAS_BIAS": True}
+    compile_kernel(expert_linear_kernel, tensors | numbers, shape, capability, num_warps=4, num_stages=3)
 
 
 def main(capability):
