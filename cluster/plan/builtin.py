@@ -63,6 +63,7 @@ def derived(target: Model, device: Device, count: int, drafter: Model, draft_dev
             per_position_ms=work,
             per_context_ms=target.kv_bytes_per_token / (count * device.bytes_per_s * BANDWIDTH_REACHED) * MS,
             roofline=True,
+            plans_ahead=True,
             overhead_ms=OVERHEAD_MS,
             overhead_per_row_ms=OVERHEAD_PER_ROW_MS,
         ),

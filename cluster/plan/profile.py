@@ -42,6 +42,9 @@ class StepCosts(Settings):
     """Between two steps, ..."""
     overhead_per_row_ms: float = Field(default=0.0, ge=0, le=MAX_MS)
     """... and for each sequence: planning, packing, handing tokens out."""
+    plans_ahead: bool = False
+    """Whether all that is done beside steps that verify nothing, and takes time only where it takes longer than they
+    do: so on GPUs, whose hosts have nothing else to do."""
     price_per_hour: float | None = Field(default=None, ge=0, le=MAX_PRICE)
     """Of a whole target, all its devices together, in any currency. None: not known."""
 
@@ -125,6 +128,7 @@ class HardwareProfile(Settings):
             self.drafter.begin_s,
             self.drafter_interference,
             self.target.drafts_ms * MS,
+            self.target.plans_ahead,
         )
 
     def changed(self, **changes: object) -> "HardwareProfile":

@@ -29,6 +29,9 @@ class Hardware:
     """By what share a drafter is slower beside a target at work."""
     drafts_s: float = 0.0
     """What a step takes besides where it verifies drafts, however many."""
+    plans_ahead: bool = False
+    """Whether a target plans and commits beside its steps where nothing is verified: ``overhead_s`` is then a bound of
+    a step's time from below."""
 
     def vary(self, seconds: float, rng: random.Random) -> float:
         """Return a time as it may turn out."""

@@ -36,7 +36,7 @@ class SimulatedTarget:
         on_progress: Callable[[list[Progress]], None],
     ) -> None:
         """Serve with ``drafters``, shared with other targets or its own."""
-        self.planner = Planner(settings, pool, max_model_len)
+        self.planner = Planner(settings, pool, max_model_len, hardware.plans_ahead)
         self.requests = 0
         """Requests that it has been sent and has not answered."""
         self.busy_s = 0.0
@@ -78,9 +78,11 @@ class SimulatedTarget:
             wake = self._wakes
             self._timeline.at(plan.until, lambda: self._go_on() if wake == self._wakes else None)
 
-    def _step(self, plan: StepPlan) -> None:
+    def _step(self, plan: StepPlan, beside_s: float = 0.0) -> None:
+        """Run a step, which takes no less than ``beside_s``, what its host does meanwhile."""
         drafts_s = self._hardware.drafts_s if plan.verifies else 0.0
         seconds = self._hardware.vary(self._hardware.step_s(plan.num_tokens, plan.context) + drafts_s, self._rng)
+        seconds = max(seconds, beside_s)
         self.stepping = self._occupied = True
         started, worked = self._timeline.now, self._drafters_work()
         lost = self._hardware.interference / (1 + self._hardware.interference)
@@ -95,6 +97,8 @@ class SimulatedTarget:
                 self._end_of_step(plan, started)
 
         self._timeline.after(seconds, computed)
+        if self._hardware.plans_ahead and not beside_s:
+            self.planner.plan_ahead(plan)
 
     def _drafters_work(self) -> float:
         """Return the seconds that drafters have worked until now, or where they take nothing from targets 0."""
@@ -104,13 +108,20 @@ class SimulatedTarget:
         self.stepping = False
         self.busy_s += self._timeline.now - started
         self._observe()
-        progress = self.planner.commit(plan, chosen(plan), started, self._timeline.now)
+        output, ended = chosen(plan), self._timeline.now
+        overhead = self._hardware.overhead_s(len(plan.rows))
+        following = self.planner.follow(output, ended) if self._hardware.plans_ahead else None
+        if following is not None:
+            self._step(following, overhead)
+        progress = self.planner.commit(plan, output, started, ended)
         self._post()
         self.requests -= sum(item.finish_reason is not None for item in progress)
         self._on_progress(progress)
-        overhead = self._hardware.overhead_s(len(plan.rows))
-        self.busy_s += overhead
-        self._timeline.after(overhead, self._ready)
+        if following is not None:
+            self.planner.plan_ahead(following)
+        else:
+            self.busy_s += overhead
+            self._timeline.after(overhead, self._ready)
 
     def _ready(self) -> None:
         self._occupied = False
