@@ -145,8 +145,10 @@ def limits_of(layers: Sequence[LayerSpec], dtype: torch.dtype) -> Limits:
 
 def _limits(layer: LayerSpec, dtype: torch.dtype) -> Limits:
     classes = alike(TRIED_QUERIES, partial(_equal_queries, layer, dtype))
-    usual = next((c for c in classes if c[-1] >= ENOUGH_QUERIES), TRIED_QUERIES)
-    return Limits(usual[0], None if usual[-1] == TRIED_QUERIES[-1] else usual[-1])
+    usual = next((c for c in classes if c[-1] >= ENOUGH_QUERIES), list(TRIED_QUERIES))
+    from_first = TRIED_QUERIES[TRIED_QUERIES.index(usual[0]) :]
+    last = [n for n, tried in zip(usual, from_first, strict=False) if n == tried][-1]  # without a gap
+    return Limits(usual[0], None if last == TRIED_QUERIES[-1] else last)
 
 
 @torch.inference_mode()

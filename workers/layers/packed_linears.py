@@ -40,7 +40,7 @@ class PackedLinear:
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self._part = _packed(weight, bias)
-        self._computed = _computed_rows(*weight.shape, weight.dtype, torch.get_num_threads())
+        self._computed = _computed_rows(*weight.shape, weight.dtype, bias is not None, torch.get_num_threads())
         self._most = len(self._computed) - 1
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -61,10 +61,10 @@ class PackedLinear:
 
 
 @cache
-def _computed_rows(out: int, inner: int, dtype: torch.dtype, threads: int) -> list[int]:
+def _computed_rows(out: int, inner: int, dtype: torch.dtype, has_bias: bool, threads: int) -> list[int]:
     """Return for each number of rows how many are computed: that many, or the next that gives the usual bits."""
     some, row = cancelling(min(out, TRIED_OUTPUTS), inner, dtype=dtype)
-    linear = _packed(some.repeat(-(-out // len(some)), 1)[:out], None)
+    linear = _packed(some.repeat(-(-out // len(some)), 1)[:out], torch.zeros(out, dtype=dtype) if has_bias else None)
     classes = alike(TRIED_ROWS, lambda rows: linear(row.expand(rows, -1).contiguous()))
     usual = next((c for c in classes if c[-1] >= ENOUGH_ROWS), classes[0] if classes else [ROWS_AT_ONCE])
     return [next(rows for rows in usual if rows >= wanted) for wanted in range(usual[-1] + 1)]
