@@ -74,11 +74,17 @@ def fuse_layers(model: Any, specs: Sequence[LayerSpec], kernels: LayerKernels, l
     """
     plain = logits().clone()
     fused = FusedLayers(model, specs, kernels)
-    if fused.count and agree(plain, logits()):
-        return True
-    if fused.count:
-        log.warning("%s looks like Llama and computes something else: its layers are not fused", type(model).__name__)
-        fused.remove()
+    if not fused.count:
+        return False
+    try:
+        if agree(plain, logits()):
+            return True
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:  # shapes and dtypes that do not fit together
+        log.info("fused layers of %s failed: %s", type(model).__name__, error)
+    log.warning("%s looks like Llama and computes something else: its layers are not fused", type(model).__name__)
+    fused.remove()
     return False
 
 

@@ -90,6 +90,7 @@ def make_runner(folder, **settings):
         ("mistral", {"sliding_window": 5}, True),
         ("qwen3", {"head_dim": 12}, True),
         ("gpt_oss", {"num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}, True),
+        ("olmoe", {"num_experts": 4, "num_experts_per_tok": 2, "eos_token_id": 257}, True),
         ("granite", {"residual_multiplier": 0.3}, False),
         ("gemma2", {"head_dim": 16, "query_pre_attn_scalar": 16}, False),
     ],
@@ -98,6 +99,15 @@ def test_who_is_built_like_llama_is_computed_by_them(family, fields, fused, tmp_
     make_tiny(tmp_path, family, scale=2.0, **fields)
     assert ("-fused/" in make_runner(tmp_path).identity.numerics_class) is fused
     assert "-fused/" not in make_runner(tmp_path, fused_layers=False).identity.numerics_class
+
+
+def test_layers_that_cannot_even_be_tried_are_left_alone(tmp_path, caplog):
+    """Ernie's angles are in float32, its heads in bfloat16."""
+    experts = {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 32}
+    make_tiny(tmp_path, "ernie4_5_moe", dtype=torch.bfloat16, **experts)
+    runner = make_runner(tmp_path)
+    assert "-fused/" not in runner.identity.numerics_class
+    assert "looks like Llama and computes something else" in caplog.text
 
 
 def test_states_can_still_be_listened_to(tmp_path):
