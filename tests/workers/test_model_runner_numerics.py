@@ -67,9 +67,8 @@ def at_once(runner, sequence):
     return feeder.logits[0]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_chunks_companions_and_rejected_drafts_change_no_bit(shape, threads, tmp_path):
-    runner = make_runner(tmp_path, **SHAPES[shape])
+def assert_no_bit_changes(runner):
+    """Compare a sequence's logits at once with those in chunks, with companions and behind rejected drafts."""
     assert runner.numerics_invariant
     sequence = tokens(200, seed=1)
     expected = at_once(runner, sequence)
@@ -77,6 +76,12 @@ def test_chunks_companions_and_rejected_drafts_change_no_bit(shape, threads, tmp
         others = [tokens(40, seed=100 + i) for i in range(companions)]
         logits = Feeder(runner, [sequence, *others], seed, watched=1).run(most, draft)[0]
         assert torch.equal(logits, expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_chunks_companions_and_rejected_drafts_change_no_bit(shape, threads, tmp_path):
+    runner = make_runner(tmp_path, **SHAPES[shape])
+    assert_no_bit_changes(runner)
 
 
 WIDE_HEADS = {"head_dim": 128, "num_attention_heads": 2}
@@ -99,13 +104,7 @@ def test_float32_changes_no_bit_either(shape, threads, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_experts_and_layers_of_other_kinds_change_no_bit(family, dtype, threads, tmp_path):
     runner = make_runner(tmp_path, dtype, family, scale=2.0, **FAMILIES[family])
-    assert runner.numerics_invariant
-    sequence = tokens(200, seed=1)
-    expected = at_once(runner, sequence)
-    for seed, (companions, most, draft) in enumerate([(0, 1, 0), (0, 17, 16), (2, 150, 4), (31, 40, 2)]):
-        others = [tokens(40, seed=100 + i) for i in range(companions)]
-        logits = Feeder(runner, [sequence, *others], seed, watched=1).run(most, draft)[0]
-        assert torch.equal(logits, expected)
+    assert_no_bit_changes(runner)
 
 
 def test_blocks_of_another_sequence_with_the_same_prefix_change_no_bit(tmp_path):
