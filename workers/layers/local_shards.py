@@ -76,7 +76,7 @@ def _rows_of_whole_inputs(module: Any, ranks: Ranks) -> bool:
 
 def _experts(module: Any, ranks: Ranks) -> bool:
     """A slice of every expert: outputs are partial sums."""
-    if getattr(module, "has_bias", True):
+    if getattr(module, "has_bias", True) or not _is_sharded(module):
         return False
     _localise(module)
     module.register_forward_hook(_adding_up(ranks, None))
@@ -94,7 +94,12 @@ UNWRAP: dict[str | None, Callable[[Any, Ranks], bool]] = {
 
 
 def _is_sharded_linear(module: Any) -> bool:
-    return type(module) is nn.Linear and isinstance(module.weight, DTensor) and "forward" in vars(module)
+    return type(module) is nn.Linear and _is_sharded(module)
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    own = module.parameters(recurse=False)
+    return "forward" in vars(module) and any(isinstance(parameter, DTensor) for parameter in own)
 
 
 def _localise(module: Any) -> None:
