@@ -12,8 +12,8 @@ rows, and another blocking adds in another order. On CPUs this runner keeps ever
    workers/alike.py.
 
 On GPUs rule 3 holds with Triton's attention (workers/kernels/paged_attention.py). Libraries choose kernels for linear
-layers by the number of rows; ``batch_invariant`` in the settings lets a kernel of ours compute them, and norms are
-right where layers are fused (workers/layers/fused_layers.py). The number of rows does not matter then.
+layers by the number of rows; ``batch_invariant`` in the settings lets kernels of ours compute them, and experts. Norms
+are right where layers are fused (workers/layers/fused_layers.py). The number of rows does not matter then.
 
 What is promised is checked at load, on the model and the machine at hand: ``logits_are_invariant``.
 """

@@ -74,6 +74,8 @@ class SimulatedTarget:
         self._wakes += 1
         if isinstance(plan, StepPlan):
             self._step(plan)
+            if self._hardware.plans_ahead:
+                self.planner.plan_ahead(plan)
         elif plan.until is not None:
             wake = self._wakes
             self._timeline.at(plan.until, lambda: self._go_on() if wake == self._wakes else None)
@@ -97,8 +99,6 @@ class SimulatedTarget:
                 self._end_of_step(plan, started)
 
         self._timeline.after(seconds, computed)
-        if self._hardware.plans_ahead and not beside_s:
-            self.planner.plan_ahead(plan)
 
     def _drafters_work(self) -> float:
         """Return the seconds that drafters have worked until now, or where they take nothing from targets 0."""

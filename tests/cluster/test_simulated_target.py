@@ -21,7 +21,7 @@ def test_only_steps_that_verify_pay_for_drafts(draft_length):
     assert verified == pytest.approx(4 * 18 if draft_length else 0, abs=0.01)
 
 
-@pytest.mark.parametrize(("overhead_s", "expected"), [(0.25, 1.0), (3.0, 3.0)])
+@pytest.mark.parametrize(("overhead_s", "expected"), [(0.0, 1.0), (0.25, 1.0), (3.0, 3.0)])
 def test_what_is_done_beside_steps_takes_time_where_it_takes_longer_than_they_do(overhead_s, expected):
     seconds = {}
     for ahead in (False, True):
