@@ -33,9 +33,8 @@ def _exponential(output):
 
 
 @triton.jit
-def _scores(
-    logits, temperature, seed, position, row, column, stride, vocab, offset, greedy_below
-):  # in float64, -inf where nothing can be chosen
+def scores_of(logits, temperature, seed, position, row, column, stride, vocab, offset, greedy_below):
+    """Return the scores of some columns of a row in float64, -inf where nothing can be chosen."""
     value = tl.load(logits + row * stride + column, mask=column < vocab, other=-float("inf")).to(tl.float32)
     value = tl.where(value != value, -float("inf"), tl.minimum(value, LARGEST))
     heat = tl.load(temperature + row)
@@ -50,15 +49,6 @@ def _scores(
         excess = tl.where(ids == group * 64 + (output & 63), 0.0, _exponential(_splitmix64(state, ids)))
         score = score / heat.to(tl.float64) - tl.log(lead + excess)
     return score
-
-
-@triton.jit
-def score_kernel(logits, temperature, seed, position, scores, stride, vocab, offset, greedy_below, BLOCK: tl.constexpr):
-    """Put the scores of BLOCK logits of one row into ``scores`` ``[rows, vocab]``, float64."""
-    row = tl.program_id(0).to(tl.int64)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    score = _scores(logits, temperature, seed, position, row, column, stride, vocab, offset, greedy_below)
-    tl.store(scores + row * vocab + column, score, mask=column < vocab)
 
 
 @triton.jit
@@ -79,7 +69,7 @@ def choose_block_kernel(
     row = tl.program_id(0).to(tl.int64)
     block = tl.program_id(1)
     column = block * BLOCK + tl.arange(0, BLOCK)
-    score = _scores(logits, temperature, seed, position, row, column, stride, vocab, offset, greedy_below)
+    score = scores_of(logits, temperature, seed, position, row, column, stride, vocab, offset, greedy_below)
     best = tl.max(score, 0)
     first = tl.min(tl.where(score == best, column, 2147483647), 0)
     at = row * tl.num_programs(1) + block
@@ -121,14 +111,3 @@ def choose(
     padded = triton.next_power_of_2(blocks)
     choose_row_kernel[(rows,)](best_scores, best_ids, scores, ids, blocks, offset, PADDED=padded)
     return scores, ids
-
-
-def score(logits: Tensor, temperature: Tensor, seed: Tensor, position: Tensor, greedy_below: float) -> Tensor:
-    """Return the scores of all tokens, float64 ``[rows, vocab]``; arguments as for ``choose``."""
-    rows, vocab = logits.shape
-    logits = logits if logits.stride(-1) == 1 else logits.contiguous()
-    scores = torch.empty(rows, vocab, dtype=torch.float64, device=logits.device)
-    tensors = (logits, temperature.contiguous(), seed.contiguous(), position.contiguous(), scores)
-    grid = (rows, triton.cdiv(vocab, BLOCK))
-    score_kernel[grid](*tensors, logits.stride(0), vocab, 0, greedy_below, BLOCK=BLOCK)
-    return scores

@@ -66,7 +66,9 @@ def ranked_ids(logits: Tensor, batch: SamplingBatch, count: int) -> Tensor:
     """
     _check(logits, batch)
     if has_kernels(logits.device) and not batch.may_truncate:
-        return _rank_by_kernel(logits, batch, count)
+        from workers.kernels.rank import rank  # needs Triton
+
+        return rank(logits, batch.temperature, batch.seed, batch.position, count, greedy_below=GREEDY_BELOW)
     scores = torch.full((len(batch), count), -torch.inf, dtype=torch.float64, device=logits.device)
     ids = torch.zeros((len(batch), count), dtype=torch.int64, device=logits.device)
     first = torch.zeros(len(batch), dtype=torch.int64, device=logits.device)
@@ -90,21 +92,7 @@ def ranked_ids(logits: Tensor, batch: SamplingBatch, count: int) -> Tensor:
         sampling = batch[rows]
         support = _contenders(part, sampling, 0, count)
         keep(rows, _scores(support, sampling, 0), support.ids)
-    return _ranked(first, ids, scores > -torch.inf)
-
-
-def _rank_by_kernel(logits: Tensor, batch: SamplingBatch, count: int) -> Tensor:
-    """Rank untruncated rows; nothing is asked of the device."""
-    from workers.kernels.choose import choose, score  # needs Triton
-
-    noise = (batch.temperature, batch.seed, batch.position)
-    best = score(logits, *noise, greedy_below=GREEDY_BELOW).topk(min(count, logits.shape[-1]), dim=-1)
-    _, first = choose(logits, *noise, offset=0, greedy_below=GREEDY_BELOW)
-    return _ranked(first, best.indices, best.values > -torch.inf)
-
-
-def _ranked(first: Tensor, ids: Tensor, valid: Tensor) -> Tensor:
-    return torch.cat((first[:, None], ids.masked_fill(~valid, -1)), dim=-1)
+    return torch.cat((first[:, None], ids.masked_fill(scores == -torch.inf, -1)), dim=-1)
 
 
 def choose_local(logits_shard: Tensor, batch: SamplingBatch, vocab_offset: int) -> tuple[Tensor, Tensor]:

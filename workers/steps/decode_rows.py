@@ -12,7 +12,7 @@ from torch import Tensor
 
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
-from workers.device import to_device
+from workers.device import has_kernels, to_device
 from workers.input_batch import StepTensors
 
 
@@ -33,7 +33,7 @@ class DecodeRows:
         self._ids, self._positions, self._slots = (
             tensor.view(-1)[:count] for tensor in (step.input_ids, step.positions, step.slot_mapping)
         )
-        self._lengths, self._table = step.seq_lens[:count], step.block_table[:count].long()
+        self._lengths, self._table = step.seq_lens[:count], step.block_table[:count]
         self._last = to_device(torch.tensor(last, dtype=self._positions.dtype), device)
         self._block_size = block_size
         self._trash_slot = trash_block * block_size
@@ -46,13 +46,19 @@ class DecodeRows:
 
         A row that has stopped stays, and no longer writes to its own pages: what comes of it means nothing.
         """
+        if has_kernels(self._positions.device):
+            from workers.kernels.advance_rows import advance_rows  # needs Triton
+
+            rows = (self._ids, self._positions, self._lengths, self._slots)
+            advance_rows(*rows, tokens, self._last, self._table, self._block_size, self._trash_slot)
+            return
         going = self._positions < self._last
         self._ids[: len(tokens)] = tokens
         self._positions += going
         self._lengths += going
         position = self._positions.long()
         page = self._table.gather(1, (position // self._block_size)[:, None])[:, 0]
-        slots = page * self._block_size + position % self._block_size
+        slots = page.long() * self._block_size + position % self._block_size
         self._slots.copy_(torch.where(going, slots, self._trash_slot))
 
 
