@@ -92,6 +92,11 @@ class InputBatch:
         self.buffer[REPLAYED] = shape
 
     @property
+    def tokens(self) -> IntArray:
+        """All ids, positions and slots, ``[3, T]``."""
+        return self.buffer[HEADER : HEADER + 3 * len(self.input_ids)].reshape(3, -1)
+
+    @property
     def num_samples(self) -> int:
         """N: positions after which the model's choice, or its logits, are wanted, without padding."""
         return int(self.sampling.shape[1])

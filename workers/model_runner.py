@@ -40,6 +40,7 @@ from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
 from workers.states.feature_store import FeatureStore
 from workers.steps.continuation import Continuation
+from workers.steps.device_steps import are_recorded
 from workers.steps.forward import Forward
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
@@ -88,7 +89,7 @@ class ModelRunner:
             kernels += "-fused"
         if settings.batch_invariant and self._make_layers_invariant():
             kernels += "-invariant"
-        if settings.cuda_graphs:
+        if are_recorded(settings.cuda_graphs, self._attention, self._device, 1 if group is None else group.size):
             self._forward.record()
         self.identity = ModelIdentity(
             name=loaded.source.name,

@@ -34,11 +34,12 @@ class RunnerSettings(Settings):
     """Which kernels attend; auto: Triton's on a GPU that runs them, else gather. varlen: PyTorch's flash attention."""
     fused_layers: bool = True
     """In models built like Llama, compute layers by fewer kernels: on CPUs, and on GPUs with Triton's attention."""
-    cuda_graphs: bool = False
-    """On a GPU with Triton's attention: replay steps of decoding and verification as CUDA graphs, recorded at start."""
+    cuda_graphs: bool | None = None
+    """With Triton's attention: replay steps of decoding and verification as CUDA graphs, recorded at start, which takes
+    some seconds. None: where a model has one GPU."""
     batch_invariant: bool = False
-    """On a GPU: compute a token's logits with the same bits in any batch, at the price of slower matrix products. CPUs
-    do so anyway."""
+    """On a GPU: compute a token's logits with the same bits in any batch, at the price of slower matrix products for
+    more than 64 tokens. CPUs do so anyway."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of torch; None: torch's own choice for a target alone, half of the CPUs for a drafter."""
 

@@ -19,7 +19,7 @@ from workers.layers.int8_linears import Int8Linear
 from workers.layers.packed_linears import PackedLinear, pack_linears
 from workers.settings import RunnerSettings
 from workers.steps.continuation import Continuation
-from workers.steps.device_steps import DeviceSteps, trial_step
+from workers.steps.device_steps import DeviceSteps, are_recorded, trial_step
 from workers.steps.graph_buckets import all_buckets
 
 
@@ -65,7 +65,7 @@ class DraftModelRunner:
         )
         self._before = torch.zeros(all_buckets()[0].tokens, config.hidden_size, dtype=dtype, device=self._device)
         self._steps = DeviceSteps(self._compute, self._attention, self._cache)
-        if settings.cuda_graphs:
+        if are_recorded(settings.cuda_graphs, self._attention, self._device):
             trial = trial_step(self._cache, self.max_model_len, config.vocab_size)
             with torch.inference_mode():
                 self._steps.record(self.max_model_len, trial, self._plain)

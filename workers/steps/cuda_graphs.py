@@ -1,8 +1,7 @@
 """Replays recorded steps: a model's hundreds of launches as one, for decoding and verification.
 
-Not yet run on a GPU by this project; what surrounds recording and replaying is tested on CPUs. A graph reads its
-step from buffers at fixed addresses, so a step is first filled up to a recorded shape (workers/steps/graph_buckets.py)
-and copied there. Steps that fit none are run as they are.
+A graph reads its step from buffers at fixed addresses, so a step is first filled up to a recorded shape and copied
+there (workers/steps/filled_step.py). Steps that fit none are run as they are.
 """
 
 import sys
@@ -17,12 +16,12 @@ from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
 from workers.contract.features import FeatureSpec
-from workers.device import to_device
 from workers.input_batch import Computed, InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
 from workers.layers.agreement import agree
 from workers.steps.decode_rows import DecodeRows
-from workers.steps.graph_buckets import Bucket, choose_bucket, empty, fill_up
+from workers.steps.filled_step import FilledStep, Layout
+from workers.steps.graph_buckets import Bucket, choose_bucket
 
 Forward = Callable[[StepTensors], Computed]
 """Runs the model over a step; logits and states are those of all of its tokens."""
@@ -60,13 +59,20 @@ class CudaGraphs:
         self._block_size, self._trash_block = cache.block_size, cache.trash_block
         self._device = cache.keys[0].device
         self.buckets = list(buckets)
-        most_rows, most_tokens = max(b.rows for b in buckets), max(b.tokens for b in buckets)
-        pages = -(-max(max_model_len, most_tokens) // self._block_size)
-        self._numbers = torch.zeros(3 * most_tokens + 2 * (most_rows + 2), dtype=torch.int32, device=self._device)
-        self._table = torch.full((most_rows + 1, pages), self._trash_block, dtype=torch.int32, device=self._device)
+        pages = -(-max(max_model_len, *(b.tokens for b in buckets)) // self._block_size)
+        layouts = {bucket: Layout(bucket, pages) for bucket in buckets}
+        on_gpu = self._device.type == "cuda"
+        self._layouts = layouts
+        self._numbers = torch.zeros(max(x.size for x in layouts.values()), dtype=torch.int32, device=self._device)
+        self._filled = {
+            bucket: FilledStep(layout, self._trash_block, self._block_size, pinned=on_gpu)
+            for bucket, layout in layouts.items()
+        }
+        self._sent = torch.cuda.Event() if on_gpu else None
         self._forward, self._attention = forward, attention
         self._recorder = record or _Recorder()
         self._replay: dict[Bucket, Run] = {}
+        self._shapes: dict[tuple[int, int, int], int] = {}
         self._spec: FeatureSpec | None = None
         self._kept: Tensor | None = None
 
@@ -85,8 +91,8 @@ class CudaGraphs:
         """
         self._replay.clear()
         for bucket in self.buckets:
-            filled = empty(bucket, self._trash_block * self._block_size).flat
-            self._put(to_device(torch.from_numpy(filled), self._device), bucket)
+            self._filled[bucket].clear()
+            self._send(bucket)
             self._replay[bucket] = self._recorder(self._step(bucket), partial(before or _nobody, bucket))
             if progress is not None:
                 progress()
@@ -100,8 +106,13 @@ class CudaGraphs:
 
     def shape_of(self, batch: InputBatch) -> int:
         """Return the number of the recorded shape that a step is filled up to, from 1 on; 0 where none holds it."""
-        bucket = choose_bucket(self.buckets, np.diff(batch.query_start_loc))
-        return 0 if bucket is None else self.buckets.index(bucket) + 1
+        lengths = np.diff(batch.query_start_loc)
+        key = len(lengths), int(batch.query_start_loc[-1]), int(lengths.max())
+        shape = self._shapes.get(key)
+        if shape is None:
+            bucket = choose_bucket(self.buckets, *key)
+            shape = self._shapes[key] = 0 if bucket is None else self.buckets.index(bucket) + 1
+        return shape
 
     def run(self, batch: InputBatch) -> Computed:
         """Return the logits of a step's sampled positions and all tokens' states.
@@ -109,10 +120,10 @@ class CudaGraphs:
         What is returned stands until the next run.
         """
         bucket = self._bucket(batch)
-        step = self._put_batch(batch, bucket)
+        self._put(batch, bucket)
         logits, states = self._replay[bucket]()
-        sampled = step.logits_indices[: batch.num_samples]
-        return Computed(logits[sampled], states if states is None else states[: batch.query_start_loc[-1]])
+        tokens = int(batch.query_start_loc[-1])
+        return Computed(self._sampled(batch, logits, tokens), states if states is None else states[:tokens])
 
     def decoding(self, batch: InputBatch, last: Seq[int]) -> Callable[[Tensor], Computed]:
         """Return what computes the next token of each row, see `workers.steps.decode_rows`.
@@ -120,7 +131,7 @@ class CudaGraphs:
         Its results stand until the next run, and no other step may be run in between.
         """
         bucket = self._bucket(batch)
-        self._put_batch(batch, bucket)
+        self._put(batch, bucket)
         rows = DecodeRows(self._tensors(bucket), last, self._block_size, self._trash_block)
 
         def following(tokens: Tensor) -> Computed:
@@ -134,30 +145,28 @@ class CudaGraphs:
         assert batch.replayed, "a step that no recorded shape holds"
         return self.buckets[batch.replayed - 1]
 
-    def _put_batch(self, batch: InputBatch, bucket: Bucket) -> StepTensors:
-        """Copy a step, as it is and filled up, to the device at once, and from there to where the graph reads it."""
-        filled = fill_up(batch, bucket, self._trash_block * self._block_size).flat
-        whole = to_device(torch.from_numpy(np.concatenate((batch.buffer, filled))), self._device)
-        step = batch.place(whole[: len(batch.buffer)])
-        rows, pages = step.block_table.shape
-        self._table[:rows, :pages] = step.block_table
-        self._put(whole[len(batch.buffer) :], bucket)
-        return step
+    def _sampled(self, batch: InputBatch, logits: Tensor, tokens: int) -> Tensor:
+        """Return the logits that are wanted; the host has time for this while the step is computed."""
+        if batch.num_samples == tokens:
+            return logits[:tokens]
+        return logits[batch.tensors(self._device).logits_indices[: batch.num_samples]]
 
-    def _put(self, filled: Tensor, bucket: Bucket) -> None:
-        """Put the numbers of a filled-up step where the graph reads them, and trash behind its last row."""
-        self._numbers[: len(filled)] = filled
-        self._table[bucket.rows, : self._pages_of(bucket)] = self._trash_block
+    def _put(self, batch: InputBatch, bucket: Bucket) -> None:
+        """Fill a step up to a shape, and copy it to where the graph reads it."""
+        if self._sent is not None:
+            self._sent.synchronize()  # the latest copy may not have been made yet, and reads what is written now
+        self._filled[bucket].fill(batch)
+        self._send(bucket)
 
-    def _pages_of(self, bucket: Bucket) -> int:
-        """Return how many pages the tokens that are left over may take."""
-        return -(-bucket.tokens // self._block_size)
+    def _send(self, bucket: Bucket) -> None:
+        numbers = self._filled[bucket].numbers
+        self._numbers[: len(numbers)].copy_(numbers, non_blocking=True)
+        if self._sent is not None:
+            self._sent.record()
 
     def _tensors(self, bucket: Bucket) -> StepTensors:
         """Return the places where the graph of a shape reads its step."""
-        split = 3 * bucket.tokens
-        ids, positions, slots = self._numbers[:split].view(3, bucket.tokens)
-        starts, lengths = self._numbers[split : split + 2 * (bucket.rows + 2)].view(2, bucket.rows + 2)
+        (ids, positions, slots), (starts, lengths), table = self._layouts[bucket].split(self._numbers)
         return StepTensors(
             input_ids=ids[None],
             positions=positions[None],
@@ -165,16 +174,16 @@ class CudaGraphs:
             slot_mapping=slots,
             query_start_loc=starts,
             seq_lens=lengths[:-1],
-            block_table=self._table[: bucket.rows + 1],
+            block_table=table,
             sampling=starts[:0],
         )
 
     def _step(self, bucket: Bucket) -> Run:
-        places = self._tensors(bucket)
+        places, tokens = self._tensors(bucket), self._layouts[bucket].split(self._numbers)[0]
 
         def run() -> Computed:
-            ids, positions, slots = (part.long() for part in (places.input_ids, places.positions, places.slot_mapping))
-            step = places._replace(input_ids=ids, positions=positions, slot_mapping=slots)
+            ids, positions, slots = tokens.long()
+            step = places._replace(input_ids=ids[None], positions=positions[None], slot_mapping=slots)
             self._attention.plan_tensors(step)
             return self._forward(step)
 

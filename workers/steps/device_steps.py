@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 
+import torch
 from torch import Tensor
 
 from workers.attention.backend import AttentionBackend
@@ -114,6 +115,11 @@ class DeviceSteps:
         size, trash = self._cache.block_size, self._cache.trash_block
         row = Row(0, [0] * bucket.tokens, 0, [trash] * -(-bucket.tokens // size), 0, SamplingParams())
         return pack(StepPlan((row,)), size, trash)
+
+
+def are_recorded(wanted: bool | None, attention: AttentionBackend, device: torch.device, ranks: int = 1) -> bool:
+    """Return whether steps are to be recorded; where nothing is ``wanted``, they are on a model's only GPU."""
+    return wanted if wanted is not None else device.type == "cuda" and attention.replayable and ranks == 1
 
 
 def trial_step(cache: PagedKVCache, max_model_len: int, vocab_size: int) -> StepPlan:

@@ -1,5 +1,7 @@
 """What surrounds recording and replaying, with functions that compute anew in place of graphs."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -15,6 +17,7 @@ from workers.input_batch import Computed
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 from workers.states.feature_store import FeatureStore
+from workers.steps.device_steps import are_recorded
 from workers.steps.graph_buckets import Bucket
 
 BUCKETS = [Bucket(4, 12), Bucket(2, 6), Bucket(1, 8), Bucket(2, 2)]
@@ -74,8 +77,8 @@ def test_rows_go_on_from_recorded_steps_as_they_do_without(runner):
 def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
     class Forgetful(Recorder):
         def __call__(self, run, announce):
-            super().__call__(run, announce)
-            return lambda: Computed(torch.zeros(12, runner.vocab_size))
+            zeros = torch.zeros_like(super().__call__(run, announce)().logits)
+            return lambda: Computed(zeros)
 
     record(runner, BUCKETS, Forgetful())
     assert runner._forward.steps.graphs is None
@@ -158,3 +161,19 @@ def test_without_kernels_nothing_is_recorded_and_one_is_told(tmp_path, caplog):
     )
     assert plain._forward.steps.graphs is None
     assert "attention gather cannot be recorded" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "replayable", "ranks", "expected"),
+    [
+        (None, "cuda", True, 1, True),
+        (None, "cuda", True, 2, False),
+        (None, "cuda", False, 1, False),
+        (None, "cpu", True, 1, False),
+        (True, "cuda", True, 2, True),
+        (False, "cuda", True, 1, False),
+    ],
+)
+def test_steps_are_recorded_on_a_model_s_only_gpu_unless_told_otherwise(wanted, device, replayable, ranks, expected):
+    attention = SimpleNamespace(replayable=replayable)
+    assert are_recorded(wanted, attention, torch.device(device), ranks) == expected

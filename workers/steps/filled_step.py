@@ -1,0 +1,96 @@
+"""A step in the shape of a recorded one: how its numbers stand one behind the other, on the host and on the device.
+
+All of them are sent by one copy, to where the recording reads them. What stands in a block table behind a row's last
+page means nothing, and is left from whatever was there before.
+"""
+
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workers.input_batch import InputBatch, IntArray
+from workers.steps.graph_buckets import Bucket
+
+ALIGNED = 4
+"""Parts begin at multiples of so many numbers, 16 bytes: kernels read pages of a table at once."""
+
+
+class Layout(NamedTuple):
+    """Where the parts of a step in the shape of a bucket stand."""
+
+    bucket: Bucket
+    pages: int
+    """Of the longest context."""
+
+    @property
+    def size(self) -> int:
+        """How many numbers there are."""
+        return self._table + (self.bucket.rows + 1) * self.pages
+
+    @property
+    def _table(self) -> int:
+        numbers = 3 * self.bucket.tokens + 2 * (self.bucket.rows + 2)
+        return -(-numbers // ALIGNED) * ALIGNED
+
+    @overload
+    def split(self, flat: IntArray) -> tuple[IntArray, IntArray, IntArray]: ...
+
+    @overload
+    def split(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def split(self, flat: Any) -> tuple[Any, Any, Any]:
+        """Return the parts of a step.
+
+        Returns:
+            ``[3, bucket.tokens]``: ids, positions and slots; ``[2, bucket.rows + 2]``: starts and the end of all,
+            context lengths and one number unused; ``[bucket.rows + 1, pages]``: the block table.
+        """
+        tokens, rows = self.bucket.tokens, self.bucket.rows
+        places = 3 * tokens + 2 * (rows + 2)
+        return (
+            flat[: 3 * tokens].reshape(3, tokens),
+            flat[3 * tokens : places].reshape(2, rows + 2),
+            flat[self._table : self.size].reshape(rows + 1, self.pages),
+        )
+
+
+class FilledStep:
+    """A step on the host, to be filled in again and again."""
+
+    def __init__(self, layout: Layout, trash_block: int, block_size: int, *, pinned: bool) -> None:
+        """Begin with nothing but tokens that are left over; ``pinned``: in memory that a GPU can read by itself."""
+        self._bucket = layout.bucket
+        self._trash_slot = trash_block * block_size
+        self.numbers = torch.zeros(layout.size, dtype=torch.int32, pin_memory=pinned)
+        self.tokens, self.rows, self.table = layout.split(self.numbers.numpy())
+        self.table[:] = trash_block
+        self.clear()
+
+    def clear(self) -> None:
+        """Leave all tokens over."""
+        self._leave_over(0, 0)
+
+    def fill(self, batch: InputBatch) -> None:
+        """Take a step that fits."""
+        used, rows = int(batch.query_start_loc[-1]), len(batch.seq_lens)
+        if (used, rows) != self._taken:
+            self._leave_over(used, rows)
+        self.tokens[:, :used] = batch.tokens[:, :used]
+        self.rows[0, : rows + 1] = batch.query_start_loc
+        self.rows[1, :rows] = batch.seq_lens
+        self.table[:rows, : batch.block_table.shape[1]] = batch.block_table
+
+    def _leave_over(self, used: int, rows: int) -> None:
+        """Let the tokens behind the used ones form a row of their own, and the rows in between have none."""
+        self._taken = used, rows
+        bucket = self._bucket
+        left = bucket.tokens - used
+        self.tokens[0, used:] = 0
+        self.tokens[1, used:] = np.arange(left)
+        self.tokens[2, used:] = self._trash_slot
+        self.rows[0, rows + 1 : -1] = used
+        self.rows[0, -1] = bucket.tokens
+        self.rows[1, rows:] = 0
+        self.rows[1, bucket.rows] = left
