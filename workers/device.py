@@ -29,6 +29,15 @@ def why_no_triton() -> str | None:
     return None
 
 
+@cache
+def roomy(device: torch.device) -> bool:
+    """Return whether a program may have the shared memory of data-centre GPUs (A100: 163 KB, H100: 227; else 99)."""
+    if device.type != "cuda":
+        return False
+    capability = torch.cuda.get_device_capability(device)
+    return capability == (8, 0) or capability[0] in (9, 10)
+
+
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a tensor of the host to a device, for which the host need not wait; on a CPU it is the tensor itself."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

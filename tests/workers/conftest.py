@@ -12,7 +12,8 @@ def matrix_units(request, monkeypatch):
     """Let the interpreter multiply as matrix units do.
 
     It takes the bits of bfloat16 numbers for integers, and cuts numbers off that are to be rounded to bfloat16; and
-    it multiplies by BLAS, where the last bits of a row depend on the row's place in the tile.
+    it multiplies by BLAS, where the last bits of a row depend on the row's place in the tile. Matrix units add sixteen
+    products at a time.
     """
     if os.environ.get("TRITON_INTERPRET") != "1" or "kernels" not in request.keywords:
         return
@@ -24,8 +25,10 @@ def matrix_units(request, monkeypatch):
         return operand.data.astype(np.float32)
 
     def create_dot(self, a, b, d, input_precision, max_num_imprecise_acc):
-        products = floats(a)[:, :, None] * floats(b)[None]
-        return interpreter.TensorHandle(products.sum(1) + d.data, d.dtype.scalar)
+        left, right, total = floats(a), floats(b), d.data
+        for k in range(0, left.shape[1], 16):
+            total = total + (left[:, k : k + 16, None] * right[None, k : k + 16]).sum(1)
+        return interpreter.TensorHandle(total, d.dtype.scalar)
 
     convert = interpreter._convert_float
 

@@ -60,12 +60,41 @@ def test_the_defaults_agree_with_portable_attention_and_plain_layers(dtype, tmp_
     fast, plain = make_runner(tmp_path), make_runner(tmp_path, attention="gather", fused_layers=False)
     assert "triton" in fast.identity.numerics_class
     assert "-fused/" in fast.identity.numerics_class
+    assert fast._forward.steps.graphs is not None
     logits = []
     for runner in (fast, plain):
         feeder = Feeder(runner, [PROMPT, PROMPT[:17]])
         logits.append(torch.cat(feeder.run(most=9, draft=3)))
     bound = 0.05 if dtype == "bfloat16" else 1e-4
     torch.testing.assert_close(*logits, atol=bound, rtol=bound)
+
+
+@pytest.mark.parametrize(
+    ("columns", "inner"), [(6144, 4096), (4096, 14336), (28672, 4096), (2048, 2048), (128256, 2048)]
+)
+def test_products_of_real_shapes_are_right_and_the_same_for_any_number_of_rows(columns, inner):
+    from workers.kernels.matmul import linear
+
+    torch.manual_seed(0)
+    x = torch.randn(700, inner, device="cuda").bfloat16()
+    weight = torch.randn(columns, inner, device="cuda").bfloat16() / 16
+    whole = linear(x, weight)
+    expected = x[:50].float() @ weight.float().T
+    assert (whole[:50].float() - expected).norm() < 4e-3 * expected.norm()
+    for rows in (1, 5, 16, 17, 32, 33, 64, 65, 320):
+        assert torch.equal(linear(x[:rows], weight), whole[:rows])
+
+
+def test_small_steps_have_the_same_bits_in_any_batch_by_default(tmp_path):
+    """Up to 64 tokens a kernel of ours computes all products, on GPUs that let kernels overlap."""
+    if torch.cuda.get_device_capability() < (9, 0):
+        pytest.skip("libraries compute all products on this GPU")
+    make_tiny(tmp_path, dtype=torch.bfloat16, **LAYERS)
+    runner = make_runner(tmp_path)
+    sequences = [PROMPT, *(PROMPT[: 5 + i] for i in range(6))]
+    alone = Feeder(runner, sequences[:1]).run(most=30, draft=0)[0]
+    together = Feeder(runner, sequences, seed=1, watched=1).run(most=5, draft=3)[0]
+    assert torch.equal(alone, together)
 
 
 @pytest.mark.parametrize("family", ["llama", "mixtral"])

@@ -4,20 +4,19 @@ The kernels, and why what a query gets does not depend on its company: workers/k
 """
 
 import math
-from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
 from workers.attention.backend import LayerSpec
-from workers.attention.tiling import Tile, padded, split_edges, tile_of
+from workers.attention.tiling import FEW_QUERIES, Tile, padded, split_edges, tile_of
+from workers.device import roomy
 from workers.input_batch import InputBatch, StepTensors
-from workers.kernels.paged_attention import attend_kernel, merge_kernel
+from workers.kernels.overlap import overlap
+from workers.kernels.paged_attention import attend_kernel
 from workers.kv.cache import PagedKVCache
 
-MERGE_QUERIES = 16
-"""Pairs of a token and a query head whose splits one program merges."""
 PROGRAMS_PER_SM = 2
 """Fewer programs than this leave parts of the device idle: splits then run side by side."""
 MAX_WORKSPACE_BYTES = 1 << 29
@@ -25,7 +24,7 @@ MAX_WORKSPACE_BYTES = 1 << 29
 
 
 class TritonAttention:
-    """AttentionBackend in Triton: one kernel per layer, two where a few long contexts have to fill a device."""
+    """AttentionBackend in Triton: one kernel per layer."""
 
     name = f"triton-{triton.__version__}"
     replayable = True
@@ -33,11 +32,15 @@ class TritonAttention:
     def __init__(self, cache: PagedKVCache, max_model_len: int, fill: int | None = None) -> None:
         """Attend over ``cache``; ``fill``: programs that keep the device busy (None: found out)."""
         self.cache = cache
+        self.max_model_len = max_model_len
         self._device = cache.keys[0].device
         edges = split_edges(max_model_len)
         self._edges_on_host = edges
         self._edges = torch.tensor(edges, dtype=torch.int32, device=self._device)
         self._fill = _programs_that_fill(self._device) if fill is None else fill
+        self._room = roomy(self._device)
+        self._overlap = overlap(self._device)
+        self._counters = torch.zeros(max(1, self._fill), dtype=torch.int32, device=self._device)
         self.workspace: Tensor | None = None
         self._step: StepTensors | None = None
         self._num_splits = 0
@@ -80,16 +83,15 @@ class TritonAttention:
         query = query if query.stride(-1) == 1 else query.contiguous()
         make = query.new_zeros if self._has_padding else query.new_empty
         out = make(len(query), layer.num_query_heads, layer.value_dim)
-        tile = tile_of(layer, query.dtype)
+        few = len(query) * layer.group <= FEW_QUERIES * len(self._step.seq_lens)
+        tile = tile_of(layer, query.dtype, few=few, room=self._room)
         tiles = self._tiles(len(query), layer, tile.queries)
         parts = self._parts(tiles * layer.num_kv_heads, len(query), layer)
         workspace = self._partial_results(len(query), layer) if parts > 1 else (out, out)
-        self._launch_attend(layer, query, sinks, out, workspace, tile, (tiles, layer.num_kv_heads, parts))
-        if parts > 1:
-            self._launch_merge(layer, sinks, out, workspace)
+        self._launch(layer, query, sinks, out, workspace, tile, (tiles, layer.num_kv_heads, parts))
         return out
 
-    def _launch_attend(
+    def _launch(
         self,
         layer: LayerSpec,
         query: Tensor,
@@ -110,6 +112,7 @@ class TritonAttention:
             out if sinks is None else sinks,
             out,
             *workspace,
+            self._counters,
             step.query_start_loc,
             step.seq_lens,
             step.block_table,
@@ -131,29 +134,14 @@ class TritonAttention:
             BLOCK_M=tile.queries,
             BLOCK_N=tile.keys,
             num_warps=tile.warps,
-            num_stages=2,
-            **_common(layer, sinks),
-        )
-
-    def _launch_merge(
-        self, layer: LayerSpec, sinks: Tensor | None, out: Tensor, workspace: tuple[Tensor, Tensor]
-    ) -> None:
-        step = self._step
-        assert step is not None
-        merge_kernel[(self._tiles(len(out), layer, MERGE_QUERIES), layer.num_kv_heads)](
-            out if sinks is None else sinks,
-            out,
-            *workspace,
-            step.query_start_loc,
-            step.seq_lens,
-            self._edges,
-            len(step.seq_lens),
-            len(self._edges) - 1,
-            len(out) * layer.num_query_heads,
-            layer.num_kv_heads,
-            TILE=MERGE_QUERIES,
-            num_warps=4,
-            **_common(layer, sinks),
+            num_stages=tile.stages,
+            GROUP=layer.group,
+            VALUE_DIM=layer.value_dim,
+            VALUE_PAD=padded(layer.value_dim),
+            WINDOW=layer.window or 0,
+            HAS_SINKS=sinks is not None,
+            enable_fp_fusion=False,
+            **self._overlap,
         )
 
     def _tiles(self, tokens: int, layer: LayerSpec, queries: int) -> int:
@@ -180,17 +168,6 @@ class TritonAttention:
             room = self.workspace = torch.empty(size, dtype=torch.float32, device=self._device)
         weighted = size // (layer.value_dim + 2) * layer.value_dim
         return room[:weighted], room[weighted:]
-
-
-def _common(layer: LayerSpec, sinks: Tensor | None) -> dict[str, Any]:
-    return {
-        "GROUP": layer.group,
-        "VALUE_DIM": layer.value_dim,
-        "VALUE_PAD": padded(layer.value_dim),
-        "WINDOW": layer.window or 0,
-        "HAS_SINKS": sinks is not None,
-        "enable_fp_fusion": False,
-    }
 
 
 def _programs_that_fill(device: torch.device) -> int:

@@ -1,16 +1,58 @@
 """The product of a mixture of experts, whose arithmetic for a row depends on no other row, of its expert or another.
 
-Rows are sorted by expert. Each expert's are cut into tiles of the size that its weight alone decides, as in
-workers/kernels/matmul.py. How many tiles that makes is known on the device only, so there are programs for as many as
-there may be, and those that find no tile end.
+Rows are sorted by expert. Each expert's are cut into tiles of the size that its weight alone decides. How many tiles
+that makes is known on the device only, so there are programs for as many as there may be, and those that find no tile
+end.
 """
+
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from workers.kernels.matmul import tile_of, tile_product
+
+class Tile(NamedTuple):
+    """What one program computes."""
+
+    rows: int
+    columns: int
+    depth: int
+    """Of the inner dimension, at a time."""
+
+
+@triton.jit
+def _tile_product(
+    x,
+    weight,
+    row,  # [ROWS]
+    there,  # [ROWS], which of these rows there are
+    column,  # [COLUMNS]
+    columns,
+    inner,
+    x_stride,
+    column_stride,
+    inner_stride,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+):
+    """Add up one tile of ``x @ weight.T`` in float32, in one order."""
+    depth = tl.arange(0, DEPTH)
+    total = tl.zeros([ROWS, COLUMNS], tl.float32)
+    for start in range(0, inner, DEPTH):
+        at = start + depth
+        left = tl.load(
+            x + row[:, None] * x_stride + at[None, :], mask=there[:, None] & (at < inner)[None, :], other=0.0
+        )
+        right = tl.load(
+            weight + column[None, :] * column_stride + at[:, None] * inner_stride,
+            mask=(column < columns)[None, :] & (at < inner)[:, None],
+            other=0.0,
+        )
+        total = tl.dot(left, right, total, input_precision="ieee")
+    return total
 
 
 @triton.jit
@@ -47,7 +89,7 @@ def expert_linear_kernel(
         own = row < tl.load(starts + expert + 1)
         column = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
         weight += expert.to(tl.int64) * expert_stride
-        total = tile_product(
+        total = _tile_product(
             x, weight, row, own, column, columns, inner, x_stride, column_stride, inner_stride, ROWS, COLUMNS, DEPTH
         )
         if HAS_BIAS:
@@ -55,6 +97,13 @@ def expert_linear_kernel(
             total = total + added.to(tl.float32)[None, :]
         place = out + row[:, None] * columns + column[None, :]
         tl.store(place, total.to(out.dtype.element_ty), mask=own[:, None] & (column < columns)[None, :])
+
+
+def tile_of(columns: int, dtype: torch.dtype) -> Tile:
+    """Return the tile of a weight: narrow enough that even a single row gives every part of a GPU something to do."""
+    if dtype.itemsize > 2:
+        return Tile(16, 32, 16)
+    return Tile(64, 128 if columns >= 16384 else 64 if columns >= 8192 else 32, 64)
 
 
 def expert_linear(x: Tensor, starts: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

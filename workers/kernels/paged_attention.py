@@ -8,8 +8,8 @@ What a query gets is a function of its position, its sequence and nothing else, 
 - a tile, or a split, of which a query sees nothing leaves its sums as they are, exactly;
 - every query is computed in a tile of BLOCK_M, however few there are: another size would be another kernel.
 
-Whether the splits of a query run one after the other in one program, or side by side with a second kernel that
-merges them, is a matter of how many programs fill the device. Both do the same arithmetic in the same order,
+Whether the splits of a query run one after the other in one program, or side by side, the last one to finish merging
+them, is a matter of how many programs fill the device. Both do the same arithmetic in the same order,
 compiled without contraction of products and sums (``enable_fp_fusion=False``), and so agree bit for bit.
 
 A program computes BLOCK_M *query rows* of one sequence and one key/value head: the pairs (token, query head of the
@@ -22,7 +22,15 @@ is what lets a CUDA graph be replayed for rows of any length.
 import triton
 import triton.language as tl
 
+from workers.kernels.overlap import start
 from workers.kernels.tiles import keys_of_tile, last_at_most, place_in_row, queries_of_tile, row_of_tile
+
+
+@triton.jit
+def _nothing(ROWS: tl.constexpr, COLUMNS: tl.constexpr):
+    """Return the partial result of no keys."""
+    m = tl.full([ROWS], -float("inf"), tl.float32)
+    return m, tl.zeros([ROWS], tl.float32), tl.zeros([ROWS, COLUMNS], tl.float32)
 
 
 @triton.jit
@@ -48,15 +56,17 @@ def _finish(m, total, acc, sinks, head, valid, HAS_SINKS: tl.constexpr):
 
 
 @triton.jit
-def _one_split(
+def _add_keys(
+    m,
+    total,
+    acc,
+    first_key,
     q,
     position,
     keys,
     values,
     table,
     kv_head,
-    begin,
-    end,
     key_end,
     kv_heads,
     score_scale,
@@ -68,46 +78,40 @@ def _one_split(
     VALUE_PAD: tl.constexpr,
     WINDOW: tl.constexpr,
     HAS_SOFTCAP: tl.constexpr,
-    BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Reduce the keys at ``begin .. end - 1``: the largest score (base 2), the sum of weights, the weighted values."""
-    m = tl.full([BLOCK_M], -float("inf"), tl.float32)
-    total = tl.zeros([BLOCK_M], tl.float32)
-    acc = tl.zeros([BLOCK_M, VALUE_PAD], tl.float32)
+    """Take BLOCK_N keys more into the largest score (base 2), the sum of weights and the weighted values."""
     key_column = tl.arange(0, KEY_PAD)
     value_column = tl.arange(0, VALUE_PAD)
-    for start in range(begin, end, BLOCK_N):
-        at = start + tl.arange(0, BLOCK_N)
-        there = at < key_end
-        block = tl.load(table + at // PAGE, mask=there, other=0)
-        row = (block.to(tl.int64) * PAGE + at % PAGE) * kv_heads + kv_head
-        k = tl.load(
-            keys + row[None, :] * KEY_DIM + key_column[:, None],
-            mask=there[None, :] & (key_column[:, None] < KEY_DIM),
-            other=0.0,
-        )
-        score = tl.dot(q, k, input_precision="ieee") * score_scale
-        if HAS_SOFTCAP:
-            # tanh(x) = 1 - 2 / (exp(2 x) + 1), right at both ends
-            score = softcap * (1.0 - 2.0 / (tl.exp2(score * (2.0 * 1.4426950408889634)) + 1.0)) * 1.4426950408889634
-        visible = there[None, :] & (at[None, :] <= position[:, None])
-        if WINDOW > 0:
-            visible = visible & (at[None, :] > position[:, None] - WINDOW)
-        score = tl.where(visible, score, -float("inf"))
-        m_new = tl.maximum(m, tl.max(score, 1))
-        base = tl.where(m_new == -float("inf"), 0.0, m_new)
-        weight = tl.exp2(score - base[:, None])
-        scale = tl.exp2(m - base)
-        total = total * scale + tl.sum(weight, 1)
-        v = tl.load(
-            values + row[:, None] * VALUE_DIM + value_column[None, :],
-            mask=there[:, None] & (value_column[None, :] < VALUE_DIM),
-            other=0.0,
-        )
-        acc = tl.dot(weight.to(v.dtype), v, acc * scale[:, None], input_precision="ieee")
-        m = m_new
-    return m, total, acc
+    at = first_key + tl.arange(0, BLOCK_N)
+    there = at < key_end
+    block = tl.load(table + at // PAGE, mask=there, other=0)
+    row = (block.to(tl.int64) * PAGE + at % PAGE) * kv_heads + kv_head
+    k = tl.load(
+        keys + row[None, :] * KEY_DIM + key_column[:, None],
+        mask=there[None, :] & (key_column[:, None] < KEY_DIM),
+        other=0.0,
+    )
+    score = tl.dot(q, k, input_precision="ieee") * score_scale
+    if HAS_SOFTCAP:
+        # tanh(x) = 1 - 2 / (exp(2 x) + 1), right at both ends
+        score = softcap * (1.0 - 2.0 / (tl.exp2(score * (2.0 * 1.4426950408889634)) + 1.0)) * 1.4426950408889634
+    visible = there[None, :] & (at[None, :] <= position[:, None])
+    if WINDOW > 0:
+        visible = visible & (at[None, :] > position[:, None] - WINDOW)
+    score = tl.where(visible, score, -float("inf"))
+    m_new = tl.maximum(m, tl.max(score, 1))
+    base = tl.where(m_new == -float("inf"), 0.0, m_new)
+    weight = tl.exp2(score - base[:, None])
+    scale = tl.exp2(m - base)
+    total = total * scale + tl.sum(weight, 1)
+    v = tl.load(
+        values + row[:, None] * VALUE_DIM + value_column[None, :],
+        mask=there[:, None] & (value_column[None, :] < VALUE_DIM),
+        other=0.0,
+    )
+    acc = tl.dot(weight.to(v.dtype), v, acc * scale[:, None], input_precision="ieee")
+    return m_new, total, acc
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_splits", "table_stride", "partial_stride"])
@@ -119,6 +123,7 @@ def attend_kernel(
     out,  # [num_tokens, num_query_heads, VALUE_DIM]
     partial_acc,  # [splits, num_tokens * num_query_heads, VALUE_DIM] float32
     partial_ml,  # [splits, num_tokens * num_query_heads, 2] float32
+    counters,  # [tiles, kv_heads] int32, zeros before and after
     query_start_loc,
     seq_lens,
     block_table,
@@ -144,8 +149,10 @@ def attend_kernel(
     SIDE_BY_SIDE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
-    """Attend for one tile; with SIDE_BY_SIDE, to every so-many-th split only, leaving the rest to ``merge_kernel``."""
+    """Attend for one tile; with SIDE_BY_SIDE to every so-many-th split only, and the last program merges them."""
+    start(OVERLAP)
     tile = tl.program_id(0)
     kv_head = tl.program_id(1)
     part = tl.program_id(2)
@@ -160,6 +167,9 @@ def attend_kernel(
     key_begin = key_begin // BLOCK_N * BLOCK_N
     first_split = last_at_most(edges, num_splits, key_begin)
     end_split = last_at_most(edges, num_splits, key_end - 1) + 1
+    parts = tl.minimum(end_split - first_split, tl.num_programs(2))
+    if part >= parts:
+        return
 
     column = tl.arange(0, KEY_PAD)
     q_row = (first_token + token).to(tl.int64) * q_token_stride + head * q_head_stride
@@ -168,97 +178,95 @@ def attend_kernel(
     stored = valid[:, None] & (value_column[None, :] < VALUE_DIM)
     table = block_table + row * table_stride
 
-    m_all = tl.full([BLOCK_M], -float("inf"), tl.float32)
-    l_all = tl.zeros([BLOCK_M], tl.float32)
-    acc_all = tl.zeros([BLOCK_M, VALUE_PAD], tl.float32)
-    for split in range(first_split + part, end_split, tl.num_programs(2)):
-        begin = tl.maximum(tl.load(edges + split), key_begin)
-        end = tl.minimum(tl.load(edges + split + 1), key_end)
-        m, total, acc = _one_split(
-            q_tile,
-            position,
-            keys,
-            values,
-            table,
-            kv_head,
-            begin,
-            end,
-            key_end,
-            kv_heads,
-            score_scale,
-            softcap,
-            PAGE,
-            KEY_DIM,
-            VALUE_DIM,
-            KEY_PAD,
-            VALUE_PAD,
-            WINDOW,
-            HAS_SOFTCAP,
-            BLOCK_M,
-            BLOCK_N,
-        )
-        if SIDE_BY_SIDE:
+    m, total, acc = _nothing(BLOCK_M, VALUE_PAD)
+    if SIDE_BY_SIDE:
+        for split in range(first_split + part, end_split, tl.num_programs(2)):
+            begin = tl.maximum(tl.load(edges + split), key_begin)
+            end = tl.minimum(tl.load(edges + split + 1), key_end)
+            m, total, acc = _nothing(BLOCK_M, VALUE_PAD)
+            for first_key in range(begin, end, BLOCK_N):
+                m, total, acc = _add_keys(
+                    m,
+                    total,
+                    acc,
+                    first_key,
+                    q_tile,
+                    position,
+                    keys,
+                    values,
+                    table,
+                    kv_head,
+                    key_end,
+                    kv_heads,
+                    score_scale,
+                    softcap,
+                    PAGE,
+                    KEY_DIM,
+                    VALUE_DIM,
+                    KEY_PAD,
+                    VALUE_PAD,
+                    WINDOW,
+                    HAS_SOFTCAP,
+                    BLOCK_N,
+                )
             at = out_row + split * partial_stride.to(tl.int64)
             tl.store(partial_ml + at * 2, m, mask=valid)
             tl.store(partial_ml + at * 2 + 1, total, mask=valid)
             tl.store(partial_acc + at[:, None] * VALUE_DIM + value_column[None, :], acc, mask=stored)
-        else:
+        tl.debug_barrier()  # what all threads have stored comes before the count
+        counter = counters + tile * kv_heads + kv_head
+        if tl.atomic_add(counter, 1, sem="acq_rel") < parts - 1:
+            return
+        tl.debug_barrier()
+        tl.store(counter, 0)
+        m_all, l_all, acc_all = _nothing(BLOCK_M, VALUE_PAD)
+        for split in range(first_split, end_split):
+            # Of splits in which a query sees nothing, nothing is looked at.
+            seen = valid & (tl.load(edges + split) <= position)
+            if WINDOW > 0:
+                seen = seen & (tl.load(edges + split + 1) > position - WINDOW + 1)
+            at = out_row + split * partial_stride.to(tl.int64)
+            # Not from the first-level cache, which knows nothing of other programs' stores.
+            m = tl.load(partial_ml + at * 2, mask=seen, other=-float("inf"), cache_modifier=".cg")
+            total = tl.load(partial_ml + at * 2 + 1, mask=seen, other=0.0, cache_modifier=".cg")
+            place = partial_acc + at[:, None] * VALUE_DIM + value_column[None, :]
+            acc = tl.load(place, mask=stored & seen[:, None], other=0.0, cache_modifier=".cg")
             m_all, l_all, acc_all = _merge(m_all, l_all, acc_all, m, total, acc)
-    if not SIDE_BY_SIDE:
-        result = _finish(m_all, l_all, acc_all, sinks, head, valid, HAS_SINKS)
-        tl.store(out + out_row[:, None] * VALUE_DIM + value_column[None, :], result.to(out.dtype.element_ty), stored)
-
-
-@triton.jit(do_not_specialize=["num_rows", "num_splits", "partial_stride"])
-def merge_kernel(
-    sinks,
-    out,
-    partial_acc,
-    partial_ml,
-    query_start_loc,
-    seq_lens,
-    edges,
-    num_rows,
-    num_splits,
-    partial_stride,
-    kv_heads,
-    GROUP: tl.constexpr,
-    VALUE_DIM: tl.constexpr,
-    VALUE_PAD: tl.constexpr,
-    WINDOW: tl.constexpr,
-    HAS_SINKS: tl.constexpr,
-    TILE: tl.constexpr,
-):
-    """Merge what the splits of some query rows gave, in ascending order: those that each row has a part in."""
-    tile = tl.program_id(0)
-    kv_head = tl.program_id(1)
-    row = row_of_tile(query_start_loc, num_rows, tile, GROUP, TILE)
-    first_token, count, before, first = place_in_row(query_start_loc, seq_lens, row, tile, GROUP, TILE)
-    if first >= count * GROUP:
-        return
-
-    valid, token, head, out_row = queries_of_tile(first_token, count, first, kv_head, kv_heads, GROUP, TILE)
-    position = before + token
-    key_begin, key_end = keys_of_tile(before, count, first, GROUP, TILE, WINDOW)
-    first_split = last_at_most(edges, num_splits, key_begin)
-    end_split = last_at_most(edges, num_splits, key_end - 1) + 1
-
-    value_column = tl.arange(0, VALUE_PAD)
-    stored = valid[:, None] & (value_column[None, :] < VALUE_DIM)
-    m_all = tl.full([TILE], -float("inf"), tl.float32)
-    l_all = tl.zeros([TILE], tl.float32)
-    acc_all = tl.zeros([TILE, VALUE_PAD], tl.float32)
-    for split in range(first_split, end_split):
-        # Nobody has written what lies outside of the keys that a query sees.
-        seen = valid & (tl.load(edges + split) <= position)
-        if WINDOW > 0:
-            seen = seen & (tl.load(edges + split + 1) > position - WINDOW + 1)
-        at = out_row + split * partial_stride.to(tl.int64)
-        m = tl.load(partial_ml + at * 2, mask=seen, other=-float("inf"))
-        total = tl.load(partial_ml + at * 2 + 1, mask=seen, other=0.0)
-        acc = tl.load(
-            partial_acc + at[:, None] * VALUE_DIM + value_column[None, :], mask=stored & seen[:, None], other=0.0
-        )
+    else:
+        # One loop over all splits: the keys of the next one are on their way while this one is reduced.
+        m_all, l_all, acc_all = _nothing(BLOCK_M, VALUE_PAD)
+        split = first_split
+        edge = tl.load(edges + split + 1)
+        for first_key in range(key_begin, key_end, BLOCK_N):
+            if first_key == edge:
+                m_all, l_all, acc_all = _merge(m_all, l_all, acc_all, m, total, acc)
+                m, total, acc = _nothing(BLOCK_M, VALUE_PAD)
+                split += 1
+                edge = tl.load(edges + split + 1)
+            m, total, acc = _add_keys(
+                m,
+                total,
+                acc,
+                first_key,
+                q_tile,
+                position,
+                keys,
+                values,
+                table,
+                kv_head,
+                key_end,
+                kv_heads,
+                score_scale,
+                softcap,
+                PAGE,
+                KEY_DIM,
+                VALUE_DIM,
+                KEY_PAD,
+                VALUE_PAD,
+                WINDOW,
+                HAS_SOFTCAP,
+                BLOCK_N,
+            )
         m_all, l_all, acc_all = _merge(m_all, l_all, acc_all, m, total, acc)
     result = _finish(m_all, l_all, acc_all, sinks, head, valid, HAS_SINKS)
     tl.store(out + out_row[:, None] * VALUE_DIM + value_column[None, :], result.to(out.dtype.element_ty), stored)

@@ -9,6 +9,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.kernels.overlap import overlap, start
+
 
 @triton.jit
 def add_rms_norm_kernel(
@@ -22,8 +24,10 @@ def add_rms_norm_kernel(
     WIDTH: tl.constexpr,
     PADDED: tl.constexpr,
     HAS_RESIDUAL: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
     """Normalise one row, after the residual is added."""
+    start(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
     column = tl.arange(0, PADDED)
     there = column < WIDTH
@@ -61,5 +65,6 @@ def add_rms_norm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float)
         PADDED=padded,
         HAS_RESIDUAL=residual is not None,
         num_warps=max(1, min(16, padded // 512)),
+        **overlap(x.device),
     )
     return normed, total

@@ -5,13 +5,24 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.kernels.overlap import overlap, start
+
+HEADS_AT_ONCE = 8
+
+
+@triton.jit
+def _of_either(q, k, place, is_query, there):
+    """Load from queries or from keys."""
+    from_query = tl.load(q + place, mask=there & is_query[:, None], other=0.0)
+    return tl.where(is_query[:, None], from_query, tl.load(k + place, mask=there & ~is_query[:, None], other=0.0))
+
 
 @triton.jit
 def rotary_write_kernel(
     q,  # [num_tokens, heads, DIM] by its strides, as k and v are
     k,
     v,
-    cos,  # [num_tokens, ROTATED]
+    cos,  # [num_tokens, ROTATED] by their strides
     sin,
     slots,  # [num_tokens]
     q_out,  # [num_tokens, heads, DIM]
@@ -20,43 +31,48 @@ def rotary_write_kernel(
     q_stride,
     k_stride,
     v_stride,
+    cos_stride,
+    sin_stride,
     heads,
     kv_heads,
     DIM: tl.constexpr,
     ROTATED: tl.constexpr,
     PADDED: tl.constexpr,
+    HEADS: tl.constexpr,
+    OVERLAP: tl.constexpr,
 ):
-    """Move one head of one token: a query head to ``q_out``, a key or value head to its slot."""
+    """Move some heads of one token: a query head to ``q_out``, a key or value head to its slot."""
+    start(OVERLAP)
     token = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
+    head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     column = tl.arange(0, PADDED)
-    there = column < DIM
-    if head >= heads + kv_heads:
-        at = head - heads - kv_heads
-        slot = tl.load(slots + token).to(tl.int64)
-        values = tl.load(v + token * v_stride + at * DIM + column, mask=there)
-        tl.store(value_cache + (slot * kv_heads + at) * DIM + column, values, mask=there)
-        return
+    is_query, is_key = head < heads, (head >= heads) & (head < heads + kv_heads)
+    is_value = (head >= heads + kv_heads) & (head < heads + 2 * kv_heads)
+    slot = tl.load(slots + token).to(tl.int64)
+    key_place = (slot * kv_heads + head - heads) * DIM
+    value_place = (slot * kv_heads + head - heads - kv_heads) * DIM
 
-    if head < heads:
-        source = q + token * q_stride + head * DIM
-        target = q_out + (token * heads + head) * DIM
-    else:
-        source = k + token * k_stride + (head - heads) * DIM
-        slot = tl.load(slots + token).to(tl.int64)
-        target = key_cache + (slot * kv_heads + head - heads) * DIM
-    turned = column < ROTATED
+    moved = is_value[:, None] & (column < DIM)[None, :]
+    from_value = v + token * v_stride + (head - heads - kv_heads)[:, None] * DIM + column[None, :]
+    tl.store(value_cache + value_place[:, None] + column[None, :], tl.load(from_value, mask=moved), mask=moved)
+
+    there = (is_query | is_key)[:, None] & (column < DIM)[None, :]
+    turned = there & (column < ROTATED)[None, :]
     first = column < ROTATED // 2
     partner = tl.where(first, column + ROTATED // 2, column - ROTATED // 2)
-    own = tl.load(source + column, mask=there, other=0.0)
+    source = tl.where(is_query, token * q_stride + head * DIM, token * k_stride + (head - heads) * DIM)[:, None]
+    own = _of_either(q, k, source + column[None, :], is_query, there)
     kind = own.dtype
-    other = tl.load(source + partner, mask=turned, other=0.0).to(tl.float32)
-    c = tl.load(cos + token * ROTATED + column, mask=turned, other=1.0).to(tl.float32)
-    s = tl.load(sin + token * ROTATED + column, mask=turned, other=0.0).to(tl.float32)
+    other = _of_either(q, k, source + partner[None, :], is_query, turned).to(tl.float32)
+    c = tl.load(cos + token * cos_stride + column, mask=column < ROTATED, other=1.0).to(tl.float32)[None, :]
+    s = tl.load(sin + token * sin_stride + column, mask=column < ROTATED, other=0.0).to(tl.float32)[None, :]
     # Rounded where two products and a sum of PyTorch would be.
     straight = (own.to(tl.float32) * c).to(kind).to(tl.float32)
-    across = (tl.where(first, -other, other) * s).to(kind).to(tl.float32)
-    tl.store(target + column, tl.where(turned, (straight + across).to(kind), own), mask=there)
+    across = (tl.where(first[None, :], -other, other) * s).to(kind).to(tl.float32)
+    result = tl.where(turned, (straight + across).to(kind), own)
+    query_place = (token * heads + head) * DIM
+    tl.store(q_out + query_place[:, None] + column[None, :], result, mask=there & is_query[:, None])
+    tl.store(key_cache + key_place[:, None] + column[None, :], result, mask=there & is_key[:, None])
 
 
 def rotary_write(
@@ -76,7 +92,7 @@ def rotary_write(
         key: ``[num_tokens, kv_heads, dim]``, likewise.
         value: as ``key``.
         cos: ``[num_tokens, rotated]`` in the dtype of the rest; the first ``rotated`` columns of a head turn.
-        sin: as ``cos``.
+        sin: as ``cos``; tokens may lie apart in both.
         slots: ``[num_tokens]``, where keys and values go.
         key_cache: ``[num_blocks, block_size, kv_heads, dim]``.
         value_cache: as ``key_cache``.
@@ -84,12 +100,12 @@ def rotary_write(
     tokens, heads, dim = query.shape
     kv_heads = key.shape[1]
     out = torch.empty(tokens, heads, dim, dtype=query.dtype, device=query.device)
-    rotary_write_kernel[(tokens, heads + 2 * kv_heads)](
+    rotary_write_kernel[(tokens, triton.cdiv(heads + 2 * kv_heads, HEADS_AT_ONCE))](
         query,
         key,
         value,
-        cos.contiguous(),
-        sin.contiguous(),
+        cos,
+        sin,
         slots,
         out,
         key_cache,
@@ -97,11 +113,16 @@ def rotary_write(
         query.stride(0),
         key.stride(0),
         value.stride(0),
+        cos.stride(0),
+        sin.stride(0),
         heads,
         kv_heads,
         DIM=dim,
         ROTATED=cos.shape[-1],
         PADDED=triton.next_power_of_2(dim),
-        num_warps=1,
+        HEADS=HEADS_AT_ONCE,
+        num_warps=4,
+        enable_fp_fusion=False,
+        **overlap(query.device),
     )
     return out

@@ -5,12 +5,15 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from workers.kernels.overlap import overlap, start
+
 BLOCK = 1024
 
 
 @triton.jit
-def silu_mul_kernel(gates, ups, out, gate_stride, up_stride, width, BLOCK: tl.constexpr):
+def silu_mul_kernel(gates, ups, out, gate_stride, up_stride, width, BLOCK: tl.constexpr, OVERLAP: tl.constexpr):
     """Compute BLOCK columns of one row; silu is rounded before the product, as two modules would."""
+    start(OVERLAP)
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     there = column < width
@@ -27,5 +30,5 @@ def silu_mul(gate: Tensor, up: Tensor) -> Tensor:
     gates, ups = (part.flatten(0, -2) for part in (gate, up))
     out = torch.empty(gate.shape, dtype=gate.dtype, device=gate.device)
     grid = (len(gates), triton.cdiv(width, BLOCK))
-    silu_mul_kernel[grid](gates, ups, out, gates.stride(0), ups.stride(0), width, BLOCK=BLOCK)
+    silu_mul_kernel[grid](gates, ups, out, gates.stride(0), ups.stride(0), width, BLOCK=BLOCK, **overlap(gate.device))
     return out

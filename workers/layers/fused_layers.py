@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from workers.attention.backend import LayerSpec
 from workers.layers.agreement import agree
 from workers.layers.layer_kernels import LayerKernels, Product
+from workers.layers.rotations import tabulated
 from workers.states.state_tap import decoder_layers
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,14 @@ class FusedLayers:
                 self._replace(layer.self_attn, _attention(layer.self_attn, spec, kernels))
             self._replace(layer, _layer(layer, norm, carry, kernels))
         self._replace(last, _carried(last, carry, kernels))
+        rotary: Any = getattr(model.get_decoder(), "rotary_emb", None)
+        if kernels.positions is not None and rotary is not None:
+            looked_up = tabulated(rotary, kernels.positions, last.weight)
+            if looked_up is not None:
+                self._replace(rotary, looked_up)
+        head: Any = model.get_output_embeddings()
+        if _is_plain(head):
+            self._replace(head, _alone(head, kernels.product))
 
     @property
     def count(self) -> int:
@@ -137,7 +146,7 @@ def _carried(norm: Any, carry: _Carry, kernels: LayerKernels) -> Callable[[Tenso
 
 def _feed_forward(module: Any, kernels: LayerKernels) -> Callable[[Tensor], Tensor]:
     gate_up = _side_by_side((module.gate_proj, module.up_proj), kernels.product)
-    down_proj = _direct(module.down_proj)
+    down_proj = _alone(module.down_proj, kernels.product)
 
     def forward(x: Tensor) -> Tensor:
         out: Tensor = down_proj(kernels.silu_mul(*gate_up(x)))
@@ -148,7 +157,7 @@ def _feed_forward(module: Any, kernels: LayerKernels) -> Callable[[Tensor], Tens
 
 def _attention(module: Any, spec: LayerSpec, kernels: LayerKernels) -> Callable[..., tuple[Tensor, None]]:
     qkv = _side_by_side((module.q_proj, module.k_proj, module.v_proj), kernels.product)
-    o_proj = _direct(module.o_proj)
+    o_proj = _alone(module.o_proj, kernels.product)
     query_norm: Any = getattr(module, "q_norm", None)
     key_norm: Any = getattr(module, "k_norm", None)
 
@@ -173,13 +182,26 @@ def _direct(module: nn.Module) -> Callable[..., Any]:
     return lambda *arguments, **keywords: module.forward(*arguments, **keywords)  # whatever stands there by then
 
 
+def _is_plain(layer: nn.Module) -> bool:
+    """Return whether a layer computes what its class does, and nobody listens."""
+    listened = layer._forward_hooks or layer._forward_pre_hooks
+    return type(layer) is nn.Linear and "forward" not in vars(layer) and not listened
+
+
+def _alone(layer: nn.Module, product: Product) -> Callable[[Tensor], Tensor]:
+    """Return a linear layer as a function."""
+    if not _is_plain(layer):
+        return _direct(layer)
+    return lambda x: product(x, layer.weight, layer.bias)  # type: ignore[arg-type]
+
+
 def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Tensor], Sequence[Tensor]]:
     """Return several linear layers with one input as one function.
 
     Plain ones become one product: their weights are laid behind one another, and the layers keep views of them.
     Sharded ones, whose ``forward`` is not that of their class, are called one by one.
     """
-    if not all(type(layer) is nn.Linear and "forward" not in vars(layer) for layer in layers):
+    if not all(_is_plain(layer) for layer in layers):
         direct = [_direct(layer) for layer in layers]
         return lambda x: [layer(x) for layer in direct]
     linears = [layer for layer in layers if isinstance(layer, nn.Linear)]

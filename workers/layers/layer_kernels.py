@@ -16,7 +16,9 @@ class LayerKernels(Protocol):
     """The arithmetic of a layer of the Llama kind; each part rounds where transformers' modules round."""
 
     product: Product
-    """Computes several linear layers with one input as one."""
+    """Computes a linear layer, or several with one input as one."""
+    positions: int | None
+    """How many positions' rotations are kept, to be looked up; None: they are computed in each step."""
 
     def add_rms_norm(self, x: Tensor, residual: Tensor | None, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Return the RMSNorm of ``x + residual`` times ``weight``, and the sum; all are ``[..., width]``."""

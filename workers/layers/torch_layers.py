@@ -26,6 +26,7 @@ class TorchLayers:
     """LayerKernels in plain torch operations."""
 
     product: Product = staticmethod(F.linear)
+    positions: int | None = None
 
     def __init__(self, attention: AttentionBackend) -> None:
         self._attention = attention

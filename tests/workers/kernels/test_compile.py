@@ -10,7 +10,7 @@ pytest.importorskip("triton", reason="no triton: pip install -e '.[test]' brings
 ROOT = Path(__file__).resolve().parents[3]
 
 
-@pytest.mark.parametrize("capability", [80, 90], ids=["A100", "H100"])
+@pytest.mark.parametrize("capability", [80, 89, 90], ids=["A100", "L4", "H100"])
 def test_every_kernel_becomes_machine_code(capability, tmp_path):
     surroundings = {**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "tests.workers.kernels.compile_ahead", str(capability)]

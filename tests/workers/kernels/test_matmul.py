@@ -3,7 +3,8 @@ import torch
 
 pytest.importorskip("triton", reason="no triton: pip install -e '.[test]' brings it on Linux")
 
-from workers.kernels.matmul import linear
+from workers.kernels import matmul
+from workers.kernels.matmul import ENOUGH_PROGRAMS, SPLIT_UNIT, linear, splits_of
 
 pytestmark = pytest.mark.kernels
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -27,12 +28,31 @@ def test_it_is_a_linear_layer(rows, columns, inner, has_bias, dtype):
 
 
 @DTYPES
-def test_a_row_is_the_same_bit_for_bit_however_many_there_are(dtype):
+@pytest.mark.parametrize("inner", [100, 1216, 2048])
+def test_a_row_is_the_same_bit_for_bit_however_many_there_are(inner, dtype):
     torch.manual_seed(0)
-    x, weight = randoms(150, 100, dtype=dtype), randoms(40, 100, dtype=dtype)
+    assert splits_of(40, inner, torch.bfloat16)[0] == {100: 1, 1216: 2, 2048: 4}[inner]
+    x, weight = randoms(150, inner, dtype=dtype), randoms(40, inner, dtype=dtype)
     whole = linear(x, weight)
-    for first, last in ((0, 1), (3, 8), (63, 66), (100, 150)):
+    for first, last in ((0, 1), (3, 8), (63, 66), (20, 50), (0, 64), (100, 150)):
         assert torch.equal(linear(x[first:last], weight), whole[first:last])
+
+
+def test_programs_leave_their_counters_as_they_found_them():
+    torch.manual_seed(0)
+    x, weight = randoms(3, 2048, dtype=torch.bfloat16), randoms(100, 2048, dtype=torch.bfloat16)
+    assert torch.equal(linear(x, weight), linear(x, weight))
+    assert not matmul._counters(x.device).any()
+
+
+@pytest.mark.parametrize("columns", [576, 4096, 6144, 28672, 128256])
+@pytest.mark.parametrize("inner", [576, 1536, 4096, 4100, 14336])
+def test_splits_cover_the_inner_dimension(columns, inner):
+    splits, share = splits_of(columns, inner, torch.bfloat16)
+    assert (splits - 1) * share < inner <= splits * share
+    assert share % SPLIT_UNIT == 0
+    if splits > 1:
+        assert columns // 64 * splits < 2 * ENOUGH_PROGRAMS
 
 
 def test_rows_that_lie_apart():
