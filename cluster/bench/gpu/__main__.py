@@ -20,6 +20,7 @@ from cluster.bench.gpu.roofline import Device, floor_of, measure_device
 from cluster.bench.gpu.shapes import DRAFTER_CASES, SHAPES, TARGET_CASES, Case, Shape
 from cluster.bench.gpu.steps import VARIANTS, Timing, predict, time_steps
 from cluster.bench.report import save_report
+from workers.checkpoint.load import resolve_device
 
 DRAFTERS = ("1b",)
 TINY_CASES = (Case(1, 1, 64), Case(3, 5, 64), Case(2, 1, 64, guesses=3))
@@ -70,7 +71,7 @@ def print_timings(console: Console, timings: Sequence[Timing]) -> None:
 def main(words: Sequence[str] | None = None) -> None:
     """Measure, print and save."""
     arguments = read_arguments(words)
-    device = torch.device(arguments.device)
+    device = resolve_device(arguments.device)
     console = Console(width=120)
     small = device.type == "cpu"
     roofs = measure_device(device, torch.bfloat16, 1 << (24 if small else 32), 256 if small else 8192)

@@ -1,8 +1,9 @@
 """Is speculation worth it on a GPU? ``python -m cluster.bench.gpu.end_to_end``: goodput with a drafter over without.
 
 Target and drafter are processes of their own and talk over gRPC; on a machine with one GPU they share it, else
-``--drafter-gpu 1`` gives the drafter another. Steps are computed with random weights in real shapes; guesses are right
-as often as ``--acceptance`` says, and the scheduler chooses how many there are. Needs neither a model hub nor Ray.
+``--drafter-gpu 1`` gives the drafter another. ``--elsewhere TOKEN_US ROW_US`` has a drafter that computes nothing and
+takes the time of one on a GPU of its own. Steps are computed with random weights in real shapes; guesses are right as
+often as ``--acceptance`` says, and the scheduler chooses how many there are. Needs neither a model hub nor Ray.
 """
 
 import argparse
@@ -61,7 +62,8 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--drafter", choices=SHAPES, default="1b")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--drafter-gpu", help="index of the drafter's GPU, where it has one of its own")
-    parser.add_argument("--kv-gib", type=float, default=4.0, help="for keys and values, of each process")
+    parser.add_argument("--elsewhere", nargs=2, type=float, metavar=("TOKEN_US", "ROW_US"), help="emulate the drafter")
+    parser.add_argument("--kv-gib", type=float, default=8.0, help="for keys and values, of each process")
     parser.add_argument("--no-graphs", action="store_true")
     parser.add_argument("--acceptance", type=float, default=0.7)
     parser.add_argument("--clients", nargs="+", type=int, default=[1, 4, 16, 64, 256], help="requests at once")
@@ -89,8 +91,12 @@ def deployments(arguments: argparse.Namespace) -> dict[str, ServedPair]:
     if arguments.device == "cpu":
         settings["threads"] = 1
     common = ["--settings", json.dumps(settings), "--model"]
-    target = ["cluster.bench.gpu.target", *common, arguments.target]
-    drafter = ["cluster.bench.gpu.drafter", *common, arguments.drafter, f"--acceptance={arguments.acceptance}"]
+    target = ["cluster.bench.gpu.target", *common, arguments.target, f"--max-running={max(arguments.clients)}"]
+    acceptance = f"--acceptance={arguments.acceptance}"
+    drafter = ["cluster.bench.gpu.drafter", *common, arguments.drafter, acceptance]
+    if arguments.elsewhere is not None:
+        token_us, row_us = arguments.elsewhere
+        drafter = ["cluster.bench.gpu.elsewhere", acceptance, f"--token-us={token_us}", f"--row-us={row_us}"]
     gpu = None if arguments.drafter_gpu is None else {"CUDA_VISIBLE_DEVICES": arguments.drafter_gpu}
     return {
         PLAIN: ServedPair([*target, "--plain"]),
@@ -131,6 +137,7 @@ def main(words: Sequence[str] | None = None) -> None:
         describe_gpu(torch.device(arguments.device)),
         target=arguments.target,
         drafter=arguments.drafter,
+        elsewhere=arguments.elsewhere,
         acceptance=arguments.acceptance,
         loads=[load.to_json() for load in loads],
     )

@@ -13,10 +13,11 @@ def main() -> None:
     """Run the target until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
+    parser.add_argument("--max-running", type=int, default=64)
     parser.add_argument("--plain", action="store_true", help="never speculate")
     parser.add_argument("--drafters", nargs="*", default=[], help="addresses")
     arguments = parser.parse_args()
-    settings = SchedulerSettings(lookup=False)
+    settings = SchedulerSettings(lookup=False, max_running=arguments.max_running)
     if arguments.plain:
         settings = settings.model_copy(update={"draft_length": 0})
     with random_runner(arguments) as runner:

@@ -52,10 +52,11 @@ def test_a_vocabulary_that_is_too_small_is_refused(tmp_path):
         ComputingRunner(runner(tmp_path, vocab_size=512))
 
 
-def test_both_serve_the_right_text_and_are_compared(tmp_path):
+@pytest.mark.parametrize("elsewhere", ["", "--elsewhere 1000 10"])
+def test_both_serve_the_right_text_and_are_compared(elsewhere, tmp_path):
     report = tmp_path / "report.json"
     words = "--device cpu --target tiny --drafter tiny --kv-gib 0.05 --clients 2 --rounds 1 --settle 1 --seconds 3"
-    main([*words.split(), "--output", str(report)])
+    main([*words.split(), *elsewhere.split(), "--output", str(report)])
     (load,) = json.loads(report.read_text())["loads"]
     assert load["clients"] == 2
     assert all(figure > 0 for rounds in load["goodput"].values() for figure in rounds)
