@@ -12,8 +12,6 @@ FIXED = {"default", "linear", "llama3", "yarn"}
 """Kinds of rotary embedding, as transformers names them, whose angles depend on the position alone."""
 KNOWN = ["x", "position_ids"]
 """Parameters of the ``forward`` that is replaced."""
-LEAST_POSITIONS = 1024
-"""More than there are tokens in a recorded step, whose padding begins at position 0."""
 
 
 def tabulated(module: Any, positions: int, like: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]] | None:
@@ -28,7 +26,7 @@ def tabulated(module: Any, positions: int, like: Tensor) -> Callable[[Tensor, Te
     if not isinstance(kind, str) or kind not in FIXED or list(signature(module.forward).parameters) != KNOWN:
         return None
     with torch.inference_mode():
-        every = torch.arange(max(positions, LEAST_POSITIONS), device=like.device)[None]
+        every = torch.arange(positions, device=like.device)[None]
         table = torch.cat(module.forward(like, every), -1)[0]
 
     def forward(x: Tensor, position_ids: Tensor) -> tuple[Tensor, ...]:

@@ -6,7 +6,6 @@ page means nothing, and is left from whatever was there before.
 
 from typing import Any, NamedTuple, overload
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -87,8 +86,7 @@ class FilledStep:
         self._taken = used, rows
         bucket = self._bucket
         left = bucket.tokens - used
-        self.tokens[0, used:] = 0
-        self.tokens[1, used:] = np.arange(left)
+        self.tokens[:2, used:] = 0  # a position that every model has an embedding for
         self.tokens[2, used:] = self._trash_slot
         self.rows[0, rows + 1 : -1] = used
         self.rows[0, -1] = bucket.tokens
