@@ -46,8 +46,10 @@ class FusedLayers:
         for layer, spec, norm in zip(layers, specs, following, strict=True):
             if _is_feed_forward(layer.mlp):
                 self._replace(layer.mlp, _feed_forward(layer.mlp, kernels))
+                self._multiply(layer.mlp.down_proj, kernels.product)
             if _is_attention(layer.self_attn, spec):
                 self._replace(layer.self_attn, _attention(layer.self_attn, spec, kernels))
+                self._multiply(layer.self_attn.o_proj, kernels.product)
             self._replace(layer, _layer(layer, norm, carry, kernels))
         self._replace(last, _carried(last, carry, kernels))
         rotary: Any = getattr(model.get_decoder(), "rotary_emb", None)
@@ -55,9 +57,7 @@ class FusedLayers:
             looked_up = tabulated(rotary, kernels.positions, last.weight)
             if looked_up is not None:
                 self._replace(rotary, looked_up)
-        head: Any = model.get_output_embeddings()
-        if _is_plain(head):
-            self._replace(head, _alone(head, kernels.product))
+        self._multiply(model.get_output_embeddings(), kernels.product)
 
     @property
     def count(self) -> int:
@@ -69,6 +69,11 @@ class FusedLayers:
         for module in self._replaced:
             del module.forward
         self._replaced.clear()
+
+    def _multiply(self, layer: Any, product: Product) -> None:
+        """Let a linear layer compute its product in another way; who listens to it still does."""
+        if type(layer) is nn.Linear and "forward" not in vars(layer):
+            self._replace(layer, lambda x: product(x, layer.weight, layer.bias))
 
     def _replace(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         module.forward = forward
@@ -146,7 +151,7 @@ def _carried(norm: Any, carry: _Carry, kernels: LayerKernels) -> Callable[[Tenso
 
 def _feed_forward(module: Any, kernels: LayerKernels) -> Callable[[Tensor], Tensor]:
     gate_up = _side_by_side((module.gate_proj, module.up_proj), kernels.product)
-    down_proj = _alone(module.down_proj, kernels.product)
+    down_proj = _direct(module.down_proj)
 
     def forward(x: Tensor) -> Tensor:
         out: Tensor = down_proj(kernels.silu_mul(*gate_up(x)))
@@ -157,7 +162,7 @@ def _feed_forward(module: Any, kernels: LayerKernels) -> Callable[[Tensor], Tens
 
 def _attention(module: Any, spec: LayerSpec, kernels: LayerKernels) -> Callable[..., tuple[Tensor, None]]:
     qkv = _side_by_side((module.q_proj, module.k_proj, module.v_proj), kernels.product)
-    o_proj = _alone(module.o_proj, kernels.product)
+    o_proj = _direct(module.o_proj)
     query_norm: Any = getattr(module, "q_norm", None)
     key_norm: Any = getattr(module, "k_norm", None)
 
@@ -186,13 +191,6 @@ def _is_plain(layer: nn.Module) -> bool:
     """Return whether a layer computes what its class does, and nobody listens."""
     listened = layer._forward_hooks or layer._forward_pre_hooks
     return type(layer) is nn.Linear and "forward" not in vars(layer) and not listened
-
-
-def _alone(layer: nn.Module, product: Product) -> Callable[[Tensor], Tensor]:
-    """Return a linear layer as a function."""
-    if not _is_plain(layer):
-        return _direct(layer)
-    return lambda x: product(x, layer.weight, layer.bias)  # type: ignore[arg-type]
 
 
 def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Tensor], Sequence[Tensor]]:
