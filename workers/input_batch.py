@@ -113,6 +113,14 @@ class InputBatch:
             self.place(to_device(torch.from_numpy(self.buffer), device))
         return self._placed[device]
 
+    def is_at(self, places: StepTensors) -> None:
+        """Learn where on a device the step, filled up, stands already, until the next one is sent there.
+
+        How tokens are chosen is copied: those that follow are chosen in the same way.
+        """
+        indices, sampling = places.logits_indices[: self.num_samples], places.sampling[:, : self.num_samples].clone()
+        self._placed[sampling.device] = places._replace(logits_indices=indices, sampling=sampling)
+
     def sampling_batch(self, device: torch.device) -> SamplingBatch:
         """Return the sampling parameters of all N positions as tensors."""
         temperature, top_k, top_p, min_p, *halves, _, position = self.tensors(device).sampling.unbind(0)

@@ -122,6 +122,7 @@ class CudaGraphs:
         bucket = self._bucket(batch)
         self._put(batch, bucket)
         logits, states = self._replay[bucket]()
+        batch.is_at(self._tensors(bucket))
         tokens = int(batch.query_start_loc[-1])
         return Computed(self._sampled(batch, logits, tokens), states if states is None else states[:tokens])
 
@@ -149,7 +150,7 @@ class CudaGraphs:
         """Return the logits that are wanted; the host has time for this while the step is computed."""
         if batch.num_samples == tokens:
             return logits[:tokens]
-        return logits[batch.tensors(self._device).logits_indices[: batch.num_samples]]
+        return logits[batch.tensors(self._device).logits_indices]
 
     def _put(self, batch: InputBatch, bucket: Bucket) -> None:
         """Fill a step up to a shape, and copy it to where the graph reads it."""
@@ -166,20 +167,21 @@ class CudaGraphs:
 
     def _tensors(self, bucket: Bucket) -> StepTensors:
         """Return the places where the graph of a shape reads its step."""
-        (ids, positions, slots), (starts, lengths), table = self._layouts[bucket].split(self._numbers)
+        parts = self._layouts[bucket].split(self._numbers)
+        (ids, positions, slots), (starts, lengths) = parts.tokens, parts.rows
         return StepTensors(
             input_ids=ids[None],
             positions=positions[None],
-            logits_indices=ids[:0],
+            logits_indices=parts.indices,
             slot_mapping=slots,
             query_start_loc=starts,
             seq_lens=lengths[:-1],
-            block_table=table,
-            sampling=starts[:0],
+            block_table=parts.table,
+            sampling=parts.sampling,
         )
 
     def _step(self, bucket: Bucket) -> Run:
-        places, tokens = self._tensors(bucket), self._layouts[bucket].split(self._numbers)[0]
+        places, tokens = self._tensors(bucket), self._layouts[bucket].split(self._numbers).tokens
 
         def run() -> Computed:
             ids, positions, slots = tokens.long()

@@ -4,16 +4,27 @@ All of them are sent by one copy, to where the recording reads them. What stands
 page means nothing, and is left from whatever was there before.
 """
 
-from typing import Any, NamedTuple, overload
+from typing import Any, Generic, NamedTuple, TypeVar, overload
 
 import torch
 from torch import Tensor
 
-from workers.input_batch import InputBatch, IntArray
+from workers.input_batch import SAMPLING_FIELDS, InputBatch, IntArray
 from workers.steps.graph_buckets import Bucket
 
+Numbers = TypeVar("Numbers")
 ALIGNED = 4
 """Parts begin at multiples of so many numbers, 16 bytes: kernels read pages of a table at once."""
+
+
+class Parts(NamedTuple, Generic[Numbers]):
+    """What a step consists of."""
+
+    tokens: Numbers  # [3, bucket.tokens] ids, positions and slots
+    rows: Numbers  # [2, bucket.rows + 2] starts and the end of all; context lengths and one number unused
+    indices: Numbers  # [bucket.tokens] tokens after which a choice is wanted
+    sampling: Numbers  # [SAMPLING_FIELDS, bucket.tokens] how it is made
+    table: Numbers  # [bucket.rows + 1, pages]
 
 
 class Layout(NamedTuple):
@@ -26,33 +37,27 @@ class Layout(NamedTuple):
     @property
     def size(self) -> int:
         """How many numbers there are."""
-        return self._table + (self.bucket.rows + 1) * self.pages
+        return sum(-(-rows * columns // ALIGNED) * ALIGNED for rows, columns in self._shapes)
 
     @property
-    def _table(self) -> int:
-        numbers = 3 * self.bucket.tokens + 2 * (self.bucket.rows + 2)
-        return -(-numbers // ALIGNED) * ALIGNED
+    def _shapes(self) -> tuple[tuple[int, int], ...]:
+        rows, tokens = self.bucket
+        return (3, tokens), (2, rows + 2), (1, tokens), (SAMPLING_FIELDS, tokens), (rows + 1, self.pages)
 
     @overload
-    def split(self, flat: IntArray) -> tuple[IntArray, IntArray, IntArray]: ...
+    def split(self, flat: IntArray) -> Parts[IntArray]: ...
 
     @overload
-    def split(self, flat: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+    def split(self, flat: Tensor) -> Parts[Tensor]: ...
 
-    def split(self, flat: Any) -> tuple[Any, Any, Any]:
-        """Return the parts of a step.
-
-        Returns:
-            ``[3, bucket.tokens]``: ids, positions and slots; ``[2, bucket.rows + 2]``: starts and the end of all,
-            context lengths and one number unused; ``[bucket.rows + 1, pages]``: the block table.
-        """
-        tokens, rows = self.bucket.tokens, self.bucket.rows
-        places = 3 * tokens + 2 * (rows + 2)
-        return (
-            flat[: 3 * tokens].reshape(3, tokens),
-            flat[3 * tokens : places].reshape(2, rows + 2),
-            flat[self._table : self.size].reshape(rows + 1, self.pages),
-        )
+    def split(self, flat: Any) -> Parts[Any]:
+        """Return the parts of a step."""
+        parts, start = [], 0
+        for rows, columns in self._shapes:
+            parts.append(flat[start : start + rows * columns].reshape(rows, columns))
+            start += -(-rows * columns // ALIGNED) * ALIGNED
+        tokens, places, indices, sampling, table = parts
+        return Parts(tokens, places, indices[0], sampling, table)
 
 
 class FilledStep:
@@ -63,7 +68,7 @@ class FilledStep:
         self._bucket = layout.bucket
         self._trash_slot = trash_block * block_size
         self.numbers = torch.zeros(layout.size, dtype=torch.int32, pin_memory=pinned)
-        self.tokens, self.rows, self.table = layout.split(self.numbers.numpy())
+        self.tokens, self.rows, self.indices, self.sampling, self.table = layout.split(self.numbers.numpy())
         self.table[:] = trash_block
         self.clear()
 
@@ -80,6 +85,9 @@ class FilledStep:
         self.rows[0, : rows + 1] = batch.query_start_loc
         self.rows[1, :rows] = batch.seq_lens
         self.table[:rows, : batch.block_table.shape[1]] = batch.block_table
+        wanted = batch.num_samples
+        self.indices[:wanted] = batch.logits_indices[:wanted]
+        self.sampling[:, :wanted] = batch.sampling
 
     def _leave_over(self, used: int, rows: int) -> None:
         """Let the tokens behind the used ones form a row of their own, and the rows in between have none."""

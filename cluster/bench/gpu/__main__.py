@@ -7,7 +7,11 @@ tokens on the host.
 """
 
 import argparse
+import gc
+import sys
+import traceback
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -57,11 +61,14 @@ def print_predictions(console: Console, shape: Shape, cases: Sequence[Case], roo
 
 def print_timings(console: Console, timings: Sequence[Timing]) -> None:
     """Print the table; a ratio above its bar, of the variant that serves, is marked."""
-    table = Table("model", "step", "variant", "floor us", "limit", "predicted us", "measured us", "ratio", "bar")
+    table = Table(
+        "model", "step", "variant", "floor us", "limit", "predicted us", "measured us", "device us", "ratio", "bar"
+    )
     table.box = box.SIMPLE
     for timing in timings:
         row = timing.to_json()
-        figures = [str(row[key]) for key in ("floor_us", "limit", "predicted_us", "measured_us")]
+        keys = ("floor_us", "limit", "predicted_us", "measured_us", "device_us")
+        figures = ["" if row[key] is None else str(row[key]) for key in keys]
         bar = timing.case.bar if timing.variant == VARIANTS[-1].name else None
         ratio = f"{timing.ratio:.2f}" + (" missed" if bar is not None and timing.ratio > bar else "")
         table.add_row(timing.model, timing.case.name, timing.variant, *figures, ratio, "" if bar is None else f"{bar}")
@@ -81,10 +88,18 @@ def main(words: Sequence[str] | None = None) -> None:
     for model in arguments.models:
         print_predictions(console, SHAPES[model], cases_of(model), roofs)
     timings: list[Timing] = []
-    for model in arguments.models:
-        for timing in time_steps(SHAPES[model], cases_of(model), device, roofs):
-            timings.append(timing)
-            console.print(f"{model} {timing.case.name} {timing.variant}: {timing.measured_s * 1e6:.0f} us")
+    failed = False
+    for model, variant in product(arguments.models, VARIANTS):
+        try:
+            for timing in time_steps(SHAPES[model], cases_of(model), device, roofs, variant):
+                timings.append(timing)
+                console.print(f"{model} {timing.case.name} {timing.variant}: {timing.measured_s * 1e6:.0f} us")
+        except Exception:  # time on a GPU is dear: what else can be timed is
+            failed = True
+            console.print(f"{model} {variant.name} failed:\n{traceback.format_exc()}")
+        gc.collect()
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
     print_timings(console, timings)
     roof_figures = {"copy_bytes_per_s": roofs.copy_bytes_per_s, "matmul_flops": roofs.matmul_flops}
     save_report(
@@ -94,6 +109,8 @@ def main(words: Sequence[str] | None = None) -> None:
         roofs=roof_figures,
         timings=[timing.to_json() for timing in timings],
     )
+    if failed:
+        sys.exit("some variants could not be timed: see above")
 
 
 if __name__ == "__main__":

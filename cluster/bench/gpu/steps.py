@@ -1,16 +1,16 @@
 """Times steps of a model, by the runner that serves, and holds them against their floors."""
 
-import gc
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from cluster.bench.gpu.roofline import Device, Floor, floor_of, time_call
+from cluster.bench.gpu.roofline import Device, Floor, floor_of, time_call, time_queued
 from cluster.bench.gpu.shapes import MAX_MODEL_LEN, Case, Shape
 from workers.checkpoint.random_weights import random_causal_lm
 from workers.contract.sampling_params import SamplingParams
@@ -62,6 +62,8 @@ class Timing:
     floor: Floor
     predicted_s: float
     measured_s: float
+    device_s: float | None = None
+    """Without waiting for the host, choice of tokens left out; None: not measured."""
 
     @property
     def ratio(self) -> float:
@@ -79,6 +81,7 @@ class Timing:
             "limit": self.floor.limit,
             "predicted_us": round(self.predicted_s * 1e6, 1),
             "measured_us": round(self.measured_s * 1e6, 1),
+            "device_us": None if self.device_s is None else round(self.device_s * 1e6, 1),
             "ratio": round(self.ratio, 3),
             "bar": self.case.bar,
         }
@@ -95,32 +98,22 @@ def predict(shape: Shape, variant: Variant, floor: Floor) -> float:
 
 
 def time_steps(
-    shape: Shape, cases: Sequence[Case], device: torch.device, roofs: Device, variants: Sequence[Variant] = VARIANTS
+    shape: Shape, cases: Sequence[Case], device: torch.device, roofs: Device, variant: Variant
 ) -> Iterator[Timing]:
-    """Yield the timings of one model. Weights are made once; each variant has a runner, and a KV cache, of its own."""
+    """Yield the timings of one model, run in one way."""
     dtype = torch.bfloat16
     with TemporaryDirectory() as folder:
-        for variant in variants:
-            loaded = random_causal_lm(Path(folder), "llama", shape.config(), dtype, device)
-            settings = RunnerSettings(model=folder, kv_cache_bytes=_cache_bytes(shape, cases), **variant.settings)
-            runner = ModelRunner(loaded, settings)
-            fill_contexts(runner, max(case.rows for case in cases), cases[0].context)
-            for case in cases:
-                floor = floor_of(shape, case, roofs, dtype.itemsize)
-                plan = plan_of(case, runner)
-
-                def step(plan: StepPlan = plan, runner: ModelRunner = runner, guesses: int = case.guesses) -> None:
-                    if guesses:
-                        runner.rank(plan, [guesses] * len(plan.rows), RANKS)
-                    else:
-                        runner.execute(plan)
-
-                measured = time_call(step, device) / max(case.guesses, 1)
-                yield Timing(shape.name, variant.name, case, floor, predict(shape, variant, floor), measured)
-            del runner, loaded, step
-            gc.collect()
-            if device.type == "cuda":
-                torch.cuda.empty_cache()
+        loaded = random_causal_lm(Path(folder), "llama", shape.config(), dtype, device)
+        settings = RunnerSettings(model=folder, kv_cache_bytes=_cache_bytes(shape, cases), **variant.settings)
+        runner = ModelRunner(loaded, settings)
+        fill_contexts(runner, max(case.rows for case in cases), cases[0].context)
+        for case in cases:
+            floor, plan = floor_of(shape, case, roofs, dtype.itemsize), plan_of(case, runner)
+            guesses = [case.guesses] * case.rows
+            step = partial(runner.rank, plan, guesses, RANKS) if case.guesses else partial(runner.execute, plan)
+            measured = time_call(step, device) / max(case.guesses, 1)
+            alone = None if case.guesses else time_queued(partial(runner.logits, runner.pack(plan)), device)
+            yield Timing(shape.name, variant.name, case, floor, predict(shape, variant, floor), measured, alone)
 
 
 def plan_of(case: Case, runner: ModelRunner) -> StepPlan:

@@ -1,5 +1,6 @@
 """What surrounds recording and replaying, with functions that compute anew in place of graphs."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from workers import model_runner
 from workers.attention import choice
 from workers.attention.gather import GatherAttention
 from workers.contract.features import FeatureSpec
+from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 from workers.input_batch import Computed
 from workers.model_runner import ModelRunner
@@ -63,15 +65,19 @@ def test_filled_up_steps_give_what_the_steps_give(runner):
     assert recorder.replays == replays + len(steps)
 
 
-def test_rows_go_on_from_recorded_steps_as_they_do_without(runner):
+@pytest.mark.parametrize("params", [GREEDY, SamplingParams(temperature=2.0, seed=7)], ids=str)
+def test_rows_go_on_from_recorded_steps_as_they_do_without(params, runner):
     prompts = StepPlan(
-        tuple(Row(i, tokens, 0, range(10 * i, 10 * i + 10), 1, GREEDY) for i, tokens in enumerate(PROMPTS))
+        tuple(Row(i, tokens, 0, range(10 * i, 10 * i + 10), 1, params) for i, tokens in enumerate(PROMPTS))
     )
     expected = runner.rank(prompts, [3, 5, 1], 2)
     recorder = record(runner, BUCKETS)
     replays = recorder.replays
     assert runner.rank(prompts, [3, 5, 1], 2) == expected
     assert recorder.replays == replays + 4  # the prompts are longer than what is recorded
+    ends = StepPlan(tuple(replace(row, tokens=row.tokens[-1:], start=len(row.tokens) - 1) for row in prompts.rows))
+    assert runner.rank(ends, [3, 5, 1], 2) == expected
+    assert recorder.replays == replays + 9
 
 
 def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):

@@ -61,5 +61,15 @@ def test_a_copy_has_the_same_numbers_in_the_same_places(bucket):
     filled = FilledStep(layout, TRASH, 4, pinned=False)
     filled.fill(pack(StepPlan((Row(0, [3], 0, [5], 1, PARAMS),)), block_size=4, trash_block=TRASH))
     copied = layout.split(torch.cat((filled.numbers, torch.zeros(9, dtype=torch.int32))))
-    for part, original in zip(copied, (filled.tokens, filled.rows, filled.table), strict=True):
+    parts = filled.tokens, filled.rows, filled.indices, filled.sampling, filled.table
+    for part, original in zip(copied, parts, strict=True):
         assert part.tolist() == original.tolist()
+
+
+def test_choices_are_made_after_the_tokens_that_want_one():
+    params = SamplingParams(temperature=0.5, seed=7)
+    rows = Row(0, [11, 12, 13], 5, [7, 3], 1, PARAMS), Row(1, [21, 22], 7, [1, 2, 6], 2, params)
+    filled = filled_up(Bucket(4, 20), rows)
+    assert filled.indices[:3].tolist() == [2, 3, 4]
+    assert filled.sampling[0, :3].view("f4").tolist() == [PARAMS.temperature, 0.5, 0.5]
+    assert filled.sampling[-1, :3].tolist() == [8, 8, 9]

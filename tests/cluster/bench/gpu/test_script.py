@@ -5,9 +5,10 @@ import json
 import pytest
 import torch
 
+from cluster.bench.gpu import __main__ as script
 from cluster.bench.gpu.__main__ import main
 from cluster.bench.gpu.compare import main as compare
-from cluster.bench.gpu.steps import VARIANTS
+from cluster.bench.gpu.steps import VARIANTS, Variant
 
 
 def test_it_times_every_variant_and_its_report_can_be_compared(tmp_path, capsys):
@@ -23,6 +24,16 @@ def test_it_times_every_variant_and_its_report_can_be_compared(tmp_path, capsys)
     printed = capsys.readouterr().out
     assert printed.index("expected gather") < printed.index("tiny 1 x 1 gather:")
     assert compare([str(report), str(report)]) == 0
+
+
+def test_a_variant_that_fails_does_not_cost_the_others(tmp_path, capsys, monkeypatch):
+    broken = Variant("broken", {"attention": "varlen"}, 1)
+    monkeypatch.setattr(script, "VARIANTS", (broken, VARIANTS[0]))
+    report = tmp_path / "gpu.json"
+    with pytest.raises(SystemExit, match="could not be timed"):
+        main(["--device", "cpu", "--models", "tiny", "--output", str(report)])
+    assert {row["variant"] for row in json.loads(report.read_text())["timings"]} == {VARIANTS[0].name}
+    assert "tiny broken failed" in capsys.readouterr().out
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
