@@ -19,6 +19,10 @@ What is promised is checked at load, on the model and the machine at hand: ``log
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,6 +30,8 @@ from torch import Tensor
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
 
+ARITHMETIC = ("attention", "kernels", "layers", "sampling", "steps")
+"""The rooms of this package that decide what is computed, and in which order."""
 MIN_ROWS = 2
 """Tokens, and sampled positions, that a step is filled up to."""
 
@@ -33,7 +39,8 @@ MIN_ROWS = 2
 def numerics_class(weights_digest: str, dtype: torch.dtype, device: torch.device, attention: str, tp_size: int) -> str:
     """Name what the bits of a logit depend on: replicas with equal names give equal text.
 
-    On a CPU that is the instruction set and the number of threads too, which choose among kernels.
+    On a CPU that is the instruction set and the number of threads too, which choose among kernels. While versions of
+    this software, or of a library, take each other's place, old replicas and new ones have different names.
     """
     if device.type == "cuda":
         kind = torch.cuda.get_device_name(device).replace(" ", "-")
@@ -41,7 +48,22 @@ def numerics_class(weights_digest: str, dtype: torch.dtype, device: torch.device
         amx = "-amx" if torch.cpu._is_amx_tile_supported() else ""
         kind = f"cpu-{torch.backends.cpu.get_cpu_capability().lower()}{amx}-{torch.get_num_threads()}threads"
     precision = str(dtype).removeprefix("torch.")
-    return "/".join((weights_digest[:16], precision, f"tp{tp_size}", kind, attention, f"torch-{torch.__version__}"))
+    return "/".join((weights_digest[:16], precision, f"tp{tp_size}", kind, attention, *_software()))
+
+
+@cache
+def _software() -> tuple[str, ...]:
+    """Name what computes: the libraries, and our own arithmetic."""
+    own = source_digest(Path(__file__).parent)
+    return f"torch-{torch.__version__}", f"transformers-{version('transformers')}", own[:8]
+
+
+def source_digest(root: Path) -> str:
+    """Return a digest of the source under ``root`` that decides about bits: another one, whatever in it was changed."""
+    digest = sha256()
+    for path in sorted(file for room in ARITHMETIC for file in (root / room).rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 _CHECKED_TOKENS = 100
