@@ -133,7 +133,7 @@ def products(capability, dtype, torch_dtype, columns):
     tensors = dict.fromkeys(("x", "weight", "bias", "out"), dtype)
     numbers = dict.fromkeys(("columns", "inner", "x_stride"), "i32")
     more = {"partial": "*fp32", "counters": "*i32", "rows": "i32", "share": "i32"}
-    for rows in (1, 30, 60, 300, 3000):
+    for rows in (1, 30, 60, 300, 3000) if capability == 90 else (1, 300):
         tile = tile_of_weight(rows, columns, 4096, torch_dtype, room=capability != 89)
         splits = splits_of(columns, 4096, torch_dtype)[0]
         shape = {"TOKENS": tile.tokens, "FEATURES": tile.features, "DEPTH": tile.depth}
