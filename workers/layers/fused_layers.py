@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from workers.attention.backend import LayerSpec
 from workers.layers.agreement import agree
 from workers.layers.layer_kernels import LayerKernels, Product
+from workers.layers.plain_linears import computed_by, is_plain
 from workers.layers.rotations import tabulated
 from workers.states.state_tap import decoder_layers
 
@@ -72,8 +73,8 @@ class FusedLayers:
 
     def _multiply(self, layer: Any, product: Product) -> None:
         """Let a linear layer compute its product in another way; who listens to it still does."""
-        if type(layer) is nn.Linear and "forward" not in vars(layer):
-            self._replace(layer, lambda x: product(x, layer.weight, layer.bias))
+        if is_plain(layer):
+            self._replace(layer, computed_by(product, layer))
 
     def _replace(self, module: nn.Module, forward: Callable[..., Any]) -> None:
         module.forward = forward
@@ -180,17 +181,15 @@ def _attention(module: Any, spec: LayerSpec, kernels: LayerKernels) -> Callable[
     return forward
 
 
+def _is_heard(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
 def _direct(module: nn.Module) -> Callable[..., Any]:
     """Return a module as a function that does not ask who listens to it, where nobody does."""
-    if module._forward_hooks or module._forward_pre_hooks:
+    if _is_heard(module):
         return module
     return lambda *arguments, **keywords: module.forward(*arguments, **keywords)  # whatever stands there by then
-
-
-def _is_plain(layer: nn.Module) -> bool:
-    """Return whether a layer computes what its class does, and nobody listens."""
-    listened = layer._forward_hooks or layer._forward_pre_hooks
-    return type(layer) is nn.Linear and "forward" not in vars(layer) and not listened
 
 
 def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Tensor], Sequence[Tensor]]:
@@ -199,10 +198,10 @@ def _side_by_side(layers: Sequence[nn.Module], product: Product) -> Callable[[Te
     Plain ones become one product: their weights are laid behind one another, and the layers keep views of them.
     Sharded ones, whose ``forward`` is not that of their class, are called one by one.
     """
-    if not all(_is_plain(layer) for layer in layers):
+    linears = [layer for layer in layers if is_plain(layer) and not _is_heard(layer)]
+    if len(linears) < len(layers):
         direct = [_direct(layer) for layer in layers]
         return lambda x: [layer(x) for layer in direct]
-    linears = [layer for layer in layers if isinstance(layer, nn.Linear)]
     widths = [layer.out_features for layer in linears]
     weight = torch.cat([layer.weight.detach() for layer in linears])
     biases = [layer.bias.detach() for layer in linears if layer.bias is not None]

@@ -1,13 +1,12 @@
 """Products by kernels that give a row the same bits in any batch: on GPUs, rule 1 of workers/numerics.py."""
 
-from collections.abc import Callable
-
-from torch import Tensor, nn
+from torch import nn
 
 from workers.kernels.expert_matmul import expert_linear
 from workers.kernels.matmul import linear
 from workers.layers.experts import Product, Weights, replace_experts
 from workers.layers.fixed_rows import fix_rows_of_routers
+from workers.layers.plain_linears import computed_by, is_plain
 
 ROUTER_ROWS = 64
 
@@ -21,14 +20,10 @@ def make_layers_invariant(model: nn.Module) -> int:
     if found:
         fix_rows_of_routers(model, ROUTER_ROWS)
     for module in model.modules():
-        if type(module) is nn.Linear and "forward" not in vars(module):
-            module.forward = _product(module)  # type: ignore[method-assign, assignment]
+        if is_plain(module):
+            module.forward = computed_by(linear, module)  # type: ignore[method-assign, assignment]
             found += 1
     return found
-
-
-def _product(layer: nn.Linear) -> Callable[[Tensor], Tensor]:
-    return lambda x: linear(x, layer.weight, layer.bias)
 
 
 def _experts(weights: Weights) -> Product:

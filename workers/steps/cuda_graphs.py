@@ -20,7 +20,7 @@ from workers.input_batch import Computed, InputBatch, StepTensors
 from workers.kv.cache import PagedKVCache
 from workers.layers.agreement import agree
 from workers.steps.decode_rows import DecodeRows
-from workers.steps.filled_step import FilledStep, Layout
+from workers.steps.filled_step import FilledStep, Layout, Parts
 from workers.steps.graph_buckets import Bucket, choose_bucket
 
 Forward = Callable[[StepTensors], Computed]
@@ -64,6 +64,7 @@ class CudaGraphs:
         on_gpu = self._device.type == "cuda"
         self._layouts = layouts
         self._numbers = torch.zeros(max(x.size for x in layouts.values()), dtype=torch.int32, device=self._device)
+        self._places = {bucket: _places(layout.split(self._numbers)) for bucket, layout in layouts.items()}
         self._filled = {
             bucket: FilledStep(layout, self._trash_block, self._block_size, pinned=on_gpu)
             for bucket, layout in layouts.items()
@@ -122,7 +123,7 @@ class CudaGraphs:
         bucket = self._bucket(batch)
         self._put(batch, bucket)
         logits, states = self._replay[bucket]()
-        batch.is_at(self._tensors(bucket))
+        batch.is_at(self._places[bucket])
         tokens = int(batch.query_start_loc[-1])
         return Computed(self._sampled(batch, logits, tokens), states if states is None else states[:tokens])
 
@@ -133,7 +134,7 @@ class CudaGraphs:
         """
         bucket = self._bucket(batch)
         self._put(batch, bucket)
-        rows = DecodeRows(self._tensors(bucket), last, self._block_size, self._trash_block)
+        rows = DecodeRows(self._places[bucket], last, self._block_size, self._trash_block)
 
         def following(tokens: Tensor) -> Computed:
             rows.advance(tokens)
@@ -165,23 +166,8 @@ class CudaGraphs:
         if self._sent is not None:
             self._sent.record()
 
-    def _tensors(self, bucket: Bucket) -> StepTensors:
-        """Return the places where the graph of a shape reads its step."""
-        parts = self._layouts[bucket].split(self._numbers)
-        (ids, positions, slots), (starts, lengths) = parts.tokens, parts.rows
-        return StepTensors(
-            input_ids=ids[None],
-            positions=positions[None],
-            logits_indices=parts.indices,
-            slot_mapping=slots,
-            query_start_loc=starts,
-            seq_lens=lengths[:-1],
-            block_table=parts.table,
-            sampling=parts.sampling,
-        )
-
     def _step(self, bucket: Bucket) -> Run:
-        places, tokens = self._tensors(bucket), self._layouts[bucket].split(self._numbers).tokens
+        places, tokens = self._places[bucket], self._layouts[bucket].split(self._numbers).tokens
 
         def run() -> Computed:
             ids, positions, slots = tokens.long()
@@ -212,6 +198,21 @@ def record_checked(graphs: CudaGraphs, trial: InputBatch, plain: Callable[[], Te
 
 def _nobody(bucket: Bucket) -> None:
     """Tell nobody."""
+
+
+def _places(parts: Parts[Tensor]) -> StepTensors:
+    """Return where the graph of a shape reads its step."""
+    (ids, positions, slots), (starts, lengths) = parts.tokens, parts.rows
+    return StepTensors(
+        input_ids=ids[None],
+        positions=positions[None],
+        logits_indices=parts.indices,
+        slot_mapping=slots,
+        query_start_loc=starts,
+        seq_lens=lengths[:-1],
+        block_table=parts.table,
+        sampling=parts.sampling,
+    )
 
 
 class _Recorder:
