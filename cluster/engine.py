@@ -5,7 +5,6 @@ callbacks that must not block.
 """
 
 import logging
-import queue
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from dataclasses import replace
 
 from cluster.admission import Admission
 from cluster.garbage import spare_steps
+from cluster.inbox import Inbox, StepLengths
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Event, Wait
 from cluster.scheduler.load import EngineLoad, StepSizes
 from cluster.scheduler.planner import Planner
@@ -73,13 +73,13 @@ class Engine:
         most, per_tenant = settings.max_running + settings.max_waiting, settings.max_requests_per_tenant
         prompts = settings.max_prompt_tokens or PROMPTS_PER_CACHE * runner.num_blocks * runner.block_size
         self._admission = Admission(most, limit, runner.identity.vocab_size, per_tenant, prompts)
-        self._inbox: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._inbox = Inbox(self._observe, clock)
         self._sinks = Sinks(self._admission.leave, self.cancel)
         self._load = self._planner.load()
         self._kept_back: list[Progress] = []  # handed out while the device computes the next step
         self._uncommitted: EndedStep | None = None  # committed then, where the next step was planned ahead
         self._last_beat = clock()
-        self._longest_step_s = 0.0
+        self._lengths = StepLengths()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._stopping = False
         self._dead = threading.Event()
@@ -91,7 +91,7 @@ class Engine:
     def stop(self) -> None:
         """End the step loop after the step under way; unfinished requests get no further progress."""
         self._stopping = True
-        self._inbox.put(None)
+        self._inbox.wake()
         if self._thread.is_alive():
             self._thread.join()
         if self._observer is not None:
@@ -153,7 +153,7 @@ class Engine:
 
         A model whose steps have been seen to take longer gets longer.
         """
-        return self.seconds_since_beat() > max(deadline_s, LONG_STEPS * self._longest_step_s)
+        return self.seconds_since_beat() > max(deadline_s, LONG_STEPS * self._lengths.longest_s)
 
     def _compiled(self, grammar: Grammar | None) -> GrammarMatcher | None:
         if grammar is None:
@@ -199,16 +199,15 @@ class Engine:
 
     def _take_events(self, wait: bool, deadline: float | None) -> None:
         """Let the planner observe what has arrived; with ``wait``, sleep for the first event or the deadline."""
-        timeout = IDLE_BEAT_S if deadline is None else max(deadline - self._clock(), 0.0)
-        try:
-            event = self._inbox.get(timeout=timeout) if wait else self._inbox.get_nowait()
-            while event is not None:
-                self._planner.observe(event)
-                if self._observer is not None:
-                    self._observer.took(event, self._clock())
-                event = self._inbox.get_nowait()
-        except queue.Empty:
-            return
+        if wait:
+            self._inbox.wait(IDLE_BEAT_S if deadline is None else deadline - self._clock())
+        else:
+            self._inbox.take()
+
+    def _observe(self, event: Event) -> None:
+        self._planner.observe(event)
+        if self._observer is not None:
+            self._observer.took(event, self._clock())
 
     def _steps(self, plan: StepPlan) -> None:
         """Run a step, and those behind it that were planned while the one before was computed."""
@@ -226,13 +225,13 @@ class Engine:
     def _step(self, plan: StepPlan) -> EndedStep:
         started = self._clock()
         try:
-            output = self._execute(plan)
+            output = self._execute(plan, started)
         except TargetBrokenError:
             if self._observer is not None:
                 self._observer.stepped(plan, None, started, self._clock())
             raise
         now = self._clock()
-        self._longest_step_s = max(self._longest_step_s, now - started)
+        self._lengths.note(now - started)
         self._planner.counters.busy_seconds += now - started
         if self._observer is not None:
             whole = len(output.errors) < len(plan.rows)
@@ -240,7 +239,7 @@ class Engine:
         if self._uncommitted is not None:
             self._hand_out()
         # What was prepared for this very verdict may have come meanwhile: then nobody need be asked in vain.
-        self._take_events(wait=False, deadline=None)
+        self._inbox.take()
         return EndedStep(plan, output, started, now)
 
     def _commit(self, step: EndedStep) -> list[Progress]:
@@ -249,11 +248,11 @@ class Engine:
         self._post()
         return progress
 
-    def _execute(self, plan: StepPlan) -> StepOutput:
+    def _execute(self, plan: StepPlan, started: float) -> StepOutput:
         try:
             if not self._runner.overlaps:
                 return self._runner.execute(plan)
-            return self._runner.execute(plan, lambda: self._meanwhile(plan))
+            return self._runner.execute(plan, lambda: self._meanwhile(plan, started))
         except TargetBrokenError:
             raise
         except Exception as error:
@@ -261,12 +260,13 @@ class Engine:
             self._hand_out()
             return salvage(self._runner, plan, error)
 
-    def _meanwhile(self, plan: StepPlan) -> None:
-        """Do what the step under way does not wait for: end the last one, read what has arrived, plan the next one."""
+    def _meanwhile(self, plan: StepPlan, started: float) -> None:
+        """Do what the step under way does not wait for: end the last one, plan the next one, read what arrives."""
         try:
             self._hand_out()
-            self._take_events(wait=False, deadline=None)
+            self._inbox.take()
             self._planner.plan_ahead(plan)
+            self._inbox.listen(started + self._lengths.surely_s)
         except Exception as error:  # not the model's: running the step again would not help
             raise TargetBrokenError("the step loop failed while a step was computed") from error
 

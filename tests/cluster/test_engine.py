@@ -8,6 +8,7 @@ import pytest
 
 from cluster.admission import Admission
 from cluster.engine import Engine
+from cluster.inbox import RECENT
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings
 from tests.support.toy_target import ToyTarget, plain_text
@@ -217,6 +218,39 @@ class Device(ToyTarget):
             meanwhile()
             self.seen.append(len(self.inbox.progress.get("a", ())))
         return output
+
+
+class Listener(Device):
+    """A device whose steps take a while; at the middle of one of them a drafter connects."""
+
+    step_s = 0.1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ready.set()
+        self.steps = 0
+        self.engine: Engine | None = None
+        self.connected_at_the_end: list[int] = []
+
+    def execute(self, plan, meanwhile=None):
+        ends = time.monotonic() + self.step_s
+        self.steps += 1
+        if self.steps == RECENT + 2:
+            threading.Timer(self.step_s / 2, lambda: self.engine.drafters_connected(3)).start()
+        output = super().execute(plan, meanwhile)
+        time.sleep(max(ends - time.monotonic(), 0))
+        self.connected_at_the_end.append(self.engine._planner.load().drafters_connected)
+        return output
+
+
+def test_what_arrives_while_the_device_computes_is_seen_to_before_it_is_done(serve):
+    target = Listener()
+    target.engine = serve(target, lookup=False)
+    target.engine.submit(request("a", n=RECENT + 4), target.inbox)
+    target.inbox.finish("a")
+    before, after = target.connected_at_the_end[: RECENT + 1], target.connected_at_the_end[RECENT + 1 :]
+    assert set(before) == {0}
+    assert set(after) == {3}
 
 
 def answered(serve, target: Device, **settings) -> Inbox:

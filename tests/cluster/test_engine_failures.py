@@ -200,5 +200,5 @@ def test_a_step_hangs_by_its_deadline_or_by_what_steps_have_taken():
     assert not engine.hangs(5)
     now[0] = 6.0
     assert engine.hangs(5)
-    engine._longest_step_s = 3.0
+    engine._lengths.note(3.0)
     assert not engine.hangs(5)

@@ -19,6 +19,8 @@ from workers.contract.common_prefix import common_prefix
 RANKS = 4
 """Tokens that are kept per position: the guess itself and three that might come instead."""
 DECAY = 0.995
+WEIGHED_EVERY = 32
+"""Verdicts for which the odds are taken to stay the same: one alone moves them by DECAY at most."""
 FIRST_ACCEPTANCE = 0.7
 FIRST_SHARES = (0.7, 0.15, 0.05)
 """What is assumed of ranks before any was seen, ..."""
@@ -44,9 +46,15 @@ class FanOut:
     _rejected: float = FIRST_WEIGHT
     _bonuses: list[float] = field(default_factory=lambda: [share * FIRST_WEIGHT for share in FIRST_SHARES])
     _whole: float = FIRST_WEIGHT
+    _noted: int = 0
+    _weighed: dict[int, list[Verdict]] = field(default_factory=dict)
+    """By length of the draft: all its verdicts, the likeliest first."""
 
     def note(self, guesses: Seq[int], ranked: Seq[Seq[int]], decided: Seq[int]) -> None:
         """Learn what the text became after a draft was sent: tokens that were decided since, all of one verdict."""
+        self._noted += 1
+        if self._noted % WEIGHED_EVERY == 0:
+            self._weighed.clear()
         right = common_prefix(guesses, decided)
         rejected = right < min(len(guesses), len(decided))
         self._accepted = self._accepted * DECAY + right
@@ -62,6 +70,11 @@ class FanOut:
 
     def likeliest(self, length: int, budget: int) -> list[Verdict]:
         """Return the ``budget`` likeliest verdicts about a draft of ``length`` tokens, the likeliest first."""
+        if length not in self._weighed:
+            self._weighed[length] = self._weigh(length)
+        return self._weighed[length][:budget]
+
+    def _weigh(self, length: int) -> list[Verdict]:
         acceptance = self._accepted / self._tried
         corrections = [count / self._rejected for count in self._corrections]
         bonuses = [count / self._whole for count in self._bonuses]
@@ -71,7 +84,7 @@ class FanOut:
             odds += [(stops * share, Verdict(k, rank)) for rank, share in enumerate(corrections, start=1)]
         odds += [(acceptance**length * share, Verdict(length, rank)) for rank, share in enumerate(bonuses)]
         odds.sort(key=lambda pair: -pair[0])
-        return [verdict for _, verdict in odds[:budget]]
+        return [verdict for _, verdict in odds]
 
 
 def _count(shares: list[float], index: int) -> None:

@@ -7,7 +7,9 @@ its drafter is connected.
 import argparse
 import asyncio
 import signal
+from collections.abc import Callable
 from collections.abc import Sequence as Seq
+from typing import Any, TypeVar
 
 from cluster.bench.emulated.cell import add_arguments, from_arguments
 from cluster.bench.emulated.delay import DelayLine
@@ -18,8 +20,8 @@ from cluster.links.drafting.pool import DrafterPool
 from cluster.links.generation.server import GenerationServer
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.step_runner import StepRunner
-from workers.contract.draft import DraftBlock, DraftOp
 
+T = TypeVar("T")
 LOOPBACK = "127.0.0.1"
 POLL_S = 0.02
 
@@ -30,13 +32,21 @@ class SyntheticTarget:
     def __init__(self, runner: StepRunner, settings: SchedulerSettings, round_trip_s: float = 0.0) -> None:
         """Serve a runner whose choices are the simulated target's."""
         half = round_trip_s / 2
-        self._orders: DelayLine[Seq[DraftOp]] = DelayLine(half, lambda ops: self._pool.post(ops))
-        self._engine = Engine(runner, settings, self._orders.put)
-        self._blocks: DelayLine[Seq[DraftBlock]] = DelayLine(half, self._engine.deliver)
+        self._lines: list[DelayLine[Any]] = []
+        self._engine = Engine(runner, settings, self._delayed(half, lambda ops: self._pool.post(ops)))
+        deliver = self._delayed(half, self._engine.deliver)
         self._pool = DrafterPool(
-            self._engine.identity, self._engine.incarnation, self._blocks.put, self._engine.drafters_connected
+            self._engine.identity, self._engine.incarnation, deliver, self._engine.drafters_connected
         )
         self._generation = GenerationServer(self._engine)
+
+    def _delayed(self, seconds: float, hand_on: Callable[[T], None]) -> Callable[[T], None]:
+        """Return ``hand_on`` behind a line of its own; where that takes no time, itself."""
+        if not seconds:
+            return hand_on
+        line = DelayLine(seconds, hand_on)
+        self._lines.append(line)
+        return line.put
 
     async def start(self, drafters: Seq[str]) -> str:
         """Serve on a free port and return its address once all drafters are connected."""
@@ -52,8 +62,8 @@ class SyntheticTarget:
         await self._generation.stop()
         await self._pool.stop()
         await asyncio.to_thread(self._engine.stop)
-        self._orders.close()
-        self._blocks.close()
+        for line in self._lines:
+            line.close()
 
 
 async def serve(target: SyntheticTarget, drafters: Seq[str]) -> None:

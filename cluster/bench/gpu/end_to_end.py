@@ -4,6 +4,9 @@ Target and drafter are processes of their own and talk over gRPC; on a machine w
 ``--drafter-gpu 1`` gives the drafter another. ``--elsewhere TOKEN_US ROW_US`` has a drafter that computes nothing and
 takes the time of one on a GPU of its own. Steps are computed with random weights in real shapes; guesses are right as
 often as ``--acceptance`` says, and the scheduler chooses how many there are. Needs neither a model hub nor Ray.
+
+``--profile FILE``, a hardware profile as `outrider plan` reads it, emulates both models: they take the time that it
+says, without any GPU, and what the simulator predicts stands beside what came out.
 """
 
 import argparse
@@ -22,11 +25,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cluster.bench.emulated.cell import ANSWER_TOKENS, PROMPT_TOKENS
 from cluster.bench.emulated.deployment import ServedPair
 from cluster.bench.gpu.machine import describe_gpu
 from cluster.bench.gpu.shapes import SHAPES
+from cluster.bench.machine import describe_machine
 from cluster.bench.report import save_report
 from cluster.bench.statistics import rotated
+from cluster.plan.fleet import Demand, simulate
+from cluster.plan.profile import load_profile
 
 PLAIN, DRAFTED = "plain", "with drafts"
 LEAST, LEAST_ALONE = 1.0, 2.0
@@ -38,6 +45,8 @@ class Load:
     """Goodput, in tokens per second, with so many requests at once, round by round."""
 
     clients: int
+    predicted: float | None = None
+    """The ratio that the simulator makes of a profile; None where models compute."""
     goodput: dict[str, list[float]] = field(default_factory=lambda: {PLAIN: [], DRAFTED: []})
 
     @property
@@ -52,7 +61,9 @@ class Load:
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as a report holds them."""
-        return {"clients": self.clients, "goodput": self.goodput, "ratio": round(self.ratio, 3), "bar": self.bar}
+        predicted = None if self.predicted is None else round(self.predicted, 3)
+        ratios = {"ratio": round(self.ratio, 3), "bar": self.bar, "predicted": predicted}
+        return {"clients": self.clients, "goodput": self.goodput, **ratios}
 
 
 def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -63,6 +74,7 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--drafter-gpu", help="index of the drafter's GPU, where it has one of its own")
     parser.add_argument("--elsewhere", nargs=2, type=float, metavar=("TOKEN_US", "ROW_US"), help="emulate the drafter")
+    parser.add_argument("--profile", type=Path, help="emulate both as a hardware profile has them: no GPU is needed")
     parser.add_argument("--kv-gib", type=float, default=8.0, help="for keys and values, of each process")
     parser.add_argument("--no-graphs", action="store_true")
     parser.add_argument("--acceptance", type=float, default=0.7)
@@ -72,8 +84,13 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="seconds of each span that do")
     parser.add_argument("--output", type=Path, default=Path("bench-results/gpu-end-to-end.json"))
     arguments = parser.parse_args(words)
-    if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch sees no CUDA device; --device cpu --target tiny --drafter tiny shows that the script runs")
+    if arguments.profile is not None and arguments.elsewhere is not None:
+        parser.error("--profile says what the drafter takes: leave --elsewhere out")
+    if arguments.profile is None and arguments.device == "cuda" and not torch.cuda.is_available():
+        parser.error(
+            "torch sees no CUDA device; --device cpu --target tiny --drafter tiny shows that the script runs, "
+            "--profile FILE emulates what a profile says"
+        )
     if not 0 <= arguments.acceptance <= 1:
         parser.error(f"--acceptance must be between 0 and 1, got {arguments.acceptance}")
     if arguments.rounds < 1 or min(arguments.clients) < 1 or not arguments.seconds > 0:
@@ -83,6 +100,13 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 
 def deployments(arguments: argparse.Namespace) -> dict[str, ServedPair]:
     """Return the two ways to serve, not yet started."""
+    acceptance, places = f"--acceptance={arguments.acceptance}", f"--max-running={max(arguments.clients)}"
+    if arguments.profile is not None:
+        common = ["cluster.bench.emulated.profiled", f"--profile={arguments.profile}", places, acceptance]
+        return {
+            PLAIN: ServedPair([*common, "target", "--plain"]),
+            DRAFTED: ServedPair([*common, "target"], [*common, "drafter"]),
+        }
     settings = {
         "device": arguments.device,
         "kv_cache_bytes": int(arguments.kv_gib * 2**30),
@@ -91,8 +115,7 @@ def deployments(arguments: argparse.Namespace) -> dict[str, ServedPair]:
     if arguments.device == "cpu":
         settings["threads"] = 1
     common = ["--settings", json.dumps(settings), "--model"]
-    target = ["cluster.bench.gpu.target", *common, arguments.target, f"--max-running={max(arguments.clients)}"]
-    acceptance = f"--acceptance={arguments.acceptance}"
+    target = ["cluster.bench.gpu.target", *common, arguments.target, places]
     drafter = ["cluster.bench.gpu.drafter", *common, arguments.drafter, acceptance]
     if arguments.elsewhere is not None:
         token_us, row_us = arguments.elsewhere
@@ -104,9 +127,23 @@ def deployments(arguments: argparse.Namespace) -> dict[str, ServedPair]:
     }
 
 
+def predicted(arguments: argparse.Namespace, clients: int) -> float | None:
+    """Return the ratio that the simulator predicts of a profile for so many requests at once."""
+    if arguments.profile is None:
+        return None
+    profile = load_profile(arguments.profile).changed(
+        acceptance=[arguments.acceptance],
+        prompt_tokens=PROMPT_TOKENS,
+        answer_tokens=ANSWER_TOKENS,
+        scheduler__max_running=max(arguments.clients),
+    )
+    plain, drafted = (simulate(profile, Demand(concurrency=clients), 1, drafters) for drafters in (0, 1))
+    return drafted.goodput / plain.goodput
+
+
 async def measure(arguments: argparse.Namespace, console: Console) -> list[Load]:
     """Let both serve in turn, in rounds; those of one round answer the same requests."""
-    loads = [Load(clients) for clients in arguments.clients]
+    loads = [Load(clients, predicted(arguments, clients)) for clients in arguments.clients]
     async with contextlib.AsyncExitStack() as stack:
         served = {
             name: await stack.enter_async_context(deployment) for name, deployment in deployments(arguments).items()
@@ -125,18 +162,20 @@ def main(words: Sequence[str] | None = None) -> None:
     arguments = read_arguments(words)
     console = Console(width=120)
     loads = asyncio.run(measure(arguments, console))
-    table = Table("at once", "plain tok/s", "with drafts tok/s", "ratio", "bar", box=box.SIMPLE)
+    table = Table("at once", "plain tok/s", "with drafts tok/s", "ratio", "bar", "predicted", box=box.SIMPLE)
     for load in loads:
         figures = (f"{median(load.goodput[name]):.0f}" for name in (PLAIN, DRAFTED))
         missed = "" if load.ratio >= load.bar else " missed"
-        table.add_row(str(load.clients), *figures, f"{load.ratio:.2f}{missed}", f"{load.bar}")
+        simulated = "" if load.predicted is None else f"{load.predicted:.2f}"
+        table.add_row(str(load.clients), *figures, f"{load.ratio:.2f}{missed}", f"{load.bar}", simulated)
     console.print(table)
     save_report(
         arguments.output,
         "cluster.bench.gpu.end_to_end",
-        describe_gpu(torch.device(arguments.device)),
+        describe_machine() if arguments.profile is not None else describe_gpu(torch.device(arguments.device)),
         target=arguments.target,
         drafter=arguments.drafter,
+        profile=None if arguments.profile is None else load_profile(arguments.profile).model_dump(mode="json"),
         elsewhere=arguments.elsewhere,
         acceptance=arguments.acceptance,
         loads=[load.to_json() for load in loads],

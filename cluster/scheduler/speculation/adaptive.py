@@ -106,7 +106,7 @@ class AdaptiveSpeculation:
         """Ask where asking beats not asking, and now and then to learn."""
         self._note_verdicts(stepped)
         if self._connected:
-            asks = self._asking.asks(stepped, running, now)
+            asks = self._asking.asks(stepped, running, now, self._rest.price)
         else:
             self._asking.nobody_to_ask()
             asks = {}
@@ -189,7 +189,10 @@ class AdaptiveSpeculation:
         _judge(active)
 
     def note_step(self, plan: StepPlan, took: StepTime) -> None:
-        """Learn what the step has cost: with drafts the host's time too, without them what it takes at rest."""
+        """Learn what the step has cost: at rest, or with drafts or beside drafters with the host's time.
+
+        While drafters are asked no step is planned ahead, whether it verifies something or not.
+        """
         positions, context, verified, self._disturbed = 0, 0, False, False
         for row in plan.rows:
             count = len(row.tokens)
@@ -200,7 +203,7 @@ class AdaptiveSpeculation:
                     self._disturbed = True
                 else:
                     verified = True
-        seconds = took.whole_s if verified else took.at_rest_s
+        seconds = took.whole_s if verified or self._drafting else took.at_rest_s
         self.costs.observe_step(positions, context, self._drafting, seconds, verified)
         if took.decided and not verified:
             self._rest.note_cost(took.whole_s - took.at_rest_s, took.at_rest_s)
@@ -261,7 +264,7 @@ class AdaptiveSpeculation:
         """
         departure, lengths = self._departure, self._departure.lengths
         verifies = any(lengths.values())
-        self._rest.note_decision(verifies)
+        self._rest.note_decision(any(n and self._drafts[a].source is DraftSource.LOOKUP for a, n in lengths.items()))
         if departure.loss is not None:
             if self._contrast.turns(verifies, departure.loss):
                 lengths = {} if verifies else {active: len(draft.tokens) for active, draft in self._drafts.items()}

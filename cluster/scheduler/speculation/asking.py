@@ -67,8 +67,11 @@ class Asking:
         self._pays = False
         self.value = AskValue()
 
-    def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float) -> Asks:
-        """Return what to ask for about those that ``stepped``, of all that are ``running``."""
+    def asks(self, stepped: Seq[ActiveRequest], running: Seq[ActiveRequest], now: float, price: float = 0.0) -> Asks:
+        """Return what to ask for about those that ``stepped``, of all that are ``running``.
+
+        ``price``: what a decision on drafts costs where none is verified, in steps.
+        """
         willing = {active: limit for active in stepped if (limit := ask_limit(self._settings, active))}
         if not willing:
             self._pays = self._pays and any(ask_limit(self._settings, active) for active in running)
@@ -79,7 +82,7 @@ class Asking:
         bar = 1 / MARGIN if self._pays else MARGIN
         self._pays = forced or self.value.asked > self.value.plain * bar
         if not self._pays:
-            return self._probing.probe(willing) if self._known.of_steps else {}
+            return self._probing.probe(willing, price) if self._known.of_steps else {}
         if self._probing.abstain():
             return {}
         if forced:

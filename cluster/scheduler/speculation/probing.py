@@ -26,6 +26,9 @@ reads the text, or the states, of everybody at once may hold up the steps beside
 SEQUENCES_PER_STEP = 8
 """While so many sequences run for each step in between, a probe weighs little: with many, first probes are not made in
 a row."""
+DECISIONS, BUDGET = 3, 0.005
+"""A probe takes so many decisions about drafts that would not have been made otherwise. Where a device waits for those,
+they may cost this share of its time, once each shape has had its first turn."""
 AWAITED = 5
 """One probe of so many is waited for: each shape in its turn."""
 FUTILE = 5
@@ -41,6 +44,7 @@ class Probing:
 
     def __init__(self) -> None:
         self._steps = 0
+        self._price = 0.0
         self._reading_since = 0
         self.restart()
 
@@ -69,8 +73,12 @@ class Probing:
         """True in the steps that go plainly although asking pays."""
         return self._steps % PERIOD < ABSTAINED
 
-    def probe(self, able: dict[ActiveRequest, int]) -> Asks:
-        """Return what to ask for although it does not pay: nothing in most steps. ``able``: the longest drafts."""
+    def probe(self, able: dict[ActiveRequest, int], price: float = 0.0) -> Asks:
+        """Return what to ask for although it does not pay: nothing in most steps.
+
+        ``able``: the longest drafts. ``price``: what a decision costs, in steps.
+        """
+        self._price = price
         if self._reading:
             if any(active.asks for active in self._reading) and self._steps < self._reading_since + PATIENCE:
                 return {}
@@ -95,5 +103,6 @@ class Probing:
         self._probes += 1
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)
-        self._next = self._steps + max(self._gap, len(able) // SEQUENCES_PER_STEP)
+        paid_for = int(DECISIONS * self._price / BUDGET) if self._probes > len(SHAPES) else 0
+        self._next = self._steps + max(self._gap, len(able) // SEQUENCES_PER_STEP, min(paid_for, LONGEST_GAP))
         return {active: Order(1 if single else able[active], awaited=awaited) for active in chosen}

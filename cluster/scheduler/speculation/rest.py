@@ -1,15 +1,16 @@
 """When the next step may be planned without asking what could be verified in it.
 
-Deciding on drafts takes the tokens of the step before. Where nothing has been worth verifying for long it hardly ever
-is, and a device would wait for each of these decisions: then only some of them are made, as many as cost next to
-nothing.
+Deciding on drafts takes the tokens of the step before, and a device waits for that. Whether drafters have something to
+verify is known beforehand: they are asked, or have just answered a probe. Guesses from the text itself turn up at any
+time; but where none has been worth its place for long it hardly ever is. Then only some of the decisions are made, as
+many as cost next to nothing.
 """
 
 TIRED_AFTER = 32
-"""Decisions in a row to verify nothing, after which the policy rests."""
-BUDGET = 0.005
+"""Decisions in a row to verify no such guess, after which the policy rests."""
+BUDGET = 0.0025
 """Share of the time that decisions may cost then."""
-OFTEN, SELDOM = 4, 64
+OFTEN, SELDOM = 4, 128
 """One step of so many is decided on in any case, and no more."""
 GAIN = 0.1
 
@@ -23,7 +24,7 @@ class Rest:
         self._price = 0.0
 
     def note_decision(self, verifies: bool) -> None:
-        """A step was decided on."""
+        """A step was decided on; ``verifies``: a guess from the text itself is worth a place in it."""
         self._in_a_row = 0 if verifies else self._in_a_row + 1
         self._unseen = 0
 
@@ -38,6 +39,11 @@ class Rest:
     def wake(self) -> None:
         """Something may be worth verifying: the next step is decided on."""
         self._unseen = SELDOM
+
+    @property
+    def price(self) -> float:
+        """What a decision to verify nothing costs, in steps: 0 where the next step is never planned ahead."""
+        return self._price
 
     @property
     def rests(self) -> bool:

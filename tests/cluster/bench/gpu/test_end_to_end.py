@@ -1,6 +1,7 @@
 """Target and drafter as processes that compute, with tiny models on a CPU."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 
 PARAMS = SamplingParams(seed=9)
+EXAMPLES = Path(__file__).parents[4] / "deploy"
 
 
 def runner(folder, **changes):
@@ -55,21 +57,35 @@ def test_a_vocabulary_that_is_too_small_is_refused(tmp_path):
 @pytest.mark.parametrize("elsewhere", ["", "--elsewhere 1000 10"])
 def test_both_serve_the_right_text_and_are_compared(elsewhere, tmp_path):
     report = tmp_path / "report.json"
-    words = "--device cpu --target tiny --drafter tiny --kv-gib 0.05 --clients 2 --rounds 1 --settle 1 --seconds 3"
+    words = "--device cpu --target tiny --drafter tiny --kv-gib 0.05 --clients 2 --rounds 1 --settle 0.5 --seconds 1.5"
     main([*words.split(), *elsewhere.split(), "--output", str(report)])
     (load,) = json.loads(report.read_text())["loads"]
     assert load["clients"] == 2
     assert all(figure > 0 for rounds in load["goodput"].values() for figure in rounds)
 
 
+def test_both_cost_what_a_profile_says_and_the_simulators_word_stands_beside_it(tmp_path):
+    report, profile = tmp_path / "report.json", EXAMPLES / "plan.h100.yaml"
+    words = f"--profile {profile} --clients 2 --rounds 1 --settle 1 --seconds 2 --output {report}"
+    main(words.split())
+    saved = json.loads(report.read_text())
+    (load,) = saved["loads"]
+    assert saved["profile"]["target"]["fixed_ms"] == 5.95
+    assert 1.0 < load["predicted"] < 3.7
+    (plain,) = load["goodput"]["plain"]
+    assert 0 < plain < 2 / 0.00595  # two rows per step, none of which is shorter than the profile says
+
+
 def test_ratios_are_taken_within_rounds():
-    load = Load(1, {"plain": [10.0, 20.0, 10.0], "with drafts": [30.0, 40.0, 10.0]})
+    load = Load(1, goodput={"plain": [10.0, 20.0, 10.0], "with drafts": [30.0, 40.0, 10.0]})
     assert load.ratio == 2.0
     assert load.bar == 2.0
     assert Load(4).bar == 1.0
 
 
-@pytest.mark.parametrize("words", ["--acceptance 1.5", "--rounds 0", "--clients 0"])
+@pytest.mark.parametrize(
+    "words", ["--acceptance 1.5", "--rounds 0", "--clients 0", "--profile some.yaml --elsewhere 1000 10"]
+)
 def test_what_makes_no_sense_is_refused(words):
     with pytest.raises(SystemExit):
         read_arguments(["--device", "cpu", *words.split()])

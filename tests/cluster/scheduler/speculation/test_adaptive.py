@@ -103,6 +103,25 @@ def test_never_slower_on_a_crowded_gpu(rate, concurrency):
     assert adaptive.goodput >= 0.97 * plain.goodput
 
 
+@pytest.mark.parametrize(("concurrency", "least"), [(64, 0.98), (128, 0.98)])
+def test_what_it_takes_to_decide_on_drafts_is_kept_small_where_a_device_waits_for_it(concurrency, least):
+    """Steps of some 8 ms that are planned ahead where nothing is verified, a host that else needs half of that, and
+    drafts that are not worth it: those who are asked to learn must not keep everybody from planning ahead."""
+    hardware = Hardware(
+        lambda positions, context: 0.006 + 11e-6 * positions,
+        lambda rows: 0.0016 + 9e-6 * rows,
+        round_trip_s=0.002,
+        overhead_s=lambda rows: 0.0003 + 60e-6 * rows,
+        plans_ahead=True,
+    )
+    goodput = {}
+    for draft_length in (0, 4):
+        options = {"draft_wait_ms": 1000, "lookup": False, "max_running": concurrency, "draft_length": draft_length}
+        load = Load(concurrency, 8 * concurrency, 16, 200, warm_up=concurrency)
+        goodput[draft_length] = Simulation(hardware, [0.5], load, SchedulerSettings(**options)).run().goodput
+    assert goodput[4] >= least * goodput[0]
+
+
 @pytest.mark.parametrize(
     ("step", "concurrency", "rate", "draft_share"),
     [

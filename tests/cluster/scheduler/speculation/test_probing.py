@@ -1,11 +1,21 @@
 """What is tried although it does not pay: often at first, rarely later, and never with everybody at once."""
 
+import itertools
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import pytest
 
-from cluster.scheduler.speculation.probing import AWAITED, FUTILE, LONGEST_GAP, PATIENCE, Probing
+from cluster.scheduler.speculation.probing import (
+    AWAITED,
+    BUDGET,
+    DECISIONS,
+    FUTILE,
+    LONGEST_GAP,
+    PATIENCE,
+    SHAPES,
+    Probing,
+)
 
 
 @dataclass(eq=False)
@@ -61,6 +71,20 @@ def test_they_grow_rare():
     found = [step for step, *_ in probes(32, 20_000)]
     assert found[-1] - found[-2] == LONGEST_GAP
     assert len(found) < 100
+
+
+@pytest.mark.parametrize("price", [0.2, 1.0, 100.0])
+def test_where_a_device_waits_for_decisions_they_cost_a_small_share_of_its_time(price):
+    probing, found, able = Probing(), [], asked_for(8)
+    for step in range(20_000):
+        probing.step()
+        if probing.probe(able, price):
+            found.append(step)
+    first, later = found[: len(SHAPES)], found[len(SHAPES) :]
+    assert first[-1] < 10  # without these nothing would be known
+    gaps = [after - before for before, after in itertools.pairwise(later)]
+    assert min(gaps) >= min(int(DECISIONS * price / BUDGET), LONGEST_GAP)
+    assert max(gaps) == LONGEST_GAP
 
 
 def test_a_drafter_that_is_behind_reads_first_and_is_measured_then():
