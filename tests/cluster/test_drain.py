@@ -31,6 +31,7 @@ def roll_out(tiny: Path, changes: int, timeout_s: float) -> None:
     assert not any(result["left_over"].values())
 
 
+@pytest.mark.faults
 def test_scaling_down_and_replacing_every_process_under_load_fails_no_stream(tiny: Path) -> None:
     roll_out(tiny, 1, 280)
 

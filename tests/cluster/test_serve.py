@@ -79,6 +79,7 @@ def fetch(url: str) -> str:
         return answer.read().decode()
 
 
+@pytest.mark.slow
 def test_every_role_lands_on_the_nodes_that_are_meant_for_it(tiny):
     command = [sys.executable, "-m", "tests.cluster.simulated_nodes", str(tiny), str(free_port())]
     run = subprocess.run(command, capture_output=True, text=True, timeout=280)

@@ -70,10 +70,10 @@ async def compare(
 
 
 def test_a_few_answers(runner: ModelRunner, tokenizer: Tokenizer, speculations: dict[str, Speculation]) -> None:
-    cases = make_cases(tokenizer, FEW_PROMPTS, max_tokens=32)
+    cases = make_cases(tokenizer, FEW_PROMPTS, max_tokens=20)
     ledger = asyncio.run(compare(runner, tokenizer, speculations, cases, FEW_RUNS))
-    assert ledger.accepted() >= 100
-    assert ledger.rejected() >= 50
+    assert ledger.accepted() >= 60
+    assert ledger.rejected() >= 40
 
 
 @pytest.mark.slow

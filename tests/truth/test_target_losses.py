@@ -37,7 +37,7 @@ def damage(tiny: Path, folder: Path, *kinds: str, times: int, tp: int = 1, repli
         expected = {Role.TARGET: replicas, Role.RANK: replicas * (tp - 1), Role.DRAFTER: 1, Role.INGRESS: 1}
         deployment = Deployment(f"http://127.0.0.1:{command.port}", expected, command.process.pid)
         plan = Plan([KINDS[kind] for kind in kinds], 3600, every_s=0.5, most_faults=times, clients=6)
-        soak = Soak(deployment, cases("tiny", 12, NEW_TOKENS), plan, lambda line: print(line, flush=True))
+        soak = Soak(deployment, cases("tiny", 8, NEW_TOKENS), plan, lambda line: print(line, flush=True))
         report = asyncio.run(soak.run())
     finally:
         command.stop()

@@ -26,25 +26,25 @@ def run(tmp_path, target, drafter, *options):
 
 
 def test_the_target_itself_is_always_right(tmp_path, target):
-    result = run(tmp_path, target, target, "--length", "3", "--max-tokens", "40", "--temperatures", "0,0.9")
+    result = run(tmp_path, target, target, "--length", "3", "--max-tokens", "24", "--temperatures", "0,0.9")
     assert result.exit_code == 0, result.output
     figures = json.loads((tmp_path / "out" / "acceptance.json").read_text())
     assert [(cell["kind"], cell["temperature"]) for cell in figures["cells"]] == [("bees", 0.0), ("bees", 0.9)]
     for cell in figures["cells"]:
         assert cell["acceptance_by_position"] == [1.0, 1.0, 1.0]
         assert 3.5 < cell["acceptance_length"] <= 4.0  # shorter drafts at the end of answers
-        assert cell["verifications"] > 15
+        assert cell["verifications"] > 10
     assert figures["draft_block_ms"] > 0
     assert "bees" in (tmp_path / "out" / "acceptance.md").read_text()
 
 
 def test_a_stranger_is_mostly_wrong(tmp_path, target, tmp_path_factory):
     stranger = make_tiny(tmp_path_factory.mktemp("stranger"), scale=3.0, seed=99)
-    result = run(tmp_path, target, stranger, "--max-tokens", "64", "--temperatures", "0")
+    result = run(tmp_path, target, stranger, "--max-tokens", "32", "--temperatures", "0")
     assert result.exit_code == 0, result.output
     (cell,) = json.loads((tmp_path / "out" / "acceptance.json").read_text())["cells"]
     assert cell["acceptance_length"] < 2.5
-    assert cell["verifications"] > 40
+    assert cell["verifications"] > 20
 
 
 @pytest.mark.parametrize(

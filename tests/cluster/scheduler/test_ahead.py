@@ -193,7 +193,7 @@ def test_any_mix_of_requests_and_cancellations_gives_plain_decodings_text(adapti
     assert rig.pool.num_free == num_blocks
 
 
-@pytest.mark.parametrize(("price", "every"), [(0.001, OFTEN), (0.1, 20), (2.0, SELDOM)])
+@pytest.mark.parametrize(("price", "every"), [(0.001, OFTEN), (0.1, 39), (2.0, SELDOM)])
 def test_a_policy_that_found_nothing_for_long_looks_as_often_as_is_cheap_and_when_it_is_woken(price, every):
     resting = Rest()
     for _ in range(TIRED_AFTER):

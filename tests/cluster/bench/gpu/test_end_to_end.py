@@ -9,6 +9,7 @@ import torch
 from cluster.bench.gpu.computing import ComputingDraftRunner, ComputingRunner
 from cluster.bench.gpu.end_to_end import Load, main, read_arguments
 from cluster.bench.gpu.shapes import SHAPES
+from cluster.child import ChildServer
 from cluster.simulator.synthetic import VOCAB_SIZE, token
 from workers.checkpoint.random_weights import random_causal_lm
 from workers.contract.sampling_params import SamplingParams
@@ -54,14 +55,22 @@ def test_a_vocabulary_that_is_too_small_is_refused(tmp_path):
         ComputingRunner(runner(tmp_path, vocab_size=512))
 
 
-@pytest.mark.parametrize("elsewhere", ["", "--elsewhere 1000 10"])
-def test_both_serve_the_right_text_and_are_compared(elsewhere, tmp_path):
+def test_both_serve_the_right_text_and_are_compared(tmp_path):
     report = tmp_path / "report.json"
     words = "--device cpu --target tiny --drafter tiny --kv-gib 0.05 --clients 2 --rounds 1 --settle 0.5 --seconds 1.5"
-    main([*words.split(), *elsewhere.split(), "--output", str(report)])
+    main([*words.split(), "--output", str(report)])
     (load,) = json.loads(report.read_text())["loads"]
     assert load["clients"] == 2
+    assert load["predicted"] is None
     assert all(figure > 0 for rounds in load["goodput"].values() for figure in rounds)
+
+
+async def test_a_drafter_elsewhere_needs_no_model():
+    child = ChildServer(["cluster.bench.gpu.elsewhere", "--acceptance=0.7", "--token-us=1000", "--row-us=10"])
+    try:
+        assert await child.start()
+    finally:
+        await child.stop()
 
 
 def test_both_cost_what_a_profile_says_and_the_simulators_word_stands_beside_it(tmp_path):
