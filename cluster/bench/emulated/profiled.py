@@ -1,7 +1,9 @@
 """A target or a drafter that costs what a hardware profile says; run as a child, prints ``ready HOST:PORT``.
 
 The models are formulas; processes, engine, scheduler and gRPC are those that serve. Held against `outrider plan` for
-the same profile it shows what planning, links and Python's time cost on the host at hand.
+the same profile it shows what planning, links and Python's time cost on the host at hand. Overhead and round trip are
+the real ones, and not the profile's; what it says of a step's first draft token, of blocks begun or made whole, of
+interference and jitter is left out.
 """
 
 import argparse

@@ -44,7 +44,6 @@ class Probing:
 
     def __init__(self) -> None:
         self._steps = 0
-        self._price = 0.0
         self._reading_since = 0
         self.restart()
 
@@ -78,23 +77,22 @@ class Probing:
 
         ``able``: the longest drafts. ``price``: what a decision costs, in steps.
         """
-        self._price = price
         if self._reading:
             if any(active.asks for active in self._reading) and self._steps < self._reading_since + PATIENCE:
                 return {}
             up_to_date = [active for active in self._reading if active in able and not active.asks]
             self._reading = []
-            return self._measure(able, up_to_date)
+            return self._measure(able, up_to_date, price)
         if self._steps < self._next:
             return {}
         sequences, _ = SHAPES[self._probes % len(SHAPES)]
         chosen = list(islice(able, sequences))
         if not any(active.drafter_is_behind for active in chosen):
-            return self._measure(able, chosen)
+            return self._measure(able, chosen, price)
         self._reading, self._reading_since = chosen, self._steps
         return {active: Order(1) for active in chosen}
 
-    def _measure(self, able: dict[ActiveRequest, int], chosen: list[ActiveRequest]) -> Asks:
+    def _measure(self, able: dict[ActiveRequest, int], chosen: list[ActiveRequest], price: float) -> Asks:
         """Return the half of a probe that counts: the next one is due some steps later."""
         _, single = SHAPES[self._probes % len(SHAPES)]
         awaited = bool(chosen) and self._probes >= self._last_awaited + self._wait_every
@@ -103,6 +101,6 @@ class Probing:
         self._probes += 1
         if self._probes > EAGER:
             self._gap = min(int(self._gap * GROWTH) + 1, LONGEST_GAP)
-        paid_for = int(DECISIONS * self._price / BUDGET) if self._probes > len(SHAPES) else 0
+        paid_for = int(DECISIONS * price / BUDGET) if self._probes > len(SHAPES) else 0
         self._next = self._steps + max(self._gap, len(able) // SEQUENCES_PER_STEP, min(paid_for, LONGEST_GAP))
         return {active: Order(1 if single else able[active], awaited=awaited) for active in chosen}
