@@ -68,10 +68,14 @@ class DraftBatcher:
 
     def _run(self) -> None:
         while self._take_inbox():
+            self._send()  # what was prepared has come true, or there is no room: nothing that a step would add to
             if not self._desk.idle:
                 self._desk.step()
-            for peer, replies in self._desk.take_replies().items():
-                peer.deliver(replies)
+                self._send()
+
+    def _send(self) -> None:
+        for peer, replies in self._desk.take_replies().items():
+            peer.deliver(replies)
 
     def _take_inbox(self) -> bool:
         """Apply what has arrived by now, waiting for it where there is nothing to draft; False: stop.

@@ -211,6 +211,19 @@ def test_a_peer_that_leaves_takes_its_sequences_along(run):
     assert batcher.load().open_sequences == 2
 
 
+def test_an_answer_that_needs_no_step_does_not_wait_for_one(run):
+    drafter = SteppedDrafter()
+    batcher, target = run(drafter, max_sequences=2), Target()
+    batcher.post(target.peer, [opened(1, 2)])
+    assert [drafter.step(), drafter.step()] == [[1], [1]]
+    assert target.next() == block(1, [5, 6], 1, 1)
+    batcher.post(target.peer, [CommitDraft(1, 2, (1,), 1), opened(2, 1), opened(3, 1)])
+    assert drafter.entered.get(timeout=10) == [2]
+    assert [target.next(), target.next()] == [block(1, [5, 6, 1], 1), Busy(3)]
+    drafter.go.put(None)
+    assert target.next() == block(2, [5, 6], 1)
+
+
 def test_stop_ends_the_thread():
     batcher = DraftBatcher(NgramDrafter(4, 2), 4)
     batcher.start()
