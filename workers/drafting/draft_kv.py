@@ -56,9 +56,13 @@ class CachedDraft:
 
 @dataclass(slots=True, eq=False)
 class Holding:
-    """What one sequence holds: the KV of its lanes, and when it was last worked on."""
+    """What one sequence holds: the KV of its draft and of the branches that are forks of it."""
 
-    lanes: dict[Lane, CachedDraft]
+    lane: Lane
+    draft: CachedDraft
+    commits: int
+    """Commits of the sequence that this takes account of."""
+    branches: dict[Lane, CachedDraft] = field(default_factory=dict)
     last_used: float = 0.0
 
 
@@ -86,30 +90,37 @@ class DraftKvCache:
 
         Lanes that the sequence no longer has give their blocks back.
         """
-        holding = self._holdings.pop(state, None) or Holding({state.lane: self._open(state)})
-        self._drop_old_lanes(state, holding)
-        cached = holding.lanes.get(state.lane) or holding.lanes.setdefault(state.lane, self._open(state))
-        cached.commit(state.tokens[len(cached.kv.tokens) :])
+        holding = self._holdings.pop(state, None)
+        if holding is None:
+            holding = Holding(state.lane, self._open(state), state.commits)
+        elif holding.commits != state.commits:
+            self._follow(state, holding)
         holding.last_used = self._clock()
         self._holdings[state] = holding
-        return cached
+        return holding.draft
 
     def of_branch(self, state: DraftState, lane: Lane) -> CachedDraft | None:
-        """Return the record of a branch, forked from its parent's the first time; None where there is no room."""
-        lanes = self._holdings[state].lanes
-        if lane in lanes:
-            return lanes[lane]
-        parent = lanes[lane.parent] if lane.parent is not None else lanes[state.lane]
-        shared = min(lane.shared, len(parent.ahead))
+        """Return the record of a branch, forked from the draft's the first time; None where there is no room."""
+        holding = self._holdings[state]
+        if lane in holding.branches:
+            return holding.branches[lane]
+        draft = holding.draft
+        shared = min(lane.shared, len(draft.ahead))
         self._opened += 1
-        forked = self._pool.fork(parent.kv, parent.kv.computed + shared, self._opened)
+        forked = self._pool.fork(draft.kv, draft.kv.computed + shared, self._opened)
         if forked is None:
             return None
         kv, copied = forked
         if copied is not None:
             self._copy_block(*copied)
-        lanes[lane] = parent.fork(kv, shared)
-        return lanes[lane]
+        holding.branches[lane] = draft.fork(kv, shared)
+        return holding.branches[lane]
+
+    def drop_branch(self, state: DraftState, lane: Lane) -> None:
+        """Give the blocks of a branch back."""
+        branch = self._holdings[state].branches.pop(lane, None)
+        if branch is not None:
+            self._pool.release(branch.kv)
 
     def reserve(self, cached: CachedDraft, num_tokens: int) -> tuple[bool, list[DraftState]]:
         """Make room for ``num_tokens`` positions; return whether there is, and which idle sequences went for it."""
@@ -137,15 +148,27 @@ class DraftKvCache:
         if holding is not None:
             self._release(holding)
 
-    def _release(self, holding: Holding) -> None:
-        for cached in holding.lanes.values():
-            self._pool.release(cached.kv)
+    def _follow(self, state: DraftState, holding: Holding) -> None:
+        """Take in what was decided. A branch that it bears out takes the place of the draft; the others are over."""
+        kept = holding.branches.pop(state.lane, None)
+        self._release_branches(holding)
+        if kept is not None:
+            self._pool.succeed(kept.kv, holding.draft.kv)
+            holding.draft = kept
+        elif state.lane is not holding.lane:
+            self._pool.release(holding.draft.kv)
+            holding.draft = self._open(state)
+        holding.lane, holding.commits = state.lane, state.commits
+        holding.draft.commit(state.tokens[len(holding.draft.kv.tokens) :])
 
-    def _drop_old_lanes(self, state: DraftState, holding: Holding) -> None:
-        """Take the blocks of lanes that the sequence no longer has."""
-        lanes = set(state.lanes)
-        for lane in [lane for lane in holding.lanes if lane not in lanes]:
-            self._pool.release(holding.lanes.pop(lane).kv)
+    def _release(self, holding: Holding) -> None:
+        self._release_branches(holding)
+        self._pool.release(holding.draft.kv)
+
+    def _release_branches(self, holding: Holding) -> None:
+        for branch in holding.branches.values():
+            self._pool.release(branch.kv)
+        holding.branches.clear()
 
     def _open(self, state: DraftState) -> CachedDraft:
         self._opened += 1

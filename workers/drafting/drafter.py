@@ -45,6 +45,8 @@ class DraftState:
     """The draft."""
     branches: list[Lane] = field(default_factory=list)
     """Lanes that follow possible verdicts about the draft; empty until it is sent."""
+    commits: int = 0
+    """How often the target has said how the text goes on: branches are about what came of the latest draft."""
     wanted: int = 0
     """Length of the block that the target asked for last."""
     ahead: int = 0
@@ -99,6 +101,7 @@ class DraftState:
             self.lane.advance(len(self.lane.guesses))
         self.lane.goal = wanted
         self.branches, self._late = [], []
+        self.commits += 1
         self.tokens.extend(tokens)
         if features:
             self.features.append((len(self.tokens), features))

@@ -77,10 +77,11 @@ class ModelDrafter:
         feeds: list[Feed] = []
         budget = MAX_STEP_TOKENS
         for state, cached in self._by_work(wanting, result):
+            others = len(feeds)
             for feed in self._feeds(state, cached, budget, result):
                 feeds.append(feed)
                 budget -= len(feed.row.tokens)
-            if not self._unfinished(state):
+            if len(feeds) == others and not self._unfinished(state):
                 result.finished.append(state)
         if feeds:
             self._run(feeds)
@@ -129,6 +130,7 @@ class ModelDrafter:
                     or not self._kv.reserve_free(branch, self._room(state, lane, branch, row))
                 ):
                     state.branches.remove(lane)
+                    self._kv.drop_branch(state, lane)
                     continue
                 feed = Feed(state, lane, branch, _on_its_blocks(row, branch))
             budget -= len(feed.row.tokens)

@@ -74,31 +74,43 @@ class BlockPool:
         return seq.computed
 
     def fork(self, seq: Sequence, num_tokens: int, seq_id: int) -> tuple[Sequence, tuple[int, int] | None] | None:
-        """Return a copy of ``seq`` that shares the blocks which its first ``num_tokens`` positions fill.
+        """Return a copy of ``seq`` that borrows the blocks which its first ``num_tokens`` positions fill.
 
         With it comes the pair (from, to) of blocks to be copied where the last of these positions fill only a
-        part of one; None where they do not. None instead of both where no block is free for it. As long as
-        both exist, neither may write below ``num_tokens``. Raises ValueError where ``seq`` holds fewer
-        positions, or has published more.
+        part of one; None where they do not. None instead of both where no block is free for it. A fork costs no
+        more for a long text than for a short one: it counts no references, and has the list of tokens in common
+        with ``seq``. So while it is there ``seq`` may not be released but by ``succeed``, neither may write below
+        ``num_tokens``, and nothing is appended to the text. Raises ValueError where ``seq`` holds fewer
+        positions, has published more, or is a fork itself.
         """
         whole, rest = divmod(num_tokens, self.block_size)
-        if not seq.published_blocks <= whole or self.blocks_for(num_tokens) > len(seq.block_ids):
+        if not seq.published_blocks <= whole or self.blocks_for(num_tokens) > len(seq.block_ids) or seq.borrowed_blocks:
             raise ValueError(
-                f"sequence {seq.seq_id} with {len(seq.block_ids)} blocks, {seq.published_blocks} of them published, "
-                f"cannot be forked at {num_tokens}"
+                f"sequence {seq.seq_id} with {len(seq.block_ids)} blocks, {seq.published_blocks} of them published and "
+                f"{seq.borrowed_blocks} borrowed, cannot be forked at {num_tokens}"
             )
         if rest and not self._free:
             return None
         blocks = seq.block_ids[:whole]
-        for block in blocks:
-            self._refs[block] += 1
         copied = None
         if rest:
             blocks.append(self._take())
             copied = (seq.block_ids[whole], blocks[-1])
-        fork = Sequence(seq_id, list(seq.tokens), seq.prompt_len, seq.params, seq.salt, min(seq.computed, num_tokens))
-        fork.block_ids, fork.published_blocks, fork.block_hash = blocks, seq.published_blocks, seq.block_hash
+        fork = Sequence(seq_id, seq.tokens, seq.prompt_len, seq.params, seq.salt, min(seq.computed, num_tokens))
+        fork.block_ids, fork.borrowed_blocks = blocks, whole
+        fork.published_blocks, fork.block_hash = seq.published_blocks, seq.block_hash
         return fork, copied
+
+    def succeed(self, fork: Sequence, seq: Sequence) -> None:
+        """Release ``seq`` but for the blocks that ``fork`` has borrowed from it: those belong to ``fork`` from now on.
+
+        All other forks of ``seq`` are to be released before. Raises ValueError where ``fork`` is none of it.
+        """
+        borrowed = fork.borrowed_blocks
+        if fork.tokens is not seq.tokens or fork.block_ids[:borrowed] != seq.block_ids[:borrowed]:
+            raise ValueError(f"sequence {fork.seq_id} is no fork of sequence {seq.seq_id}")
+        fork.borrowed_blocks, seq.borrowed_blocks = 0, borrowed
+        self.release(seq)
 
     def reserve(self, seq: Sequence, num_tokens: int) -> bool:
         """Grow ``seq.block_ids`` to hold the positions below ``num_tokens``.
@@ -141,13 +153,14 @@ class BlockPool:
         The last block goes first, so that a cached prefix is reused from its end: what is left of it is
         still a prefix. The list itself is replaced, not emptied: a step under way may still refer to it.
         """
-        for block in reversed(seq.block_ids):
+        for block in reversed(seq.block_ids[seq.borrowed_blocks :]):
             self._refs[block] -= 1
             if self._refs[block] == 0:
                 self._free[block] = None
                 if self._hashes[block] is None:
                     self._free.move_to_end(block, last=False)
         seq.block_ids = block_list()
+        seq.borrowed_blocks = 0
         seq.computed = 0
         seq.published_blocks = 0
         seq.block_hash = b""

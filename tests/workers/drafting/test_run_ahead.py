@@ -216,7 +216,7 @@ def test_whatever_is_decided_and_when_outcomes_are_right_and_blocks_come_back(da
     rig = Rig(rows=rows, num_blocks=num_blocks, overlaps=data.draw(st.booleans()))
     free = rig.drafter._kv._pool.num_free
     for _ in range(data.draw(st.integers(1, 25))):
-        action = data.draw(st.sampled_from(["open", "verdict", "verdict", "plain", "step", "step", "run", "close"]))
+        action = data.draw(st.sampled_from(["open", *["verdict"] * 2, "plain", "again", *["step"] * 2, "run", "close"]))
         seq_id = data.draw(st.sampled_from(sorted(rig.texts))) if rig.texts else None
         if action == "open" and len(rig.texts) < 4:
             prompt = data.draw(st.lists(st.integers(0, 2), min_size=1, max_size=14))
@@ -230,6 +230,8 @@ def test_whatever_is_decided_and_when_outcomes_are_right_and_blocks_come_back(da
             rig.commit(seq_id, verdict, data.draw(st.integers(1, 4)), data.draw(st.integers(0, 8)))
         elif action == "plain":
             rig.commit(seq_id, rig.draft(seq_id, 1))
+        elif action == "again":
+            rig.commit(seq_id, [], data.draw(st.integers(1, 4)), data.draw(st.integers(0, 8)))
         elif action == "step" and not rig.desk.idle:
             rig.desk.step()
         elif action == "run":

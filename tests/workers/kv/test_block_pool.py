@@ -118,6 +118,11 @@ def test_misuse_is_refused():
         pool.fork(seq, 3, 1)
     with pytest.raises(ValueError, match="cannot be forked at 5"):
         pool.fork(seq, 5, 1)
+    fork, _ = pool.fork(seq, 4, 1)
+    with pytest.raises(ValueError, match="2 borrowed, cannot be forked"):
+        pool.fork(fork, 4, 2)
+    with pytest.raises(ValueError, match="is no fork of"):
+        pool.succeed(computed(pool, range(4)), seq)
     seq.computed = 3
     with pytest.raises(ValueError, match="published blocks"):
         pool.reserve(seq, 6)

@@ -24,9 +24,14 @@ class Pool(RuleBasedStateMachine):
         self.pool = BlockPool(NUM_BLOCKS, BLOCK_SIZE)
         self.memory = {}
         self.sequences = []
+        self.forks = {}  # each with the sequence that it borrows from
+
+    def free(self, seq):
+        """Tell whether nobody else has its text or its blocks."""
+        return seq in self.sequences and seq not in self.forks and seq not in self.forks.values()
 
     def write(self, seq, tokens, start):
-        """Feed tokens as a step does: nothing that another sequence holds may be hit."""
+        """Feed tokens as a step does: nothing that another sequence holds or borrows may be hit."""
         context = [*seq.tokens[:start], *tokens]
         shared = {b for other in self.sequences if other is not seq for b in other.block_ids}
         for position in range(start, len(context)):
@@ -46,6 +51,8 @@ class Pool(RuleBasedStateMachine):
     @rule(seq=live, count=st.integers(1, 6), draft=st.lists(st.integers(0, 1), max_size=4))
     def step(self, seq, count, draft):
         """Compute some pending tokens and a draft behind them that is then rejected."""
+        if seq not in self.sequences:
+            return
         end = min(seq.computed + count, len(seq))
         before, free = seq.block_ids[:], self.pool.num_free
         if not self.pool.reserve(seq, end + len(draft)):
@@ -58,36 +65,59 @@ class Pool(RuleBasedStateMachine):
 
     @rule(seq=live, token=st.integers(0, 1))
     def emit(self, seq, token):
-        seq.tokens.append(token)
+        if self.free(seq):
+            seq.tokens.append(token)
 
     @rule(seq=live)
     def preempt(self, seq):
-        self.pool.release(seq)
-        self.pool.attach_prefix(seq)
+        if self.free(seq):
+            self.pool.release(seq)
+            self.pool.attach_prefix(seq)
 
     @rule(target=live, seq=live, data=st.data())
     def fork(self, seq, data):
         """Go on twice from one place; the last block that is shared in part is copied."""
+        if seq not in self.sequences or seq in self.forks:
+            return seq
         count = data.draw(st.integers(seq.published_blocks * BLOCK_SIZE, seq.computed))
         free = self.pool.num_free
         forked = self.pool.fork(seq, count, len(self.sequences) + 1000)
         if forked is None:
             assert free == 0 and count % BLOCK_SIZE
-            twin = Sequence(0, list(seq.tokens), seq.prompt_len, seq.params, seq.salt)
-        else:
-            twin, copied = forked
-            assert (copied is not None) == (count % BLOCK_SIZE > 0) == (self.pool.num_free < free)
-            assert twin.computed == count
-            for offset in range(BLOCK_SIZE) if copied else ():
-                if (copied[0], offset) in self.memory:
-                    self.memory[copied[1], offset] = self.memory[copied[0], offset]
+            return seq
+        twin, copied = forked
+        assert (copied is not None) == (count % BLOCK_SIZE > 0) == (self.pool.num_free < free)
+        assert twin.computed == count
+        for offset in range(BLOCK_SIZE) if copied else ():
+            if (copied[0], offset) in self.memory:
+                self.memory[copied[1], offset] = self.memory[copied[0], offset]
         self.sequences.append(twin)
+        self.forks[twin] = seq
         return twin
+
+    @rule(fork=live)
+    def succeed(self, fork):
+        """A fork takes the place of what it was made of, and the other forks end."""
+        if fork not in self.forks:
+            return
+        lender = self.forks.pop(fork)
+        for other in [twin for twin in self.forks if self.forks[twin] is lender]:
+            self.finish_fork(other)
+        self.pool.succeed(fork, lender)
+        self.sequences.remove(lender)
+
+    def finish_fork(self, fork):
+        del self.forks[fork]
+        self.pool.release(fork)
+        self.sequences.remove(fork)
 
     @rule(seq=consumes(live))
     def finish(self, seq):
-        self.pool.release(seq)
-        self.sequences.remove(seq)
+        if seq in self.forks:
+            self.finish_fork(seq)
+        elif self.free(seq):
+            self.pool.release(seq)
+            self.sequences.remove(seq)
 
     @invariant()
     def every_block_is_held_or_free_and_counted_once(self):

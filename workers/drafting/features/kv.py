@@ -9,6 +9,7 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
 
+from workers.contract.common_prefix import common_prefix
 from workers.contract.sequence import Sequence
 from workers.drafting.draft_kv import CachedDraft, DraftKvCache, Holding
 from workers.drafting.drafter import DraftState
@@ -31,6 +32,10 @@ class FeatureDraft(CachedDraft):
         """Append decided tokens; KV of guesses is given up."""
         self.kv.tokens.extend(tokens)
         self.ahead, self.own = [], []
+
+    def keep(self, guesses: int) -> None:
+        """Give up the KV of all but the first guesses."""
+        self.ahead, self.own = self.ahead[:guesses], self.own[: guesses + 1]
 
     def fork(self, kv: Sequence, shared: int) -> "FeatureDraft":
         """Return the record of a lane that has the first ``shared`` guesses in common with this one."""
@@ -70,21 +75,13 @@ class FeatureKvCache(DraftKvCache):
             self._release(holding)
             holding = None
         if holding is None:
-            holding = Holding({state.lane: self._begin(state, news.origin)})
-        main = next(iter(holding.lanes.values()))
-        assert isinstance(main, FeatureDraft)
-        decided = state.tokens[main.origin + len(main.kv.tokens) :]
-        if decided or state.lane not in holding.lanes:
-            # The first record holds what all have in common; what the others add was computed from guesses.
-            for cached in [cached for cached in holding.lanes.values() if cached is not main]:
-                self._pool.release(cached.kv)
-            holding.lanes = {state.lane: main}
-            main.commit(decided)
-        else:
-            self._drop_old_lanes(state, holding)
+            holding = Holding(state.lane, self._begin(state, news.origin), state.commits)
+        elif holding.commits != state.commits:
+            self._follow(state, holding)
         holding.last_used = self._clock()
         self._holdings[state] = holding
-        return main
+        assert isinstance(holding.draft, FeatureDraft)
+        return holding.draft
 
     def knows_all(self, state: DraftState) -> bool:
         """Return whether the last decided token has come with states: else there is nothing to draft from."""
@@ -106,6 +103,18 @@ class FeatureKvCache(DraftKvCache):
         """Give a sequence's blocks back."""
         super().forget(state)
         self._news.pop(state, None)
+
+    def _follow(self, state: DraftState, holding: Holding) -> None:
+        """Take in what was decided. The draft's record stays: what branches add to it was computed from guesses."""
+        self._release_branches(holding)
+        draft = holding.draft
+        assert isinstance(draft, FeatureDraft)
+        decided = state.tokens[draft.origin + len(draft.kv.tokens) :]
+        if decided:
+            draft.commit(decided)
+        else:
+            draft.keep(common_prefix(draft.ahead, state.lane.guesses))
+        holding.lane, holding.commits = state.lane, state.commits
 
     def _begin(self, state: DraftState, origin: int) -> FeatureDraft:
         self._opened += 1

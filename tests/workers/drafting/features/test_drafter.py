@@ -163,6 +163,24 @@ def test_states_of_commits_that_asked_for_nothing_count_later(drafter, model):
     assert state.draft == draft_by_definition(model, state.tokens, torch.cat((known, last)), state.params, 4)
 
 
+def test_who_asks_again_gets_the_same_draft_and_more_of_it(drafter, model):
+    """A commit that decides nothing ends all preparations; of the lanes one may take the place of the draft."""
+    target = Target(8)
+    text = target.tokens(20)
+    known = target.states(19)
+    desk = DraftDesk(drafter, 8, run_ahead_rows=64)
+    desk.apply(PEER, OpenDraft(1, tuple(text), PARAMS[1], 3, "", 8, as_bytes(known)))
+    for length, next_length in ((3, 6), (6, 5), (5, 8), (8, 1)):
+        while not desk.idle:
+            desk.step()
+        block, *_ = desk.take_replies()[PEER]
+        (outcome,) = block.outcomes
+        assert list(outcome.continuation) == draft_by_definition(model, text, known, PARAMS[1], length)
+        desk.apply(PEER, CommitDraft(1, len(text), (), next_length, 8))
+    desk.leave(PEER)
+    assert drafter._kv._pool.usage == 0.0
+
+
 @pytest.mark.parametrize(
     ("attention", "seed"), [(WINDOW, 5), (WINDOW, 6), (WINDOW, 7), (PAGES, 5), (REPLAYED, 6)], indirect=["attention"]
 )
