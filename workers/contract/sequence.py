@@ -37,7 +37,7 @@ class Sequence:
     block_ids: "array[int]" = field(default_factory=block_list)
     """Physical KV blocks, in order of position; owned by the BlockPool that handed them out."""
     borrowed_blocks: int = 0
-    """How many leading blocks belong to the sequence of which this one is a fork: no reference of its own is counted."""
+    """How many leading blocks belong to the sequence of which this one is a fork, and are not counted as its own."""
     published_blocks: int = 0
     """How many leading blocks the BlockPool has made findable by prefix."""
     block_hash: bytes = b""

@@ -12,10 +12,10 @@ from collections.abc import Sequence as Seq
 
 from cluster.bench.emulated.cell import FREE_ROWS, add_arguments, from_arguments
 from cluster.bench.emulated.pause import pause_until
+from cluster.bench.emulated.serving import serve_drafter
 from cluster.simulator.synthetic import VOCAB_SIZE, SyntheticAcceptance, SyntheticDrafter
 from workers.drafting.drafter import Advance, DraftState
 from workers.drafting.fan_out import RANKS
-from workers.drafting.server import DrafterServer, serve_until_told
 from workers.settings import DrafterSettings
 
 
@@ -78,8 +78,7 @@ def main() -> None:
     parser.add_argument("--acceptance", type=float, required=True)
     arguments = parser.parse_args()
     drafter = EmulatedDrafter(arguments.acceptance, from_arguments(arguments).hardware().draft_step_s)
-    server = DrafterServer(DrafterSettings(run_ahead_rows=FREE_ROWS), make=lambda settings: drafter)
-    asyncio.run(serve_until_told(server, "127.0.0.1", 0))
+    asyncio.run(serve_drafter(drafter, DrafterSettings(run_ahead_rows=FREE_ROWS)))
 
 
 if __name__ == "__main__":

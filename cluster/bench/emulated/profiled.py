@@ -12,26 +12,16 @@ from pathlib import Path
 
 from cluster.bench.emulated.drafter import EmulatedDrafter
 from cluster.bench.emulated.runner import EmulatedRunner
-from cluster.bench.emulated.target import SyntheticTarget, serve
-from cluster.plan.profile import HardwareProfile, load_profile
-from cluster.scheduler.settings import SchedulerSettings
-from workers.drafting.server import DrafterServer, serve_until_told
-from workers.settings import DrafterSettings
+from cluster.bench.emulated.serving import (
+    SyntheticTarget,
+    add_target_arguments,
+    serve_drafter,
+    serve_target,
+    target_settings,
+)
+from cluster.plan.profile import load_profile
 
 TARGET, DRAFTER = "target", "drafter"
-
-
-async def serve_target(profile: HardwareProfile, settings: SchedulerSettings, drafters: list[str]) -> None:
-    """Serve until told to stop."""
-    costs = profile.target
-    runner = EmulatedRunner(costs.step_s, settings.max_running)
-    await serve(SyntheticTarget(runner, settings), drafters)
-
-
-async def serve_drafter(profile: HardwareProfile, acceptance: float) -> None:
-    """Draft until told to stop."""
-    drafter = EmulatedDrafter(acceptance, profile.drafter.step_s)
-    await serve_until_told(DrafterServer(DrafterSettings(), make=lambda _: drafter), "127.0.0.1", 0)
 
 
 def main() -> None:
@@ -40,18 +30,19 @@ def main() -> None:
     parser.add_argument("role", choices=(TARGET, DRAFTER))
     parser.add_argument("--profile", type=Path, required=True)
     parser.add_argument("--acceptance", type=float, default=0.0)
-    parser.add_argument("--max-running", type=int, default=64)
-    parser.add_argument("--plain", action="store_true", help="never speculate")
-    parser.add_argument("--drafters", nargs="*", default=[], help="addresses")
+    add_target_arguments(parser)
     arguments = parser.parse_args()
     profile = load_profile(arguments.profile)
     if arguments.role == DRAFTER:
-        asyncio.run(serve_drafter(profile, arguments.acceptance))
+        asyncio.run(serve_drafter(EmulatedDrafter(arguments.acceptance, profile.drafter.step_s)))
         return
-    settings = SchedulerSettings(lookup=False, max_running=arguments.max_running)
-    if arguments.plain:
-        settings = settings.model_copy(update={"draft_length": 0})
-    asyncio.run(serve_target(profile, settings, arguments.drafters))
+    settings = target_settings(arguments)
+    runner = EmulatedRunner(profile.target.step_s, settings.max_running)
+
+    async def run() -> None:
+        await serve_target(SyntheticTarget(runner, settings), arguments.drafters)
+
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

@@ -3,11 +3,10 @@
 import argparse
 import asyncio
 
+from cluster.bench.emulated.serving import serve_drafter
 from cluster.bench.gpu.computing import ComputingDraftRunner
 from cluster.bench.gpu.model import add_arguments, random_runner
 from workers.drafting.model_drafter import ModelDrafter
-from workers.drafting.server import DrafterServer, serve_until_told
-from workers.settings import DrafterSettings
 
 
 def main() -> None:
@@ -18,7 +17,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with random_runner(arguments) as runner:
         drafter = ModelDrafter(ComputingDraftRunner(runner, arguments.acceptance))
-        asyncio.run(serve_until_told(DrafterServer(DrafterSettings(), make=lambda _: drafter), "127.0.0.1", 0))
+        asyncio.run(serve_drafter(drafter))
 
 
 if __name__ == "__main__":

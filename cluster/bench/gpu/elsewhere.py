@@ -8,8 +8,7 @@ import argparse
 import asyncio
 
 from cluster.bench.emulated.drafter import EmulatedDrafter
-from workers.drafting.server import DrafterServer, serve_until_told
-from workers.settings import DrafterSettings
+from cluster.bench.emulated.serving import serve_drafter
 
 
 def main() -> None:
@@ -24,7 +23,7 @@ def main() -> None:
         return float(arguments.token_us + arguments.row_us * (rows - 1)) / 1e6
 
     drafter = EmulatedDrafter(arguments.acceptance, step_s)
-    asyncio.run(serve_until_told(DrafterServer(DrafterSettings(), make=lambda _: drafter), "127.0.0.1", 0))
+    asyncio.run(serve_drafter(drafter))
 
 
 if __name__ == "__main__":
