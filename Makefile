@@ -5,10 +5,10 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# Installed before everything else, on its own: asked for by this exact version, pip takes a CPU build of
-# about 200 MB where the package index has one; a plain `torch` would pull gigabytes of CUDA libraries.
+# Installed before everything else, on its own: a CPU build of about 200 MB, which PyPI does not have for Linux.
+# Where PyTorch's own index cannot be reached, pip takes what PyPI has, with gigabytes of CUDA libraries.
 # For a GPU: make serve TORCH=torch (or any other pip requirement, index options included).
-TORCH ?= torch==2.13.0
+TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
 
 # Passed on by `serve`, `bench` and the test targets: make serve ARGS="--drafter none --port 9000"
 ARGS ?=
@@ -94,14 +94,21 @@ dev: $(VENV)/.dev  ## Only set up the virtual environment, tools included
 clean:  ## Remove the virtual environment and all caches of the tools
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
-# Stamps: a set-up is repeated only when pyproject.toml has changed since.
+# Stamps: a set-up is repeated only when pyproject.toml has changed since, or when another PyTorch is asked for by name.
+
+ifneq ($(filter command environment,$(origin TORCH)),)
+ifneq ($(strip $(TORCH)),$(strip $(shell cat $(VENV)/.torch 2>/dev/null)))
+.PHONY: $(VENV)/.torch
+endif
+endif
 
 $(VENV)/.torch:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; say which: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "Setting up $(VENV) ($(TORCH)): some minutes, this once"
 	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip uninstall -qqy torch
 	@$(BIN)/pip install -qq $(TORCH)
-	@touch $@
+	@echo '$(TORCH)' > $@
 
 $(VENV)/.serve: $(VENV)/.torch pyproject.toml
 	@echo "Installing outrider into $(VENV)"

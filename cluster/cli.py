@@ -133,6 +133,7 @@ def _print_usage(config: ClusterConfig) -> None:
     body = {
         "model": (*config.http.api.served_model_names, config.target.model)[0] if closed else served_model(config.http),
         "messages": [{"role": "user", "content": "What is the capital of France?"}],
+        "temperature": 0,
         "max_tokens": 64,
     }
     key = ["-H", "authorization: Bearer YOUR_KEY"] if closed else []

@@ -32,7 +32,7 @@ from workers.metrics.families import histogram_family
 
 ACCEPTANCE = 0.8
 STEP_MS = 49.0
-"""Of the default model at 32 at once on the AMD machine of deploy/measured.md, where `make bench` gave 657 tokens per second."""
+"""Of the default model at 32 at once on the AMD machine of deploy/measured.md: 657 tokens per second."""
 AIM = 0.01
 REPEATS = 500
 SCRAPE_EVERY_S = 5.0

@@ -38,7 +38,7 @@ def acceptance(
     with errors_as_sentences():
         heats = numbers("--temperatures", temperatures, float)
         if output is not None:
-            prepare_output(output, plots=False)
+            prepare_output(output)
         overrides = {"target": {"model": target}, "drafters": {"model": drafter}}
         config = prepare_models(load_config(overrides=overrides), lambda line: errors.print(line, markup=False))
         if not config.drafters.enabled:

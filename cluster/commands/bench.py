@@ -18,7 +18,7 @@ from cluster.bench.load.prompts import Prompt, load_prompts
 from cluster.bench.load.settings import ApiKind, BenchSettings, parse_loads
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
-from cluster.commands.output import KEY_OPTION, prepare_output, redacted
+from cluster.commands.output import KEY_OPTION, draws, prepare_output, redacted
 from cluster.commands.terminal import console, errors, errors_as_sentences, show
 from cluster.config import ClusterConfig
 from cluster.config_loader import explain, load_config
@@ -60,7 +60,7 @@ def bench(
     config: Annotated[Path | None, typer.Option(help="Without URL: settings file, as for serve.")] = None,
     api_key: Annotated[str | None, typer.Option(KEY_OPTION, envvar=KEY_VARIABLE, help="The endpoint's key.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder for report.json, report.md and plots.")] = None,
-    plots: Annotated[bool, typer.Option(help="Draw plots into that folder.")] = True,
+    plots: Annotated[bool | None, typer.Option(help="Draw plots into that folder.")] = None,
 ) -> None:
     """Measure plain decoding and speculation under load, interleaved in one run."""
     with errors_as_sentences():
@@ -80,7 +80,8 @@ def bench(
             raise ConfigurationError(explain(error, BenchSettings)) from None
         require_installed("aiohttp", "outrider bench")
         if output is not None:
-            prepare_output(output, plots=plots)
+            plots = draws(plots)
+            prepare_output(output)
         job = Job(settings, load_prompts(prompts, api), redacted(sys.argv[1:]))
         if url is None:
             report = _bench_locally(job, _local_config(config, model, drafter))
@@ -90,7 +91,7 @@ def bench(
             report = _bench(job, url, model=model, api_key=api_key)
         _show(report)
         if output is not None:
-            _save(report, output, plots=plots)
+            _save(report, output, plots=bool(plots))
 
 
 def _local_config(file: Path | None, model: str | None, drafter: str | None) -> ClusterConfig:

@@ -8,7 +8,7 @@ import typer
 
 from cluster.commands.distill_progress import DistillProgress
 from cluster.commands.models import fetch_model
-from cluster.commands.output import prepare_output
+from cluster.commands.output import draws, prepare_output
 from cluster.commands.terminal import console, errors, errors_as_sentences
 from cluster.config_loader import validated
 from workers.contract.errors import ConfigurationError
@@ -40,7 +40,7 @@ def distill(
     seed: Annotated[int, typer.Option(help="Of answers, order and initial weights.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    plots: Annotated[bool, typer.Option(help="Draw loss and acceptance into OUT/training.png.")] = True,
+    plots: Annotated[bool | None, typer.Option(help="Draw loss and acceptance into OUT/training.png.")] = None,
 ) -> None:
     """Make a small draft model for a target, trained on what the target says.
 
@@ -60,7 +60,8 @@ def distill(
             seed=seed,
         )
         runner = validated(RunnerSettings, device=device, threads=threads)
-        prepare_output(out, plots=plots)
+        plots = draws(plots)
+        prepare_output(out)
         fetch_model(target)
         claim_threads(threads or usable_cpus())
         from cluster.distill.order import Order  # torch and transformers, for who needs them

@@ -5,16 +5,29 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.bench.load.errors import require_installed
+from cluster.bench.load.errors import installed, installing, require_installed
+from cluster.commands.terminal import errors
 from workers.contract.errors import ConfigurationError
 
 KEY_OPTION = "--api-key"
+PLOTTER = "matplotlib"
 
 
-def prepare_output(folder: Path, *, plots: bool) -> None:
-    """Refuse before anything is measured what would fail afterwards."""
+def draws(plots: bool | None) -> bool:
+    """Return whether plots are to be drawn; where nobody has said, if they can be.
+
+    Raises ConfigurationError where they are wanted and cannot be.
+    """
     if plots:
-        require_installed("matplotlib", "drawing plots (--no-plots leaves them out)")
+        require_installed(PLOTTER, "--plots")
+    if plots is None and not installed(PLOTTER):
+        errors.print(f"no plots will be drawn, for want of {PLOTTER}: {installing(PLOTTER)}", markup=False)
+        return False
+    return plots is not False
+
+
+def prepare_output(folder: Path) -> None:
+    """Refuse before anything is measured what would fail afterwards."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -9,7 +9,7 @@ import typer
 from cluster.bench.report import today
 from cluster.commands.bench_progress import SweepProgress
 from cluster.commands.models import prepare_models
-from cluster.commands.output import prepare_output, redacted
+from cluster.commands.output import draws, prepare_output, redacted
 from cluster.commands.terminal import console, errors, errors_as_sentences, show
 from cluster.commands.values import numbers
 from cluster.config_loader import load_config, validated
@@ -48,7 +48,7 @@ def plan(
     model: Annotated[str, typer.Option(help="With --measure: the target.")] = DEFAULT_MODEL,
     drafter: Annotated[str, typer.Option(help="With --measure: draft model, or 'ngram'.")] = "ngram",
     output: Annotated[Path | None, typer.Option(help="Folder for plan.json, plan.md and plan.png.")] = None,
-    plots: Annotated[bool, typer.Option(help="Draw the plot into that folder.")] = True,
+    plots: Annotated[bool | None, typer.Option(help="Draw the plot into that folder.")] = None,
 ) -> None:
     """Simulate fleets of several sizes with the scheduler that serves, and recommend one.
 
@@ -61,7 +61,8 @@ def plan(
         demand = validated(Demand, concurrency=concurrency, rate=rate, requests=requests, seed=seed)
         limits = validated(Limits, max_itl_ms=max_itl_ms, max_ttft_ms=max_ttft_ms)
         if output is not None:
-            prepare_output(output, plots=plots)
+            plots = draws(plots)
+            prepare_output(output)
         if measure is not None and profile is not None:
             raise ConfigurationError("give either a profile or --measure, which makes one")
         known = _profile(profile) if measure is None else _measured(measure, model, drafter)
@@ -86,7 +87,7 @@ def plan(
         )
         _show(made)
         if output is not None:
-            _save(made, output, plots=plots)
+            _save(made, output, plots=bool(plots))
 
 
 def _profile(named: str | None) -> HardwareProfile:
@@ -101,7 +102,7 @@ def _measured(file: Path, model: str, drafter: str) -> HardwareProfile:
 
     if file.exists():
         raise ConfigurationError(f"{file} exists: give it as the profile to plan with it, or another name to measure")
-    prepare_output(file.parent, plots=False)
+    prepare_output(file.parent)
     overrides = {"target": {"model": model}, "drafters": {"model": drafter}}
     config = prepare_models(load_config(overrides=overrides), lambda line: errors.print(line, markup=False))
     if not config.drafters.enabled:

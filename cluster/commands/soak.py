@@ -63,7 +63,7 @@ def soak(
 
         plan = Plan(chosen, duration, every, most_faults, clients, seed)
         if output is not None:
-            prepare_output(output, plots=False)
+            prepare_output(output)
         report = _run(config, plan, new_tokens)
         command = redacted(sys.argv[1:])
         show(report.parts(), 100)

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib.util
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -83,7 +84,7 @@ def test_a_tensor_parallel_local_engine_is_refused(tmp_path):
     assert "a local engine is one process" in result.stderr
 
 
-@pytest.mark.parametrize(("module", "options"), [("aiohttp", []), ("matplotlib", ["--output", "results"])])
+@pytest.mark.parametrize(("module", "options"), [("aiohttp", []), ("matplotlib", ["--output", "results", "--plots"])])
 def test_a_missing_extra_says_how_to_install_it(monkeypatch, tmp_path, module, options):
     monkeypatch.chdir(tmp_path)
     find = importlib.util.find_spec
@@ -91,7 +92,7 @@ def test_a_missing_extra_says_how_to_install_it(monkeypatch, tmp_path, module, o
     monkeypatch.setattr("cluster.bench.load.errors.find_spec", missing)
     result = run("http://127.0.0.1:1", *options)
     assert result.exit_code == 2
-    assert f"needs {module}, which is not installed: pip install 'outrider[bench]'" in result.stderr
+    assert f"needs {module}, which is not installed: {sys.executable} -m pip install {module}" in result.stderr
 
 
 def test_a_key_is_not_repeated():

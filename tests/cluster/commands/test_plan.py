@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import sys
 
 import pytest
 from typer.testing import CliRunner
@@ -110,13 +111,19 @@ def test_a_wrong_file_is_named_with_its_field(tmp_path):
     assert "target.fixed_ms: input should be greater than 0, got -1" in result.stderr
 
 
-def test_a_missing_extra_says_how_to_install_it(monkeypatch, tmp_path):
+def test_without_the_plotting_package_there_are_no_plots_unless_they_are_asked_for(monkeypatch, tmp_path):
     find = importlib.util.find_spec
     missing = lambda name, package=None: None if name == "matplotlib" else find(name, package)  # noqa: E731
     monkeypatch.setattr("cluster.bench.load.errors.find_spec", missing)
-    result = run("--output", str(tmp_path))
+    how = f"{sys.executable} -m pip install matplotlib"
+    result = run("--output", str(tmp_path), "--plots")
     assert result.exit_code == 2
-    assert "needs matplotlib, which is not installed: pip install 'outrider[bench]'" in result.stderr
+    assert f"--plots needs matplotlib, which is not installed: {how}" in result.stderr
+    options = ["--answer-tokens", "10", "--prompt-tokens", "5", "--targets", "1", "--drafters", "0", "--requests", "4"]
+    result = run("--output", str(tmp_path), *options)
+    assert result.exit_code == 0
+    assert f"no plots will be drawn, for want of matplotlib: {how}" in result.stderr
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["plan.json", "plan.md"]
 
 
 def seen(workload: Workload) -> Observation:
