@@ -25,36 +25,48 @@ from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
 from cluster.serving import asks_for_token, deployed, ray_for, reachable_host, require_free_port, served_model
+from workers.settings import DEFAULT_MODEL
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True)
 app.add_typer(models, name="models", help="Prepare models.")
 app.add_typer(keys, name="keys")
-app.command()(bench)
-app.command()(plan)
-app.command()(certs)
-app.command()(distill)
-app.command()(acceptance)
-app.command()(soak)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
+def _root(
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Serve large language models with speculative decoding split across machines."""
 
 
 @app.command()
 def serve(
     config_file: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings file.")] = None,
-    target: Annotated[str | None, typer.Option(help="Target model: a folder, a .gguf file or a hub id.")] = None,
-    drafter: Annotated[str | None, typer.Option(help="Draft model, or 'ngram', or 'none'.")] = None,
-    drafters: Annotated[int | None, typer.Option(help="Number of drafter processes.")] = None,
-    tp: Annotated[int | None, typer.Option(help="Tensor-parallel degree of the target.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address that HTTP listens on.")] = None,
-    port: Annotated[int | None, typer.Option(help="Port that HTTP listens on.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help=f"Target model ({DEFAULT_MODEL}): a folder, a .gguf file or a hub id.")
+    ] = None,
+    drafter: Annotated[
+        str | None, typer.Option(help="Draft model (the default model's own), or 'ngram', or 'none'.")
+    ] = None,
+    drafters: Annotated[int | None, typer.Option(help="Number of drafter processes (1).")] = None,
+    tp: Annotated[int | None, typer.Option(help="Tensor-parallel degree of the target (1).")] = None,
+    host: Annotated[str | None, typer.Option(help="Address that HTTP listens on (127.0.0.1).")] = None,
+    port: Annotated[int | None, typer.Option(help="Port that HTTP listens on (8000).")] = None,
     trace: Annotated[Path | None, typer.Option(help="Record every step of the target, for ui.perfetto.dev.")] = None,
 ) -> None:
-    """Serve a model over HTTP until Ctrl-C."""
+    """Serve a model over HTTP until Ctrl-C.
+
+    What the command line leaves out comes from the environment (OUTRIDER_HTTP__PORT=9000), then from the settings file.
+    """
     overrides: dict[str, Any] = {
         "target": {"model": target, "tp": tp, "trace": {"file": trace} if trace else None},
         "drafters": {"model": drafter, "replicas": drafters},
@@ -63,6 +75,10 @@ def serve(
     with errors_as_sentences():
         config = load_config(config_file, environ=os.environ, overrides=overrides)
         _serve(config)
+
+
+for command in (bench, plan, acceptance, distill, soak, certs):
+    app.command()(command)
 
 
 @app.command()

@@ -20,6 +20,9 @@ READY_TIMEOUT_S = 120.0
 OWN_REFUSAL = re.compile(r"\.(?:ModelRefusedError|ConfigurationError): (.+)")
 """Errors of ours whose message is the whole explanation, as they stand at the end of a traceback."""
 
+SLOW_START = re.compile(r"have taken more than \d+s to\s+initialize")
+"""What Serve says of replicas that need longer than it thinks usual."""
+
 Report = Callable[[str], None]
 """Takes one line about what is being done."""
 
@@ -69,7 +72,11 @@ def ray_for(config: ClusterConfig) -> Iterator[str]:
     try:
         ray.init(address=config.ray.address, log_to_driver=False, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ConfigurationError(f"cannot join the Ray cluster at {config.ray.address}: {error}") from None
+        raise ConfigurationError(
+            f"cannot join the Ray cluster at {config.ray.address} (ray.address in the settings): {error}. "
+            "`ray start --head` starts one, with the RAY_AUTH_TOKEN of this shell; without ray.address, "
+            "Ray is started here for this service alone"
+        ) from None
     try:
         yield "Ray's session folder on each node"
     finally:
@@ -181,5 +188,7 @@ def _describe(name: str, deployment: Any) -> str:
     if deployment.status == "HEALTHY":
         count = sum(deployment.replica_states.values())
         return f"{name} ready" + (f" ({count} replicas)" if count > 1 else "")
+    if SLOW_START.search(deployment.message):
+        return f"{name} is still starting"
     lines = deployment.message.splitlines()
     return ": ".join([name, *lines[:1], *lines[1:][-1:]]) if lines else ""

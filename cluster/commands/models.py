@@ -7,7 +7,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from cluster.commands.terminal import errors
 from cluster.config import ClusterConfig
 from cluster.serving import Report, require_same_tokenizer
-from workers.checkpoint.source import resolve_model
+from workers.checkpoint.source import ModelSource, resolve_model
 from workers.settings import DEFAULT_MODEL
 
 
@@ -15,10 +15,15 @@ def prepare_models(config: ClusterConfig, report: Report) -> ClusterConfig:
     """Fetch the models of this machine's roles; a relative path becomes absolute, for other processes to find.
 
     Raises:
-        ModelRefusedError: A model cannot be had, or the drafter's tokenizer is not the target's.
+        ModelRefusedError: A model cannot be had, the target cannot be divided among its ranks, or the drafter's
+            tokenizer is not the target's.
     """
     folder = fetch_model(config.target.model)
     report(f"target model {config.target.model} is in {folder}")
+    if config.target.tp > 1:
+        from workers.checkpoint.load import check_servable  # seconds of imports, for who needs them
+
+        check_servable(ModelSource(config.target.model, folder), config.target.tp)
     target, drafters = config.target.model_copy(update={"model": _findable(config.target.model)}), config.drafters
     if drafters.computes:
         draft_folder = fetch_model(drafters.model)

@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from cluster.cli import app
 from tests.cluster.served import free_port
+from tests.support.tiny_models import make_tiny
 
 
 def run(*arguments: str):
@@ -73,7 +74,14 @@ def test_the_environment_sets_what_the_command_line_leaves_open(monkeypatch):
 
 
 def test_version():
-    assert run("version").stdout.strip() == version("outrider")
+    assert run("version").stdout.strip() == run("--version").stdout.strip() == version("outrider")
+
+
+def test_ranks_that_do_not_fit_are_said_before_anything_starts(tmp_path):
+    folder = make_tiny(tmp_path / "tiny")
+    result = run("serve", "--target", str(folder), "--drafter", "none", "--tp", "3", "--port", str(free_port()))
+    assert result.exit_code == 2
+    assert "llama has 4 attention heads, which cannot be divided among 3 ranks; tp may be 1 or 2" in result.stderr
 
 
 def test_fetching_a_folder_prints_it(tmp_path):

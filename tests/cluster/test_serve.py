@@ -129,13 +129,15 @@ def test_ctrl_c_lets_a_request_in_progress_finish(start):
 
 @pytest.mark.slow
 def test_a_model_that_is_refused_ends_the_command_with_its_reason(tmp_path, tiny):
-    command = ServedCommand("--target", str(tiny), "--tp", "3", log=tmp_path / "log")
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("target: {max_model_len: 1000000}")
+    command = ServedCommand(str(settings), "--target", str(tiny), log=tmp_path / "log")
     try:
         assert command.process.wait(timeout=200) == 2
     finally:
         command.kill()
     text = command.log.read_text()
-    assert text.splitlines()[-1].startswith("error: llama has 4 attention heads, which cannot be divided among 3")
+    assert text.splitlines()[-1].startswith("error: max_model_len is 1000000, but the model supports")
     assert "Traceback" not in text
 
 

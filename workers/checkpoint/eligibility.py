@@ -108,20 +108,19 @@ def _check_tensor_parallel(kind: str, text: Any, tp_size: int) -> None:
     if not plan:
         raise ModelRefusedError(f"transformers has no tensor-parallel plan for {kind}; serve it with tp 1")
     queries = text.num_attention_heads
-    if _sharded(plan, _QUERY_NAMES) and queries % tp_size:
-        raise ModelRefusedError(_uneven(kind, queries, "attention heads", tp_size))
-    keys = getattr(text, "num_key_value_heads", None) or queries
-    if _sharded(plan, _KV_NAMES) and keys % tp_size:
-        raise ModelRefusedError(_uneven(kind, keys, "key-value heads", tp_size))
+    divided: dict[str, int] = {}
+    if _sharded(plan, _QUERY_NAMES):
+        divided["attention heads"] = queries
+    if _sharded(plan, _KV_NAMES):
+        divided["key-value heads"] = getattr(text, "num_key_value_heads", None) or queries
+    for what, heads in divided.items():
+        if heads % tp_size:
+            fitting = [str(n) for n in range(1, heads + 1) if all(count % n == 0 for count in divided.values())]
+            raise ModelRefusedError(
+                f"{kind} has {heads} {what}, which cannot be divided among {tp_size} ranks; "
+                f"tp may be {' or '.join(fitting)}"
+            )
 
 
 def _sharded(plan: dict[str, str], names: tuple[str, ...]) -> bool:
     return any(style == "colwise" and key.rsplit(".", 1)[-1] in names for key, style in plan.items())
-
-
-def _uneven(kind: str, heads: int, what: str, tp_size: int) -> str:
-    fitting = [str(n) for n in range(1, heads + 1) if heads % n == 0]
-    return (
-        f"{kind} has {heads} {what}, which cannot be divided among {tp_size} ranks; "
-        f"tp may be a divisor of {heads} ({', '.join(fitting)})"
-    )

@@ -68,6 +68,16 @@ def load_causal_lm(
     )
 
 
+def check_servable(source: ModelSource, tp_size: int) -> None:
+    """Refuse what ``load_causal_lm`` would refuse by the config alone, before anything is started for nothing.
+
+    Raises:
+        ModelRefusedError: see ``check_eligible``.
+    """
+    config = _read_config(source)
+    check_eligible(config, _causal_lm_class(config), tp_size)
+
+
 def resolve_max_model_len(setting: int | None, config: Any) -> int:
     """Return the longest sequence: the setting, else all that the model was trained for.
 

@@ -54,6 +54,11 @@ CASES = {
             m("outrider_targets_connected", instance="b"): "1x120",
         },
     ),
+    "OutriderUnseen": Case(
+        {m("outrider_targets_connected", instance="a"): "1x20 stale"},
+        {m("outrider_targets_connected", instance="a"): always(0)},
+        {},
+    ),
     "OutriderProcessDown": Case(
         {'up{role="drafter",instance="a"}': always(0)},
         {'up{role="drafter",instance="a"}': always(1), 'up{instance="b"}': always(0)},

@@ -7,9 +7,12 @@ import { Run } from "./run.js";
 import { RunTable } from "./runs.js";
 
 const EXAMPLES = {
-  Explain: "Why is the sky blue?",
-  List: "List the planets of the solar system, with one sentence about each.",
-  Copy: "Repeat this text word for word, three times:\nThe small rider guesses the road ahead; the large one decides.",
+  Explain: { prompt: "Why is the sky blue?", temperature: 0.7 },
+  List: { prompt: "List the planets of the solar system, with one sentence about each.", temperature: 0.7 },
+  Repeat: {
+    prompt: "Repeat this text word for word, three times:\nThe small rider guesses the road ahead; the large one decides.",
+    temperature: 0,
+  },
 };
 
 export class Playground {
@@ -27,8 +30,8 @@ export class Playground {
     byId("stop").addEventListener("click", () => this.abort?.abort());
     byId("speculation").addEventListener("change", () => (byId("drafter").disabled = !byId("speculation").checked));
     document.addEventListener("keydown", (event) => this.key(event));
-    byId("prompt").value = EXAMPLES.Explain;
-    byId("examples").append(...Object.entries(EXAMPLES).map(([name, prompt]) => example(name, prompt)));
+    byId("prompt").value = EXAMPLES.Explain.prompt;
+    byId("examples").append(...Object.entries(EXAMPLES).map(([name, fields]) => example(name, fields)));
   }
 
   key(event) {
@@ -109,10 +112,11 @@ function common(model) {
   };
 }
 
-function example(name, prompt) {
+function example(name, { prompt, temperature }) {
   const button = make("button", { type: "button", text: name });
   button.addEventListener("click", () => {
     byId("prompt").value = prompt;
+    byId("temperature").value = temperature;
     byId("prompt").focus();
   });
   return button;

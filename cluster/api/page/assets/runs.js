@@ -37,7 +37,7 @@ export class RunTable {
 
 /** Say whose drafts a request wanted. */
 function source(drafter) {
-  return { any: "anybody", lookup: "look-ups" }[drafter] ?? drafter;
+  return { any: "any source", lookup: "look-ups" }[drafter] ?? drafter;
 }
 
 function row(run, reference) {
@@ -46,7 +46,7 @@ function row(run, reference) {
   return make(
     "tr",
     {},
-    make("th", { scope: "row", text: enabled ? source(drafter) : "nobody" }),
+    make("th", { scope: "row", text: enabled ? source(drafter) : "none" }),
     cell(show.rate(run.tokensPerSecond), "number"),
     cell(show.ratio(run.tokensPerVerification), "number"),
     cell(show.milliseconds(run.timeToFirstToken), "number wide"),

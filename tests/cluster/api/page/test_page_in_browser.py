@@ -151,7 +151,7 @@ async def test_an_answer_with_and_without_speculation(page_api, tmp_path):
         assert re.fullmatch(
             r"With speculation [\d.]+ times as fast .* the text is the same\.", browser.text("#verdict")
         )
-        assert [row.text.split()[0] for row in browser.all("#run-rows tr")] == ["nobody", "anybody"]
+        assert [row.text.split()[0] for row in browser.all("#run-rows tr")] == ["none", "any"]
         browser.until(lambda: "idle" in browser.text("#cluster-figures"), "the cluster's time is shown")
         picture(browser, "2-desktop-compared")
         browser.scheme("dark")
