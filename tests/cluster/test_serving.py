@@ -20,7 +20,7 @@ def test_whether_ray_asks_for_a_token(environ, asked):
         ("HEALTHY", "", "target ready"),
         (
             "UPDATING",
-            "Deployment 'T' in application 'o' has 1 replicas that have taken more than 30s to initialize.\nThis may be",
+            "Deployment 'T' in application 'o' has 1 replicas that have taken more than 30s to initialize.\nThis",
             "target is still starting",
         ),
         ("UPDATING", "Failed\n  in between\nValueError: why", "target: Failed: ValueError: why"),
