@@ -29,6 +29,13 @@ def why_no_triton() -> str | None:
     return None
 
 
+def kernel_errors() -> tuple[type[Exception], ...]:
+    """Return what is raised where a step cannot be computed here; Triton's own errors are no RuntimeErrors."""
+    if importlib.util.find_spec("triton") is None:
+        return (RuntimeError,)
+    return RuntimeError, importlib.import_module("triton.errors").TritonError
+
+
 @cache
 def roomy(device: torch.device) -> bool:
     """Return whether a program may have the shared memory of data-centre GPUs (A100: 163 KB, H100: 227; else 99)."""

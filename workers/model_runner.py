@@ -35,13 +35,14 @@ from workers.layers.packed_experts import pack_experts
 from workers.layers.packed_linears import pack_linears
 from workers.memory_advice import checkpoint_bytes, weights_do_not_fit
 from workers.numerics import logits_are_invariant, num_checked_blocks, numerics_class
-from workers.process_group import ProcessGroup
+from workers.process_group import RECORD, ProcessGroup
 from workers.sampling.step_sampler import StepSampler
 from workers.settings import RunnerSettings
 from workers.states.feature_store import FeatureStore
 from workers.steps.continuation import Continuation
 from workers.steps.device_steps import are_recorded
 from workers.steps.forward import Forward
+from workers.steps.graph_buckets import logits_bytes
 from workers.threads import run_in_passing_thread
 from workers.tokenizer import Tokenizer
 
@@ -75,7 +76,8 @@ class ModelRunner:
         pack_linears(loaded.model)
         pack_experts(loaded.model)
         agree = None if group is None else group.minimum
-        blocks = count_blocks(settings, self._layers, self.max_model_len, loaded.dtype, loaded.device, agree)
+        graphs = 0 if settings.cuda_graphs is False else logits_bytes(loaded.vocab_size, loaded.dtype)
+        blocks = count_blocks(settings, self._layers, self.max_model_len, loaded.dtype, loaded.device, agree, graphs)
         self.num_blocks = blocks if group is None else group.minimum(blocks)
         self._cache = PagedKVCache(self._layers, self.num_blocks, self.block_size, loaded.dtype, loaded.device)
         self._attention: AttentionBackend = make_attention(
@@ -185,6 +187,9 @@ class ModelRunner:
         """Run rank 0's steps on this rank until it calls ``close``."""
         assert self._group is not None
         while (buffer := self._group.receive_step()) is not None:
+            if buffer[0] == RECORD:
+                self._forward.record_again()
+                continue
             batch = InputBatch.from_buffer(buffer)
             self._sampler.follow(batch, self.logits(batch))
 
@@ -192,7 +197,13 @@ class ModelRunner:
         """Let the other ranks go, and leave them: a process that ends within the group may crash; for rank 0."""
         if self._group is not None:
             self._group.send_shutdown()
-            self._group.close()
+            self.leave()
+
+    def leave(self) -> None:
+        """Leave the group. Recordings end first: NCCL waits for those that it has a part in."""
+        assert self._group is not None
+        self._forward.steps.drop()
+        self._group.close()
 
     def pack(self, plan: StepPlan) -> InputBatch:
         """Pack a step for `logits`."""

@@ -15,6 +15,8 @@ from workers.input_batch import HEADER, IntArray, payload_size
 
 DEFAULT_TIMEOUT_S = 120.0
 """A collective that waits longer ends the process: a rank has died or hangs."""
+RECORD = -1
+"""In place of a step's header: no step, but all ranks record theirs anew."""
 IDLE_LIMIT = timedelta(days=3650)
 """Between two steps a rank waits for as long as nobody asks for anything; a dead rank 0 breaks the connection."""
 
@@ -57,12 +59,18 @@ class ProcessGroup:
         """Tell the other ranks that no step follows."""
         dist.broadcast(torch.zeros(HEADER, dtype=torch.int32), 0, group=self._idle)
 
+    def send_record(self) -> None:
+        """Tell the other ranks to record their steps anew, as this one is about to."""
+        dist.broadcast(torch.full((HEADER,), RECORD, dtype=torch.int32), 0, group=self._idle)
+
     def receive_step(self) -> IntArray | None:
-        """Return the next step from rank 0; None when there is none to come."""
+        """Return the next step from rank 0, or a header of RECORD alone; None when there is none to come."""
         header = torch.empty(HEADER, dtype=torch.int32)
         dist.broadcast(header, 0, group=self._idle)
         if not bool(header.any()):
             return None
+        if int(header[0]) == RECORD:
+            return np.array(header.numpy())
         payload = torch.empty(payload_size(header.numpy()), dtype=torch.int32)
         dist.broadcast(payload, 0, group=self._cpu)
         return np.concatenate((header.numpy(), payload.numpy()))

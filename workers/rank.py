@@ -1,7 +1,5 @@
 """The life of a tensor-parallel rank other than 0: load a shard, follow rank 0's steps, end with it."""
 
-import os
-
 import torch
 
 from workers.checkpoint.load import resolve_device
@@ -21,8 +19,6 @@ def join(
     device = resolve_device(settings.device)
     if device.type == "cuda":
         torch.cuda.set_device(0)  # a rank is started with one visible GPU
-        # A communicator is used inside CUDA graphs or outside at one time, never both; the check for it is not free.
-        os.environ.setdefault("NCCL_GRAPH_MIXING_SUPPORT", "0")
     backend = "nccl" if device.type == "cuda" else "gloo"
     return ProcessGroup.connect(rank, world_size, init_method, backend, timeout_s)
 
@@ -41,7 +37,9 @@ def run_rank(
             should end then: the model's shards are only of use together.
     """
     group = join(settings, rank, world_size, init_method, timeout_s)
+    runner = None
     try:
-        ModelRunner.from_settings(settings, group).follow()
+        runner = ModelRunner.from_settings(settings, group)
+        runner.follow()
     finally:
-        group.close()
+        group.close() if runner is None else runner.leave()

@@ -20,7 +20,7 @@ from workers.layers.packed_linears import PackedLinear, pack_linears
 from workers.settings import RunnerSettings
 from workers.steps.continuation import Continuation
 from workers.steps.device_steps import DeviceSteps, are_recorded, trial_step
-from workers.steps.graph_buckets import all_buckets
+from workers.steps.graph_buckets import all_buckets, logits_bytes
 
 
 class DraftModelRunner:
@@ -58,7 +58,10 @@ class DraftModelRunner:
         pack_linears(model, Int8Linear if int8 else PackedLinear)
         self.block_size = settings.block_size
         self.max_model_len = config.max_position_embeddings
-        self.num_blocks = count_blocks(settings, self._layers, self.max_model_len, dtype, self._device)
+        graphs = 0 if settings.cuda_graphs is False else logits_bytes(len(model.head.weight), dtype)
+        self.num_blocks = count_blocks(
+            settings, self._layers, self.max_model_len, dtype, self._device, set_aside=graphs
+        )
         self._cache = PagedKVCache(self._layers, self.num_blocks, self.block_size, dtype, self._device)
         self._attention: AttentionBackend = make_attention(
             settings.attention, self._cache, self._layers, self.max_model_len

@@ -51,7 +51,7 @@ def scores_of(logits, temperature, seed, position, row, column, stride, vocab, o
     return score
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["temperature", "seed", "position"])  # their alignment changes with a step's size
 def choose_block_kernel(
     logits,  # [rows, vocab]
     temperature,  # [rows]

@@ -114,7 +114,18 @@ def _add_keys(
     return m_new, total, acc
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_splits", "table_stride", "partial_stride"])
+# Where a step's tensors begin depends on how many tokens and rows are packed before them: no kernel for each alignment.
+@triton.jit(
+    do_not_specialize=[
+        "query_start_loc",
+        "seq_lens",
+        "block_table",
+        "num_rows",
+        "num_splits",
+        "table_stride",
+        "partial_stride",
+    ]
+)
 def attend_kernel(
     q,  # [num_tokens, num_query_heads, KEY_DIM] by its strides
     keys,  # [num_blocks + 1, PAGE, kv_heads, KEY_DIM]

@@ -26,17 +26,19 @@ def count_blocks(
     dtype: torch.dtype,
     device: torch.device,
     agree: Callable[[int], int] | None = None,
+    set_aside: int = 0,
 ) -> int:
     """Return the number of blocks that fit the setting, or what the device has free.
 
     ``agree`` is given where ranks share a model, and returns the least of all ranks' budgets: they have as many
-    blocks each, and where there is no room for one, all of them say so rather than wait for each other.
+    blocks each, and where there is no room for one, all of them say so rather than wait for each other. ``set_aside``:
+    bytes of a GPU that something else is going to take.
 
     Raises:
         ConfigurationError: not even one block fits.
     """
     per_block = bytes_per_block(layers, settings.block_size, dtype)
-    budget = settings.kv_cache_bytes or _measured_budget(device)
+    budget = settings.kv_cache_bytes or _measured_budget(device, set_aside)
     if agree is not None:
         budget = agree(budget)
     useful = MAX_SEQUENCES * -(-max_model_len // settings.block_size)
@@ -48,10 +50,10 @@ def count_blocks(
     return blocks
 
 
-def _measured_budget(device: torch.device) -> int:
+def _measured_budget(device: torch.device, set_aside: int) -> int:
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        return int(free * CUDA_SHARE)
+        return max(int(free * CUDA_SHARE) - set_aside, 0)
     return min(MAX_CPU_BYTES, int(available_memory() * CPU_SHARE))
 
 

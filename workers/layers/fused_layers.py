@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from workers.attention.backend import LayerSpec
+from workers.device import kernel_errors
 from workers.layers.agreement import agree
 from workers.layers.layer_kernels import LayerKernels, Product
 from workers.layers.plain_linears import computed_by, is_plain
@@ -96,7 +97,7 @@ def fuse_layers(model: Any, specs: Sequence[LayerSpec], kernels: LayerKernels, l
             return True
     except torch.OutOfMemoryError:
         raise
-    except RuntimeError as error:  # shapes and dtypes that do not fit together
+    except kernel_errors() as error:  # shapes and dtypes that do not fit together
         log.info("fused layers of %s failed: %s", type(model).__name__, error)
     log.warning("%s looks like Llama and computes something else: its layers are not fused", type(model).__name__)
     fused.remove()

@@ -7,7 +7,6 @@ there (workers/steps/filled_step.py). Steps that fit none are run as they are.
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
-from functools import partial
 
 import numpy as np
 import torch
@@ -26,9 +25,8 @@ from workers.steps.graph_buckets import Bucket, choose_bucket
 Forward = Callable[[StepTensors], Computed]
 """Runs the model over a step; logits and states are those of all of its tokens."""
 Run = Callable[[], Computed]
-Record = Callable[[Run, Callable[[], None]], Run]
-"""Makes of a function that computes on the device one that computes the same again, from the same addresses. What it
-is given besides is called each time before it lets the function really compute."""
+Record = Callable[[Run], Run]
+"""Makes of a function that computes on the device one that computes the same again, from the same addresses."""
 
 WARM_UPS = 2
 """Runs before a recording: kernels are compiled and libraries set up, which must not be recorded."""
@@ -71,35 +69,38 @@ class CudaGraphs:
         }
         self._sent = torch.cuda.Event() if on_gpu else None
         self._forward, self._attention = forward, attention
-        self._recorder = record or _Recorder()
+        self._recorder = record
         self._replay: dict[Bucket, Run] = {}
         self._shapes: dict[tuple[int, int, int], int] = {}
         self._spec: FeatureSpec | None = None
         self._kept: Tensor | None = None
+        self._logits: Tensor | None = None
 
-    def record(
-        self,
-        spec: FeatureSpec | None = None,
-        before: Callable[[Bucket], None] | None = None,
-        progress: Callable[[], None] | None = None,
-    ) -> None:
+    def record(self, spec: FeatureSpec | None = None, progress: Callable[[], None] | None = None) -> None:
         """Record all shapes (anew). Takes seconds.
+
+        Where ranks share a model they all record, the same shapes in the same order: a reduction is recorded by all of
+        them or by none.
 
         Args:
             spec: the states that the model is listened to for.
-            before: called with a shape before each run of the model over it.
             progress: called after each shape.
         """
         self._replay.clear()
+        record = self._recorder or _Recorder()
         for bucket in self.buckets:
             self._filled[bucket].clear()
             self._send(bucket)
-            self._replay[bucket] = self._recorder(self._step(bucket), partial(before or _nobody, bucket))
+            self._replay[bucket] = record(self._step(bucket))
             if progress is not None:
                 progress()
         self._spec = spec
         # What was recorded writes to it, whatever the attention uses later.
         self._kept = self._attention.workspace
+
+    def drop(self) -> None:
+        """Forget all recordings. Libraries that took part in them, NCCL above all, wait for that before they end."""
+        self._replay.clear()
 
     def keep(self, spec: FeatureSpec | None) -> bool:
         """Return whether what is recorded keeps these states; none are always kept."""
@@ -173,9 +174,18 @@ class CudaGraphs:
             ids, positions, slots = tokens.long()
             step = places._replace(input_ids=ids[None], positions=positions[None], slot_mapping=slots)
             self._attention.plan_tensors(step)
-            return self._forward(step)
+            logits, states = self._forward(step)
+            return Computed(self._together(logits), states)
 
         return run
+
+    def _together(self, logits: Tensor) -> Tensor:
+        """Copy logits to where those of all shapes stand: one of them is used at a time, and each may be of 250 MB."""
+        if self._logits is None or len(self._logits) < len(logits):
+            self._logits = torch.empty_like(logits)  # before the largest shape is recorded, in its first warm-up
+        place = self._logits[: len(logits)]
+        place.copy_(logits)
+        return place
 
 
 def record_checked(graphs: CudaGraphs, trial: InputBatch, plain: Callable[[], Tensor]) -> bool:
@@ -196,10 +206,6 @@ def record_checked(graphs: CudaGraphs, trial: InputBatch, plain: Callable[[], Te
     return agree(expected, graphs.run(trial).logits)
 
 
-def _nobody(bucket: Bucket) -> None:
-    """Tell nobody."""
-
-
 def _places(parts: Parts[Tensor]) -> StepTensors:
     """Return where the graph of a shape reads its step."""
     (ids, positions, slots), (starts, lengths) = parts.tokens, parts.rows
@@ -216,23 +222,25 @@ def _places(parts: Parts[Tensor]) -> StepTensors:
 
 
 class _Recorder:
-    """Records CUDA graphs that share one pool of memory."""
+    """Records CUDA graphs that share one pool of memory, for one recording of all shapes: a pool ends with its graphs.
+
+    They are warmed up and recorded on one stream, for libraries keep memory for each stream that they have seen.
+    """
 
     def __init__(self) -> None:
         self._pool = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream()
 
-    def __call__(self, run: Run, announce: Callable[[], None]) -> Run:
-        stream = torch.cuda.Stream()
+    def __call__(self, run: Run) -> Run:
+        stream, graph = self._stream, torch.cuda.CUDAGraph()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(WARM_UPS):
-                announce()
                 run()
+            # Other threads of this process use CUDA as well: their calls are none of the recording's.
+            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+                out = run()
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        # Other threads of this process use CUDA as well: their calls are none of the recording's.
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            out = run()
 
         def replay() -> Computed:
             graph.replay()

@@ -11,11 +11,12 @@ from workers.attention.backend import AttentionBackend
 from workers.contract.features import FeatureSpec
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
+from workers.device import kernel_errors
 from workers.input_batch import Computed, InputBatch, StepTensors, pack
 from workers.kv.cache import PagedKVCache
 from workers.steps.cuda_graphs import CudaGraphs, record_checked
 from workers.steps.decode_rows import DecodeRows
-from workers.steps.graph_buckets import Bucket, all_buckets
+from workers.steps.graph_buckets import all_buckets
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ class DeviceSteps:
         batch = pack(trial, self._cache.block_size, self._cache.trash_block)
         try:
             right = record_checked(graphs, batch, lambda: plain(batch))
-        except RuntimeError as error:  # out of memory, most likely
+        except kernel_errors() as error:  # out of memory, most likely
             if agree is not None:  # the others wait for this rank in the middle of a step
                 raise
             log.warning("steps cannot be recorded, and are run as they are: %s", error)
@@ -110,11 +111,16 @@ class DeviceSteps:
         else:
             log.warning("CUDA graphs give other logits than the steps they were recorded from, and are not used")
 
-    def stand_in(self, bucket: Bucket) -> InputBatch:
-        """Return a step of as many tokens as a shape has, of no sequence: what ranks run while another one records."""
-        size, trash = self._cache.block_size, self._cache.trash_block
-        row = Row(0, [0] * bucket.tokens, 0, [trash] * -(-bucket.tokens // size), 0, SamplingParams())
-        return pack(StepPlan((row,)), size, trash)
+    def record_again(self, spec: FeatureSpec | None) -> None:
+        """Record anew, with these states. Raises what `workers.device.kernel_errors` names where that fails."""
+        assert self.graphs is not None
+        self.graphs.record(spec)
+
+    def drop(self) -> None:
+        """Forget what was recorded, and run all steps from now on."""
+        if self.graphs is not None:
+            self.graphs.drop()
+        self.graphs = None
 
 
 def are_recorded(wanted: bool | None, attention: AttentionBackend, device: torch.device, ranks: int = 1) -> bool:

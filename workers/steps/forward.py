@@ -16,13 +16,13 @@ from workers.attention.backend import AttentionBackend, LayerSpec
 from workers.attention.bridge import AttentionCall, attending
 from workers.checkpoint.load import LoadedModel
 from workers.contract.step import Row, StepPlan
+from workers.device import kernel_errors
 from workers.input_batch import Computed, InputBatch, StepTensors, pack
 from workers.kv.cache import PagedKVCache
 from workers.numerics import MIN_ROWS
 from workers.process_group import ProcessGroup
 from workers.states.state_keeper import StateKeeper
 from workers.steps.device_steps import DeviceSteps, trial_step
-from workers.steps.graph_buckets import Bucket
 
 log = logging.getLogger(__name__)
 
@@ -91,22 +91,24 @@ class Forward:
     def hand_over_states(self, rows: Seq[Row]) -> None:
         """Give the states of the latest step to who wants them; record anew where recordings do not have them."""
         self.states.hand_over(rows, self._replayed)
+        self._replayed = None  # it stands in the recordings' memory, which ends with them
         graphs = self.steps.graphs
         if graphs is None or graphs.keep(self.states.heard):
             return
         log.info("recording steps again, with the states that a drafter wants")
+        if self._group is not None:
+            self._group.send_record()
+        self.record_again()
+
+    def record_again(self) -> None:
+        """Record all steps anew, at the same time on all ranks; only rank 0 has listeners for states."""
         try:
-            graphs.record(self.states.heard, before=None if self._group is None else self._run_beside)
-        except RuntimeError as error:  # out of memory, most likely
+            self.steps.record_again(self.states.heard)
+        except kernel_errors() as error:  # out of memory, most likely
             if self._group is not None:
                 raise
             log.warning("steps are no longer replayed: %s", error)
-            self.steps.graphs = None
-
-    def _run_beside(self, bucket: Bucket) -> None:
-        """Let the other ranks take part in a run of rank 0 over a shape."""
-        assert self._group is not None
-        self._group.send_step(self.steps.stand_in(bucket).buffer)
+            self.steps.drop()
 
     @torch.inference_mode()
     def _compute(self, step: StepTensors) -> Computed:

@@ -8,6 +8,8 @@ are empty. How a step is filled up: workers/steps/filled_step.py.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+
 MAX_ROWS = 256
 MAX_TOKENS = 1024
 """More than this many tokens keep a GPU busy longer than launching takes."""
@@ -29,6 +31,11 @@ def all_buckets(max_rows: int = MAX_ROWS) -> list[Bucket]:
     counts = [1 << power for power in range(max_rows.bit_length()) if 1 << power <= max_rows]
     shapes = (Bucket(rows, rows * share) for rows in counts for share in SHARES if rows * share <= MAX_TOKENS)
     return sorted(shapes, key=_size, reverse=True)
+
+
+def logits_bytes(vocab_size: int, dtype: torch.dtype) -> int:
+    """Return the memory that recorded steps keep for logits: those of the largest shape, and those that all share."""
+    return 2 * MAX_TOKENS * vocab_size * dtype.itemsize
 
 
 def choose_bucket(buckets: Sequence[Bucket], rows: int, tokens: int, longest: int) -> Bucket | None:

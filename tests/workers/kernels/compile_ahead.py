@@ -148,7 +148,21 @@ def products(capability, dtype, torch_dtype, columns):
     compile_kernel(expert_linear_kernel, tensors | numbers, shape, capability, num_warps=4, num_stages=3)
 
 
+def one_kernel_for_steps_of_all_sizes():
+    """A kernel that is compiled anew for another alignment makes all requests wait, in the middle of serving.
+
+    In a packed step, tensors begin at any multiple of four bytes; those that depend on its size alone do.
+    """
+    for kernel, names in (
+        (attend_kernel, {"query_start_loc", "seq_lens", "block_table"}),
+        (choose_block_kernel, {"temperature", "seed", "position"}),
+        (rank_block_kernel, {"temperature", "seed", "position"}),
+    ):
+        assert names <= {param.name for param in kernel.params if param.do_not_specialize}, kernel
+
+
 def main(capability):
+    one_kernel_for_steps_of_all_sizes()
     products(capability, "*bf16", torch.bfloat16, 4096)
     products(capability, "*bf16", torch.bfloat16, 128256)
     small_ones(capability, "*bf16")

@@ -25,6 +25,15 @@ def test_a_cpu_gives_a_quarter_of_what_is_free_but_one_gibibyte_at_most(monkeypa
     assert count() == expected // BLOCK_BYTES
 
 
+def test_what_recorded_steps_will_take_is_set_aside_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (4 * GIB, 8 * GIB))
+    arguments = RunnerSettings(), LAYERS, 1 << 20, torch.float32, torch.device("cuda")
+    assert sizing.count_blocks(*arguments) == int(4 * GIB * sizing.CUDA_SHARE) // BLOCK_BYTES
+    assert sizing.count_blocks(*arguments, set_aside=GIB) == (int(4 * GIB * sizing.CUDA_SHARE) - GIB) // BLOCK_BYTES
+    with pytest.raises(ConfigurationError, match="leave no room"):
+        sizing.count_blocks(*arguments, set_aside=5 * GIB)
+
+
 def test_a_container_s_limit_counts(monkeypatch):
     free = sizing.available_memory()
     files = {"/sys/fs/cgroup/memory.max": 3000, "/sys/fs/cgroup/memory.current": 1000}

@@ -82,8 +82,8 @@ def test_rows_go_on_from_recorded_steps_as_they_do_without(params, runner):
 
 def test_recordings_that_come_out_otherwise_are_not_used(runner, caplog):
     class Forgetful(Recorder):
-        def __call__(self, run, announce):
-            zeros = torch.zeros_like(super().__call__(run, announce)().logits)
+        def __call__(self, run):
+            zeros = torch.zeros_like(super().__call__(run)().logits)
             return lambda: Computed(zeros)
 
     record(runner, BUCKETS, Forgetful())
@@ -136,6 +136,55 @@ def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runn
     replays = recorder.replays
     runner.execute(StepPlan((row(0, [14], 3),)))
     assert recorder.replays == replays + 1
+
+
+def test_nothing_of_old_recordings_is_held_while_new_ones_are_made(runner):
+    """Their memory is given back with them, unless somebody still looks at what they computed."""
+    held = []
+
+    class Watching(Recorder):
+        def __call__(self, run):
+            held.append((runner._forward._replayed, None if graphs is None else dict(graphs._replay)))
+            return super().__call__(run)
+
+    graphs = None
+    recorder = Watching()
+    record(runner, BUCKETS, recorder)
+    graphs = runner._forward.steps.graphs
+    store = FeatureStore(4, runner.block_size, runner.has_features)
+    runner.keep_features(store)
+    for layer in (1, 0):
+        store.acquire(FeatureSpec((layer,), 48, 10))
+        held.clear()
+        runner.execute(StepPlan((row(0, [11], 0),)))
+        assert len(held) == len(BUCKETS)
+        assert held[0] == (None, {})
+        assert all(states is None for states, _ in held)
+        runner.execute(StepPlan((row(0, [12], 1),)))
+        store.release()
+
+
+def test_logits_of_all_shapes_stand_in_one_place(runner):
+    places = set()
+
+    class Watching(Recorder):
+        def __call__(self, run):
+            places.add(run().logits.untyped_storage().data_ptr())
+            return super().__call__(run)
+
+    record(runner, BUCKETS, Watching())
+    assert len(places) == 1
+
+
+def test_dropped_steps_are_run(runner):
+    recorder = record(runner, BUCKETS)
+    step = StepPlan((row(0, [11], 0),))
+    expected = runner.execute(step).sampled
+    graphs, replays = runner._forward.steps.graphs, recorder.replays
+    runner._forward.steps.drop()
+    assert not graphs._replay
+    assert runner.execute(step).sampled == expected
+    assert recorder.replays == replays
 
 
 def test_where_states_cannot_be_recorded_steps_are_run(runner, caplog):
