@@ -100,7 +100,12 @@ def _of_structured(wanted: StructuredOutputs) -> Grammar | None:
         return Grammar(GrammarKind.REGEX, wanted.regex)
     if wanted.choice is not None:
         return Grammar(GrammarKind.LARK, "start: " + " | ".join(map(lark_string, wanted.choice)))
-    return Grammar(GrammarKind.LARK, wanted.grammar or "")
+    return Grammar(GrammarKind.LARK, f"{wanted.grammar}\n{UNFORCED}")
+
+
+UNFORCED = '%llguidance {"no_forcing": true}'
+"""Where only one byte can follow, llguidance looks for what follows that: with `start: /a+/ "a"`, where the first part
+swallows all that the second waits for, it never ends. As the last of a grammar's directives this one decides."""
 
 
 def lark_string(text: str) -> str:

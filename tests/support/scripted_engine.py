@@ -86,7 +86,7 @@ class ScriptedEngine:
     def prepare(self, grammar) -> None:
         time.sleep(self.compile_s)
         self.prepared.append(grammar)
-        if grammar.source == "uncompilable":
+        if grammar.source.startswith("uncompilable"):
             raise InvalidParameterError("response_format", "the grammar cannot be compiled")
 
     def submit(self, request, sink) -> None:

@@ -39,7 +39,8 @@ class GrammarCompiler:
         """Return a matcher at the grammar's beginning.
 
         Raises:
-            InvalidParameterError: the grammar cannot be compiled, or the tokenizer cannot be constrained.
+            InvalidParameterError: the grammar cannot be compiled, or an answer by it could not even begin, or the
+                tokenizer cannot be constrained.
         """
         with self._lock:
             pristine = self._compiled.get(grammar)
@@ -62,6 +63,10 @@ class GrammarCompiler:
             raise _refused(grammar, str(error)) from error
         if matcher.is_error():
             raise _refused(grammar, matcher.get_error())
+        beginning = matcher.deep_copy()
+        possible = any(beginning.compute_bitmask())
+        if beginning.is_error() or not possible:
+            raise _refused(grammar, f"no answer can begin by it. {beginning.get_error()}")
         return matcher
 
 

@@ -5,6 +5,7 @@ from openai import BadRequestError
 from openai.types import Completion
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from cluster.api.structured import UNFORCED
 from tests.cluster.api.conformance import strict
 from workers.contract.draft import DraftSource
 from workers.contract.processing import Grammar, GrammarKind, ProcessorParams
@@ -62,7 +63,7 @@ async def test_bad_words_are_banned_at_the_beginning_of_a_text_and_after_a_space
         ({"structured_outputs": {"json_object": True}}, Grammar(GrammarKind.JSON_SCHEMA, '{"type": "object"}')),
         ({"structured_outputs": {"regex": "a+"}}, Grammar(GrammarKind.REGEX, "a+")),
         ({"structured_outputs": {"choice": ["yes", '"no"']}}, Grammar(GrammarKind.LARK, r'start: "yes" | "\"no\""')),
-        ({"structured_outputs": {"grammar": 'start: "a"'}}, Grammar(GrammarKind.LARK, 'start: "a"')),
+        ({"structured_outputs": {"grammar": 'start: "a"'}}, Grammar(GrammarKind.LARK, f'start: "a"\n{UNFORCED}')),
     ],
 )
 async def test_formats_become_grammars(api, fields, grammar):

@@ -119,6 +119,7 @@ def test_lark_grammars_are_followed(compiler, tokenizer):
         ("regex", "(", "unclosed group"),
         ("regex", "(?=x)y", "look-around"),
         ("lark", "start: missing", "missing"),
+        ("regex", r"[^\s\S]", "no answer can begin by it"),
     ],
 )
 def test_what_cannot_be_compiled_is_refused_with_the_reason(compiler, kind, source, why):
