@@ -231,7 +231,7 @@ class Engine:
                 self._observer.stepped(plan, None, started, self._clock())
             raise
         now = self._clock()
-        self._lengths.note(now - started)
+        self._lengths.note(plan.num_tokens, started, now)
         self._planner.counters.busy_seconds += now - started
         if self._observer is not None:
             whole = len(output.errors) < len(plan.rows)
@@ -266,7 +266,8 @@ class Engine:
             self._hand_out()
             self._inbox.take()
             self._planner.plan_ahead(plan)
-            self._inbox.listen(started + self._lengths.surely_s)
+            if surely := self._lengths.surely_s(plan.num_tokens):
+                self._lengths.listened_until = self._inbox.listen(started + surely)
         except Exception as error:  # not the model's: running the step again would not help
             raise TargetBrokenError("the step loop failed while a step was computed") from error
 

@@ -6,10 +6,16 @@ from collections.abc import Callable
 
 from cluster.scheduler.events import Event
 
-RECENT = 8
+RECENT = 16
 """Steps whose lengths are remembered."""
+ENOUGH = 8
+"""So many of them that computed no more tokens tell how long a step takes at least."""
 SURELY = 0.8
-"""Of the shortest of them, the share that a step is taken to last at least."""
+"""Of the shortest of those, the share that it is taken to last."""
+NO_WAIT = 0.02
+"""A device whose results are waited for, after listening, no longer than this share of its step had them before."""
+FADING = 0.999
+"""Per step: one that a stopped process or a compiler held up must not excuse a hang for ever."""
 
 
 class Inbox:
@@ -48,11 +54,12 @@ class Inbox:
             self.take()
         return True
 
-    def listen(self, until: float) -> None:
-        """Take what is there and what arrives until a moment of the clock."""
+    def listen(self, until: float) -> float:
+        """Take what is there and what arrives until a moment of the clock; return when that was over."""
         self.take()
         while (left := until - self._clock()) > 0 and self.wait(left):
             pass
+        return self._clock()
 
 
 class StepLengths:
@@ -60,15 +67,26 @@ class StepLengths:
 
     def __init__(self) -> None:
         self.longest_s = 0.0
-        """Of all so far."""
-        self._recent: deque[float] = deque(maxlen=RECENT)
+        """Of all so far, each the less the longer ago it was."""
+        self.listened_until: float | None = None
+        """When `Inbox.listen` was over in the step under way."""
+        self._recent: deque[tuple[int, float]] = deque(maxlen=RECENT)
 
-    def note(self, seconds: float) -> None:
-        """A step has ended."""
-        self.longest_s = max(self.longest_s, seconds)
-        self._recent.append(seconds)
+    def note(self, tokens: int, started: float, now: float) -> None:
+        """A step of so many tokens has ended.
 
-    @property
-    def surely_s(self) -> float:
-        """What a step takes at least; 0 before enough were seen."""
-        return SURELY * min(self._recent) if len(self._recent) == RECENT else 0.0
+        Where its results were there before listening was over, what was taken for sure was too long, and nothing is
+        until enough steps have been seen anew.
+        """
+        seconds = now - started
+        self.longest_s = max(self.longest_s * FADING, seconds)
+        if self.listened_until is not None and now - self.listened_until < NO_WAIT * seconds:
+            self._recent.clear()
+        else:
+            self._recent.append((tokens, seconds))
+        self.listened_until = None
+
+    def surely_s(self, tokens: int) -> float:
+        """Return what a step of so many tokens takes at least; 0 before enough were seen that had no more."""
+        alike = [seconds for other, seconds in self._recent if other <= tokens]
+        return SURELY * min(alike) if len(alike) >= ENOUGH else 0.0

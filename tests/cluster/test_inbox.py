@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from cluster.inbox import RECENT, SURELY, Inbox, StepLengths
+from cluster.inbox import ENOUGH, RECENT, SURELY, Inbox, StepLengths
 from cluster.scheduler.events import DraftersConnected
 
 
@@ -62,13 +62,35 @@ def test_who_listens_until_a_moment_that_has_passed_takes_only_what_is_there(inb
     assert [count for count, _ in taken] == [1]
 
 
-def test_a_step_is_taken_to_last_no_longer_than_the_shortest_of_late():
+def test_a_step_is_taken_to_last_no_longer_than_the_shortest_of_late_that_had_no_more_tokens():
     lengths = StepLengths()
-    for _ in range(RECENT - 1):
-        lengths.note(2.0)
-        assert lengths.surely_s == 0
-    lengths.note(1.0)
-    assert lengths.surely_s == SURELY * 1.0
+    for _ in range(ENOUGH - 1):
+        lengths.note(8, 10.0, 12.0)
+        assert lengths.surely_s(8) == 0
+    lengths.note(4, 10.0, 11.0)
+    assert lengths.surely_s(8) == SURELY * 1.0
+    assert lengths.surely_s(7) == 0, "smaller steps may be shorter"
     for _ in range(RECENT):
-        lengths.note(3.0)
-    assert (lengths.surely_s, lengths.longest_s) == (SURELY * 3.0, 3.0)
+        lengths.note(8, 10.0, 13.0)
+    assert lengths.surely_s(9) == SURELY * 3.0
+
+
+def test_nothing_is_sure_any_more_once_a_device_was_ready_before_who_listened_looked():
+    lengths = StepLengths()
+    for _ in range(RECENT):
+        lengths.note(1, 0.0, 1.0)
+    lengths.listened_until = 0.8
+    lengths.note(1, 0.0, 1.0)
+    assert lengths.surely_s(1) == SURELY * 1.0
+    lengths.listened_until = 0.8
+    lengths.note(1, 0.0, 0.801)
+    assert lengths.surely_s(1) == 0
+
+
+def test_a_step_that_was_held_up_does_not_excuse_a_hang_for_ever():
+    lengths = StepLengths()
+    lengths.note(1, 0.0, 120.0)
+    assert lengths.longest_s == 120.0
+    for _ in range(5000):
+        lengths.note(1, 0.0, 0.03)
+    assert 0.03 <= lengths.longest_s < 1.0
