@@ -7,7 +7,7 @@ from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.draft import NOTHING, Draft
 from cluster.scheduler.fallback import why_without
 from cluster.scheduler.load import Counters
-from cluster.scheduler.prefill import prompt_limits
+from cluster.scheduler.prefill import MIN_CHUNK, prompt_limits
 from cluster.scheduler.scoring import SCORED_PER_STEP
 from cluster.scheduler.settings import SchedulerSettings
 from cluster.scheduler.speculation.policy import Speculation, draft_limit
@@ -52,7 +52,7 @@ class RowPlanner:
         budget = self._settings.max_tokens_per_step - sum(len(row.tokens) for row in beside)
         rows: list[Row] = []
         owners: list[ActiveRequest] = []
-        decoding_first = sorted(requests, key=lambda a: len(a.sequence.tokens) - a.sequence.computed > 1)
+        decoding_first, kept_free = self._in_turn(requests, budget)
         limits: dict[ActiveRequest, int] | None = None
         scored, preempted, others_turn = 0, self._counters.preemptions, self._speculation.sitting_out
         for active in decoding_first:
@@ -63,7 +63,11 @@ class RowPlanner:
             if limits is None and active.sequence.num_pending > 1:
                 others = [*beside, *rows]
                 limits = prompt_limits(self._settings, self._speculation.costs, requests, others, budget)
-            limit = budget if limits is None else min(budget, limits.get(active, budget))
+            if limits is None:  # a draft takes neither a later sequence's own token nor the prompts' least
+                kept_free = max(kept_free - 1, 0)
+                limit = min(budget, max(budget - kept_free, 1))
+            else:
+                limit = min(budget, limits.get(active, budget))
             if active.scoring.left:
                 limit = min(limit, SCORED_PER_STEP - scored)
             try:
@@ -80,6 +84,18 @@ class RowPlanner:
             return rows
         # Who was preempted after getting a row has lost its blocks.
         return [row for row, active in zip(rows, owners, strict=True) if active.sequence.block_ids]
+
+    def _in_turn(self, requests: Seq[ActiveRequest], budget: int) -> tuple[list[ActiveRequest], int]:
+        """Return those that decode before those that read prompts, and how many positions are theirs without drafts.
+
+        Where the step has no place for all that decode, those come first that have waited longest.
+        """
+        reading = [len(a.sequence.tokens) - a.sequence.computed > 1 for a in requests]
+        decoding = [active for active, reads in zip(requests, reading, strict=True) if not reads]
+        if len(decoding) > budget:
+            decoding.sort(key=lambda active: active.last_step)
+        prompts = [active for active, reads in zip(requests, reading, strict=True) if reads]
+        return decoding + prompts, len(decoding) + (MIN_CHUNK if prompts else 0)
 
     def count_fallback(self, active: ActiveRequest) -> None:
         """Count that a request decodes without a drafter's draft, if it might have had one."""

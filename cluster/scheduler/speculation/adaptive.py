@@ -234,9 +234,10 @@ class AdaptiveSpeculation:
         if self._known.of_blocks and self.way is not Way.OVERLAPPED and not self._known.is_silent(now):
             step_s = self.costs.step_s(len(decoding), sum(lengths.values()), drafting=True)
             blocks = coming(self._known, decoding, self._drafts, step_s, self._max_wait_s, now)
-        prompt_positions = min(pending, max(self._settings.max_tokens_per_step - len(decoding), 0))
+        budget = self._settings.max_tokens_per_step
+        prompt_positions = min(pending, max(budget - len(decoding), 0))
         drafting = self._drafting, self._drafting and self.way is not Way.IN_TURN
-        scene = Scene(self.costs, now, decoding, survivals, blocks, prompt_positions, lengths, *drafting)
+        scene = Scene(self.costs, now, decoding, survivals, blocks, prompt_positions, budget, lengths, *drafting)
         in_groups = self.way is Way.TWO_GROUPS and len(decoding) > 1
         return depart_in_groups(scene) if in_groups else depart_together(scene)
 

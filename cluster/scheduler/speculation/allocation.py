@@ -41,15 +41,17 @@ def allocate(survivals: Seq[Seq[float]], base_tokens: float, seconds: Seq[float]
     Args:
         survivals: per sequence the survival probabilities of its draft, none increasing.
         base_tokens: tokens that the step emits without any draft.
-        seconds: the step's time by the number of draft tokens in all, from 0 on; above 0, none falling.
+        seconds: the step's time by the number of draft tokens in all, from 0 to as many as there may be; above 0, none
+            falling.
         wait_s: what passes before the step begins.
     """
     slots = sorted(chain.from_iterable(survivals), reverse=True)
-    prudent = list(accumulate(slots, initial=base_tokens / PRUDENCE))
+    room = slots[: len(seconds) - 1]
+    prudent = list(accumulate(room, initial=base_tokens / PRUDENCE))
     times = [wait_s + s for s in seconds] if wait_s else seconds
     rates = list(map(truediv, prudent, times))
     count = rates.index(max(rates))
-    alternative = base_tokens / times[0] if count else (base_tokens + sum(slots)) / times[-1]
+    alternative = base_tokens / times[0] if count else (base_tokens + sum(room)) / times[len(room)]
     return Allocation(_lengths(survivals, slots, count), base_tokens + sum(slots[:count]), times[count], alternative)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cluster.scheduler.active import ActiveRequest
 from cluster.scheduler.estimates.cost_model import CostModel
+from cluster.scheduler.prefill import MIN_CHUNK
 from cluster.scheduler.speculation.allocation import Allocation, allocate
 
 MARGIN = 1.03
@@ -59,6 +60,8 @@ class Scene:
     """Blocks on their way, by rising moment of arrival."""
     other_positions: int
     """Prompt tokens that the step computes besides."""
+    budget: int
+    """Positions that a step may have in all; drafts leave prompts a small chunk of them."""
     lengths: dict[ActiveRequest, int]
     """Lengths of all running sequences, those that do not decode included."""
     drafting: bool
@@ -78,7 +81,8 @@ class Scene:
             context -= sum(self.lengths[active] for active in self.decoding) - sum(map(self.lengths.__getitem__, going))
         drafting = self.drafting_on if self.coming and at >= self.coming[-1].due else self.drafting
         curve = self._curve(self.other_positions + len(going), context, drafting)
-        return allocate(chosen, len(going), curve[: 1 + sum(map(len, chosen))], at - self.now)
+        room = max(self.budget - min(self.other_positions, MIN_CHUNK) - len(going), 0)
+        return allocate(chosen, len(going), curve[: 1 + min(sum(map(len, chosen)), room)], at - self.now)
 
     def _curve(self, positions: int, context: int, drafting: bool) -> list[float]:
         """Return what a step takes by its draft tokens, up to all there may be."""

@@ -24,7 +24,7 @@ def costs():
 def scene(costs: CostModel, *, drafting: bool, drafting_on: bool = False, due: float = 0.008) -> Scene:
     active = ActiveRequest.start(GenerationRequest("r", [1, 2, 3], SamplingParams(), Stopping(10)), 1)
     coming = [Coming(due, active, [0.3])]
-    return Scene(costs, 0.0, [active], {}, coming, 0, {active: 3}, drafting, drafting_on)
+    return Scene(costs, 0.0, [active], {}, coming, 0, 512, {active: 3}, drafting, drafting_on)
 
 
 def test_nobody_waits_where_it_does_not_pay_and_drafters_take_nothing(costs):
