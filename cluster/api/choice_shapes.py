@@ -4,10 +4,10 @@ from collections.abc import Sequence as Seq
 from collections.abc import Set
 from dataclasses import dataclass
 
+from cluster.api.message_deltas import MessageDeltas
 from cluster.api.responses import ChoiceRecord, Json
 from cluster.api.text import TextDelta
 from cluster.api.token_logprobs import CompletionLogprobs, TokenNames, chat_logprobs, joined, prompt_logprobs
-from cluster.api.tools.parser import Found, ToolCallParser
 from workers.contract.draft import DraftSource
 
 _SOURCES = {DraftSource.NONE: "target", DraftSource.DRAFTER: "drafter", DraftSource.LOOKUP: "lookup"}
@@ -56,65 +56,55 @@ class ChatShape:
         """
         self._wanted = wanted
         self._tools = tools
-        self._parsers: dict[int, ToolCallParser] = {}
+        self._messages: dict[int, MessageDeltas] = {}
         self.root: Json = {"prompt_token_ids": list(prompt)} if wanted.token_ids else {}
 
     def whole(self, record: ChoiceRecord) -> Json:
         """Return a finished choice as a message of the assistant."""
         if self._wanted.prompt_logprobs:
             self.root["prompt_logprobs"] = prompt_logprobs(self._wanted.names, record.prompt_logprobs)
-        found = self._find(record.index, record.text, finished=True)
-        calls = [{name: value for name, value in call.items() if name != "index"} for call in found.calls]
-        message: Json = {"role": "assistant", "content": found.text}
-        if calls:
-            message |= {"content": found.text.strip() or None, "tool_calls": calls}
+        told = self._message(record.index)
+        message = {**told.opening, **told.take(record.text, finished=True)}
+        for call in message.get("tool_calls", ()):
+            del call["index"]
         return {
             "index": record.index,
             "message": message,
             "logprobs": self._logprobs(record),
-            "finish_reason": self._reason(record.index, record.finish_reason),
+            "finish_reason": _reason(told, record.finish_reason),
             **self._wanted.additions(record),
         }
 
     def first(self, index: int) -> Json | None:
         """Return the chunk that says who speaks."""
-        delta = {"role": "assistant", "content": ""}
-        return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
+        return {"index": index, "delta": self._message(index).opening, "logprobs": None, "finish_reason": None}
 
     def chunk(self, delta: TextDelta) -> Json | None:
         """Return new text and calls; the last chunk may have none."""
         finished = delta.finish_reason is not None
-        found = self._find(delta.index, delta.text, finished=finished)
-        if not (found.text or found.calls or finished or (delta.tokens and self._wanted.every_token)):
+        message = self._message(delta.index)
+        gained = message.take(delta.text, finished=finished)
+        if not (gained or finished or (delta.tokens and self._wanted.every_token)):
             return None
-        gained: Json = {"content": found.text} if found.text else {}
-        if found.calls:
-            gained["tool_calls"] = found.calls
-        reason = None if delta.finish_reason is None else self._reason(delta.index, delta.finish_reason.value)
         return {
             "index": delta.index,
             "delta": gained,
             "logprobs": self._logprobs(delta),
-            "finish_reason": reason,
+            "finish_reason": _reason(message, delta.finish_reason.value) if delta.finish_reason is not None else None,
             **self._wanted.additions(delta),
         }
 
-    def _find(self, index: int, text: str, *, finished: bool) -> Found:
-        if not self._tools:
-            return Found(text)
-        parser = self._parsers.setdefault(index, ToolCallParser(self._tools))
-        found = parser.feed(text)
-        if finished:
-            rest = parser.finish()
-            found = Found(found.text + rest.text, found.calls + rest.calls)
-        return found
-
-    def _reason(self, index: int, reason: str) -> str:
-        called = index in self._parsers and self._parsers[index].num_calls
-        return "tool_calls" if called and reason == "stop" else reason
+    def _message(self, index: int) -> MessageDeltas:
+        if index not in self._messages:
+            self._messages[index] = MessageDeltas(self._tools)
+        return self._messages[index]
 
     def _logprobs(self, gained: ChoiceRecord | TextDelta) -> Json | None:
         return chat_logprobs(self._wanted.names, gained.logprobs) if self._wanted.logprobs else None
+
+
+def _reason(message: MessageDeltas, reason: str) -> str:
+    return "tool_calls" if message.called and reason == "stop" else reason
 
 
 class CompletionShape:

@@ -28,9 +28,12 @@ class MessageWriter:
     def whole(self, head: Head, records: Seq[ChoiceRecord], usage: Usage, metrics: RequestMetrics | None) -> Json:
         """See AnswerWriter."""
         turn = Turn.of(records[0], self._tools)
-        text = turn.text.strip() if turn.calls else turn.text
-        content = [{"type": "text", "text": text}] if text else []
-        content += [_tool_use(call, json.loads(call["function"]["arguments"])) for call in turn.calls]
+        content = [
+            {"type": "text", "text": item}
+            if isinstance(item, str)
+            else _tool_use(item, json.loads(item["function"]["arguments"]))
+            for item in turn.items
+        ]
         message = {**_message(head, usage), "content": content, **_end(turn)}
         return message if metrics is None else {**message, "metrics": metrics.body()}
 
@@ -121,7 +124,7 @@ def _usage(usage: Usage) -> Json:
 def _end(turn: Turn) -> Json:
     if turn.ended_by_length:
         return {"stop_reason": "max_tokens", "stop_sequence": None}
-    if turn.calls:
+    if turn.called:
         return {"stop_reason": "tool_use", "stop_sequence": None}
     stop = turn.record.stop
     return {"stop_reason": "end_turn" if stop is None else "stop_sequence", "stop_sequence": stop}

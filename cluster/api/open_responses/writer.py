@@ -31,8 +31,13 @@ class ResponseWriter:
     def whole(self, head: Head, records: Seq[ChoiceRecord], usage: Usage, metrics: RequestMetrics | None) -> Json:
         """See AnswerWriter."""
         turn = Turn.of(records[0], self._tools)
-        output = [self._message(new_id(), turn)] if turn.text or not turn.calls else []
-        output += [_call(new_id(), call) for call in turn.calls]
+        logprobs = self._logprobs(turn)
+        output = [
+            _message(new_id(), item, "completed", logprobs) if isinstance(item, str) else _call(new_id(), item)
+            for item in turn.items or [""]
+        ]
+        if output[-1]["type"] == "message":
+            output[-1]["status"] = _status(turn)
         return self._finished(head, turn, output, usage, metrics)
 
     async def events(
@@ -49,9 +54,7 @@ class ResponseWriter:
         begun = self._response(head, "in_progress", [])
         yield script.event("response.created", response=begun)
         yield script.event("response.in_progress", response=begun)
-        turn = Turn(self._tools)
-        output: list[Json] = []
-        open_message: str | None = None
+        turn, output = Turn(self._tools), _Output(script)
         async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
             try:
                 async for delta in deltas:
@@ -59,48 +62,26 @@ class ResponseWriter:
                         yield KEEP_ALIVE
                         continue
                     for piece in turn.take(delta):
-                        if isinstance(piece, str):
-                            if open_message is None:
-                                open_message = new_id()
-                                for data in script.open_message(open_message, len(output)):
-                                    yield data
-                            yield script.text_delta(open_message, len(output), piece)
-                            continue
-                        if open_message is not None:
-                            output.append(self._message(open_message, turn))
-                            open_message = None
-                            for data in script.close_message(output[-1], len(output) - 1):
-                                yield data
-                            turn.text = ""
-                        output.append(_call(new_id(), piece))
-                        for data in script.call(output[-1], len(output) - 1):
+                        for data in output.text(piece) if isinstance(piece, str) else output.call(piece):
                             yield data
-                if open_message is not None or not output:
-                    if open_message is None:
-                        open_message = new_id()
-                        for data in script.open_message(open_message, 0):
-                            yield data
-                    output.append(self._message(open_message, turn))
-                    for data in script.close_message(output[-1], len(output) - 1):
-                        yield data
+                for data in output.end(_status(turn), self._logprobs(turn)):
+                    yield data
                 end = "response.incomplete" if turn.ended_by_length else "response.completed"
-                yield script.event(end, response=self._finished(head, turn, output, usage, metrics))
+                yield script.event(end, response=self._finished(head, turn, output.items, usage, metrics))
             except Exception as error:
                 told = api_error(error, retry_after_s=1.0).body()["error"]
-                failed = self._response(head, "failed", output)
+                failed = self._response(head, "failed", output.items)
                 failed["error"] = {"code": "server_error", "message": told["message"]}
                 yield script.event("response.failed", response=failed)
 
-    def _message(self, item_id: str, turn: Turn) -> Json:
-        logprobs = chat_logprobs(self._names, turn.record.logprobs)["content"] if not turn.calls else []
-        part = {"type": "output_text", "text": turn.text, "annotations": [], "logprobs": logprobs}
-        status = "incomplete" if turn.ended_by_length else "completed"
-        return {"id": f"msg_{item_id}", "type": "message", "role": "assistant", "status": status, "content": [part]}
+    def _logprobs(self, turn: Turn) -> list[Json]:
+        """Return those of an answer that is one message: no token tells which side of a call it stands on."""
+        return [] if turn.called else chat_logprobs(self._names, turn.record.logprobs)["content"]
 
     def _finished(
         self, head: Head, turn: Turn, output: list[Json], usage: Usage, metrics: RequestMetrics | None
     ) -> Json:
-        response = self._response(head, "incomplete" if turn.ended_by_length else "completed", output)
+        response = self._response(head, _status(turn), output)
         if turn.ended_by_length:
             response["incomplete_details"] = {"reason": "max_output_tokens"}
         response["usage"] = {
@@ -138,6 +119,41 @@ class ResponseWriter:
             "truncation": "disabled",
             "usage": None,
         }
+
+
+class _Output:
+    """The output of one stream: items that are done, and at most one message that is open."""
+
+    def __init__(self, script: "_Script") -> None:
+        self.items: list[Json] = []
+        self._script = script
+        self._open: str | None = None
+        self._text = ""
+
+    def text(self, piece: str) -> Iterator[bytes]:
+        if self._open is None:
+            self._open, self._text = new_id(), ""
+            yield from self._script.open_message(self._open, len(self.items))
+        if piece:
+            self._text += piece
+            yield self._script.text_delta(self._open, len(self.items), piece)
+
+    def call(self, call: Json) -> Iterator[bytes]:
+        yield from self._close("completed", [])
+        self.items.append(_call(new_id(), call))
+        yield from self._script.call(self.items[-1], len(self.items) - 1)
+
+    def end(self, status: str, logprobs: list[Json]) -> Iterator[bytes]:
+        """Close what is open; an answer of nothing is an empty message."""
+        if not self.items:
+            yield from self.text("")
+        yield from self._close(status, logprobs)
+
+    def _close(self, status: str, logprobs: list[Json]) -> Iterator[bytes]:
+        if self._open is not None:
+            self.items.append(_message(self._open, self._text, status, logprobs))
+            self._open = None
+            yield from self._script.close_message(self.items[-1], len(self.items) - 1)
 
 
 class _Script:
@@ -178,6 +194,16 @@ class _Script:
 
     def _part(self, kind: str, item_id: Any, index: int, **fields: Any) -> bytes:
         return self.event(kind, item_id=item_id, output_index=index, content_index=0, **fields)
+
+
+def _status(turn: Turn) -> str:
+    return "incomplete" if turn.ended_by_length else "completed"
+
+
+def _message(item_id: str, text: str, status: str, logprobs: list[Json]) -> Json:
+    """Return a text as an item of the output."""
+    part = {"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs}
+    return {"id": f"msg_{item_id}", "type": "message", "role": "assistant", "status": status, "content": [part]}
 
 
 def _call(item_id: str, call: Json) -> Json:

@@ -72,7 +72,7 @@ async def test_a_streamed_call_is_the_same(api, burst):
     chunks = [strict(ChatCompletionChunk, chunk) async for chunk in await chat(api, stream=True)]
     calls = [call for chunk in chunks for call in chunk.choices[0].delta.tool_calls or []]
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert text == "Look: "
+    assert text == "Look:"
     assert [(call.index, call.function.name, call.function.arguments) for call in calls] == [
         (0, "weather", '{"city": "Rome"}')
     ]
