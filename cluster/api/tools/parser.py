@@ -124,5 +124,18 @@ def _calls(body: str, names: Set[str]) -> list[tuple[str, str]] | None:
         arguments = item.get("arguments", {})
         if not isinstance(arguments, dict):
             return None
-        calls.append((name, json.dumps(arguments, ensure_ascii=False)))
+        written = _written(arguments)
+        if written is None:
+            return None
+        calls.append((name, written))
     return calls
+
+
+def _written(arguments: Json) -> str | None:
+    """Return arguments as JSON, None where they have what no answer can: an infinity, or half a surrogate pair."""
+    try:
+        text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except (ValueError, RecursionError):
+        return None
+    return text

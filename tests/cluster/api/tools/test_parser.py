@@ -69,6 +69,9 @@ def test_what_is_found(text, found):
         '<tool_call>{"name": "rm", "arguments": {}}</tool_call>',
         '<tool_call>{"name": "time", "arguments": "x"}</tool_call>',
         '<tool_call>{"name": ["time"], "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "time", "arguments": {"zone": NaN}}</tool_call>',
+        '<tool_call>{"name": "time", "arguments": {"zone": -1e999}}</tool_call>',
+        '<tool_call>{"name": "time", "arguments": {"\\ud83d": ""}}</tool_call>',
         "a < b <tool_cal",
     ],
 )

@@ -138,6 +138,13 @@ async def test_an_answer_without_calls_keeps_its_exact_text(quick, text, tools):
     assert "".join(block.text for block in message.content) == text
 
 
+@pytest.mark.parametrize("value", [r'"\ud83d"', "1e999", "NaN"])
+async def test_arguments_that_no_answer_can_carry_are_text(quick, value):
+    text = CALL.replace('"ü"', value)
+    completion, response, message = await same_in_all_ways(quick, text)
+    assert [completion.choices[0].message.content, response.output_text, message.content[0].text] == [text] * 3
+
+
 @pytest.mark.parametrize("limit", [3, 8, len(CALL) - 5, len(CALL) + 3, len(CALL) + 5, len(CALL) + 9, 2 * len(CALL)])
 async def test_an_answer_that_is_cut_off_says_so_in_its_last_item_only(quick, limit):
     _, response, _ = await same_in_all_ways(quick, f"Look. {CALL} Done. {CALL}", limit=limit)
