@@ -13,6 +13,8 @@ _TRIM_AT = 32
 class IncrementalDetokenizer:
     """Text of a growing token sequence, in increments that add up to the text of the whole.
 
+    Tokens that came before it may stand in the window from the beginning: their text is not given out again.
+
     A window of the newest tokens is decoded again with every addition, because a token's text depends on
     its neighbours: characters are split over tokens, and some tokenizers drop the first token's leading
     space. While the text ends in a replacement character, the last tokens are held back, since the next
@@ -23,13 +25,24 @@ class IncrementalDetokenizer:
     out of place; characters of such a malformed run that were already complete stay as they were given out.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], visible: Callable[[int], bool]) -> None:
-        """Use ``decode`` for the text of a few tokens; ids that are not ``visible`` have none."""
+    def __init__(
+        self,
+        decode: Callable[[list[int]], str],
+        visible: Callable[[int], bool],
+        before: Iterable[int] = (),
+        *,
+        unfinished: bool = False,
+    ) -> None:
+        """Use ``decode`` for the text of a few tokens; ids that are not ``visible`` have none.
+
+        ``before`` are the last visible tokens of what the sequence continues. Where they end in an
+        ``unfinished`` character, that character is given out with the sequence, which may complete it.
+        """
         self._decode = decode
         self._visible = visible
-        self._window: list[int] = []
-        self._text = ""
-        self._given = 0
+        self._window = list(before)
+        self._text = decode(self._window) if self._window else ""
+        self._given = len(self._certain() if unfinished else self._text)
 
     def add(self, ids: Iterable[int]) -> str:
         """Append tokens and return the text that is now certain, perhaps none."""

@@ -1,9 +1,10 @@
 """The tokenizer of a checkpoint: text to ids and back, chat template, end tokens, fingerprint."""
 
+import codecs
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +18,9 @@ from workers.detokenizer import IncrementalDetokenizer
 
 _BYTE_TOKEN = re.compile("<0x[0-9A-Fa-f]{2}>")
 """How tokenizers with byte fallback spell a byte that no other token has."""
+_CONTEXT = 6
+"""Tokens of a prompt that its continuation is decoded after."""
+_MAX_CHARACTER_BYTES = 4
 
 
 class Tokenizer:
@@ -123,12 +127,40 @@ class Tokenizer:
             return bytes([int(piece[3:5], 16)])
         return piece.replace("\u2581", " ").encode()
 
-    def incremental(self, skip_special_tokens: bool = True) -> IncrementalDetokenizer:
-        """Return a detokenizer for one stream of ids."""
+    def incremental(self, skip_special_tokens: bool = True, before: Sequence[int] = ()) -> IncrementalDetokenizer:
+        """Return a detokenizer for one stream of ids.
+
+        The stream continues the text of ``before``: many tokenizers leave out the space in front of a text's
+        first token, and the stream's own first token has something in front of it.
+        """
         mask = self._text_mask if skip_special_tokens else self._known_mask
+
+        def visible(token: int) -> bool:
+            return 0 <= token < len(mask) and mask[token] == 1
+
+        context = self._context(before, visible)
         return IncrementalDetokenizer(
-            partial(self.decode, skip_special_tokens=False), lambda i: 0 <= i < len(mask) and mask[i] == 1
+            partial(self.decode, skip_special_tokens=False), visible, context, unfinished=self._unfinished(context)
         )
+
+    def _context(self, before: Sequence[int], visible: Callable[[int], bool]) -> list[int]:
+        """Return the last visible tokens, from the beginning of a character on.
+
+        Half a character in front would spoil the whole run of bytes that it stands in.
+        """
+        context: list[int] = []
+        for token in filter(visible, reversed(before)):
+            context.append(token)
+            inside = 0x80 <= next(iter(self.token_bytes(token)), 0) < 0xC0
+            if len(context) >= _CONTEXT and (not inside or len(context) == _CONTEXT + _MAX_CHARACTER_BYTES - 1):
+                break
+        return context[::-1]
+
+    def _unfinished(self, tokens: Iterable[int]) -> bool:
+        """Return whether the bytes of tokens end within a character."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        decoder.decode(b"".join(map(self.token_bytes, tokens)))
+        return bool(decoder.getstate()[0])
 
     def definition(self) -> str:
         """Return the tokenizer as the JSON text of the tokenizers library, added tokens included.

@@ -58,6 +58,8 @@ class Question:
     """The field that the grammar came from."""
     answers: bool = True
     """False where only the prompt is to come back, so that what the target adds does not count."""
+    continues: bool = False
+    """Whether the answer goes on with the prompt's text, so that a space in front of its first word counts."""
 
 
 async def answer(context: ApiContext, http: Request, question: Question) -> Response:
@@ -115,7 +117,9 @@ def _streams(
     for index, request in enumerate(requests):
         writer = TextWriter(
             index,
-            context.tokenizer.incremental(body.skip_special_tokens is not False),
+            context.tokenizer.incremental(
+                body.skip_special_tokens is not False, request.prompt if question.continues else ()
+            ),
             StopStrings(body.stop or []),
             min_tokens=body.min_tokens or 0,
             show_stop=body.include_stop_str_in_output or False,

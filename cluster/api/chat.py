@@ -73,6 +73,7 @@ async def chat_question(context: ApiContext, body: ChatCompletionBody) -> Questi
         scores=Scores(_num_logprobs(body), body.prompt_logprobs),
         grammar=grammar,
         grammar_param=grammar_param,
+        continues=body.continue_final_message or False,
     )
 
 

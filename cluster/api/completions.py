@@ -40,7 +40,7 @@ async def _question(context: ApiContext, body: CompletionBody) -> Question:
         raise invalid("max_tokens", "max_tokens may be 0 only with echo, which returns the prompt")
     grammar, grammar_param = grammar_of(body.response_format, body.structured_outputs)
     prompts = [kept_prompt(body, await _tokens(context, prompt)) for prompt in body.prompt]
-    echo = [_text(context, given, kept) for given, kept in zip(body.prompt, prompts, strict=True)]
+    echo = [_echo(context, body, *pair) for pair in zip(body.prompt, prompts, strict=True)] if body.echo else None
     wanted = Wanted(
         TokenNames(context.tokenizer, body.return_tokens_as_token_ids or False),
         logprobs=body.logprobs is not None,
@@ -55,14 +55,13 @@ async def _question(context: ApiContext, body: CompletionBody) -> Question:
         # The target has nothing to say about no token: one is made, and not shown.
         limit=MaxTokens(1 if body.max_tokens == 0 else body.max_tokens),
         default_max_tokens=DEFAULT_MAX_TOKENS,
-        writer=ChoicesWriter(
-            CompletionShape(wanted, prompts, body.n or 1, echo if body.echo else None, answers=body.max_tokens != 0)
-        ),
+        writer=ChoicesWriter(CompletionShape(wanted, prompts, body.n or 1, echo, answers=body.max_tokens != 0)),
         headers=ignored_header(ignored_fields(extra)),
         scores=Scores(body.logprobs, _num_prompt_logprobs(body)),
         grammar=grammar,
         grammar_param=grammar_param,
         answers=body.max_tokens != 0,
+        continues=True,
     )
 
 
@@ -72,9 +71,16 @@ def _num_prompt_logprobs(body: CompletionBody) -> int | None:
     return max((count for count in wanted if count is not None), default=None)
 
 
-def _text(context: ApiContext, given: Prompt, kept: list[int]) -> str:
-    """Return what an echo shows of a prompt: its text as it was sent, unless only ids came or are left."""
-    return given if isinstance(given, str) else context.tokenizer.decode(kept, skip_special_tokens=False)
+def _echo(context: ApiContext, body: CompletionBody, given: Prompt, kept: list[int]) -> str:
+    """Return what is shown of a prompt: its text as it was sent, unless only ids came.
+
+    A character that ids leave unfinished is the answer's, which may complete it.
+    """
+    if isinstance(given, str):
+        return given
+    text = context.tokenizer.decode(kept, skip_special_tokens=False)
+    held = context.tokenizer.incremental(skip_special_tokens=False, before=kept).finish()
+    return text if body.max_tokens == 0 else text.removesuffix(held)
 
 
 async def _tokens(context: ApiContext, prompt: Prompt) -> list[int]:

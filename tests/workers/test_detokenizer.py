@@ -116,3 +116,29 @@ def test_the_work_per_token_does_not_grow_with_the_text():
         count += len(ids)
     assert sum(decoded) / count < 30
     assert max(decoded) < 40
+
+
+@settings(max_examples=300, deadline=None)
+@given(*[st.text(st.characters(exclude_characters=REPLACEMENT, codec="utf-8"), max_size=20)] * 2, st.booleans())
+def test_a_continuation_adds_up_with_what_it_continues(before, text, skip):
+    for tokenizer in (BYTE_LEVEL, BYTE_FALLBACK):
+        first, second = tokenizer.encode(before), tokenizer.encode(text)
+        detokenizer = tokenizer.incremental(skip, first)
+        parts = [detokenizer.add([token]) for token in second]
+        whole = tokenizer.decode([*first, *second], skip_special_tokens=skip)
+        assert tokenizer.decode(first, skip) + "".join(parts) + detokenizer.finish() == whole
+
+
+@pytest.mark.parametrize("tokenizer", [BYTE_LEVEL, BYTE_FALLBACK])
+def test_a_continuation_completes_the_character_that_is_begun(tokenizer):
+    begun, end = tokenizer.encode("a🚀🚀")[:-2], tokenizer.encode("a🚀🚀")[-2:]
+    detokenizer = tokenizer.incremental(before=begun)
+    assert [detokenizer.add([token]) for token in end] == ["", "🚀"]
+    assert tokenizer.incremental(before=tokenizer.encode("a\ufffd")).finish() == "", "that one is whole"
+
+
+def test_special_tokens_in_front_of_a_continuation_are_none_of_its_text():
+    before = [*BYTE_LEVEL.encode("ab"), *BYTE_LEVEL.encode("<|im_end|>") * 9]
+    for skip in (True, False):
+        detokenizer = BYTE_LEVEL.incremental(skip, before)
+        assert detokenizer.add(BYTE_LEVEL.encode("c")) == "c"
