@@ -32,6 +32,7 @@ class Tokenizer:
         own = backend.eos_token_id
         self.eos_token_ids: frozenset[int] = frozenset(eos_token_ids) | ({own} if own is not None else frozenset())
         """Ids of which any ends a generation."""
+        self._bytes: dict[int, bytes] = {}
 
     @classmethod
     def from_folder(cls, path: Path) -> "Tokenizer":
@@ -116,10 +117,18 @@ class Tokenizer:
 
     def token_bytes(self, token: int) -> bytes:
         """Return the bytes that one token stands for, perhaps a part of a character; none outside the vocabulary."""
-        piece: str | None = self._backend.convert_ids_to_tokens(token) if token < self.vocab_size else None
+        if token >= self.vocab_size:
+            return b""
+        known = self._bytes.get(token)
+        if known is None:
+            known = self._bytes[token] = self._spelled(token)
+        return known
+
+    def _spelled(self, token: int) -> bytes:
+        piece: str | None = self._backend.convert_ids_to_tokens(token)
         if piece is None:
             return b""
-        if token in self._backend.added_tokens_decoder:
+        if token in self._added_tokens:
             return piece.encode()
         if self._byte_of_char is not None:
             return bytes(self._byte_of_char[char] for char in piece if char in self._byte_of_char)
@@ -208,6 +217,12 @@ class Tokenizer:
         return vocabulary
 
     @cached_property
+    def _added_tokens(self) -> dict[int, Any]:
+        """Return the tokens beside the model's own; transformers makes the dictionary anew whenever it is read."""
+        added: dict[int, Any] = self._backend.added_tokens_decoder
+        return added
+
+    @cached_property
     def _known_mask(self) -> bytes:
         mask = bytearray(self.vocab_size)
         for index in self._vocabulary.values():
@@ -217,7 +232,7 @@ class Tokenizer:
     @cached_property
     def _text_mask(self) -> bytes:
         mask = bytearray(self._known_mask)
-        for index, token in self._backend.added_tokens_decoder.items():
+        for index, token in self._added_tokens.items():
             if token.special:
                 mask[index] = 0
         return bytes(mask)

@@ -129,3 +129,17 @@ def test_a_message_can_be_left_open(tokenizer):
     turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "I am"}]
     ids = tokenizer.apply_chat_template(turns, add_generation_prompt=False, continue_final_message=True)
     assert tokenizer.decode(ids, skip_special_tokens=False).endswith("assistant\nI am")
+
+
+def test_each_token_is_looked_up_once(tokenizer, monkeypatch):
+    """Log-probabilities ask for the same tokens thousands of times, on the event loop."""
+    lookups = []
+    backend = tokenizer._backend
+    fresh = Tokenizer(backend, ())
+    added, convert = backend.added_tokens_decoder, backend.convert_ids_to_tokens
+    counted = property(lambda _: lookups.append("added") or added)
+    monkeypatch.setattr(type(backend), "added_tokens_decoder", counted)
+    monkeypatch.setattr(backend, "convert_ids_to_tokens", lambda token: lookups.append(token) or convert(token))
+    ids = tokenizer.encode("ab<|im_end|>") * 50
+    assert b"".join(map(fresh.token_bytes, ids)).decode() == "ab<|im_end|>" * 50
+    assert sorted(map(str, lookups)) == sorted(map(str, [*ids[:3], "added"]))
