@@ -1,12 +1,12 @@
 """From a conversation to the token ids that the model gets: the checkpoint's own template, and nobody else's."""
 
-import asyncio
 import json
 from collections.abc import Sequence as Seq
 from typing import Any
 
+from cluster.api.beside import beside
 from cluster.api.chat_models import AssistantMessage, ChatMessage, PromptOptions, ToolMessage
-from cluster.api.context import INLINE_CHARS, ApiContext
+from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.tools.format import instruct, without_tools
 from cluster.api.tools.models import Tool, ToolCall
@@ -33,7 +33,7 @@ async def render(
     def rendered() -> list[int]:
         return context.tokenizer.apply_chat_template(turns, **options)
 
-    return rendered() if size <= INLINE_CHARS else await asyncio.to_thread(rendered)
+    return await beside(rendered, size)
 
 
 def _turn(message: ChatMessage, where: str) -> dict[str, Any]:

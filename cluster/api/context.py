@@ -1,12 +1,13 @@
 """What every route of one application shares."""
 
-import asyncio
 import hashlib
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
+from cluster.api.beside import beside
 from cluster.api.errors import ApiError
 from cluster.api.metrics import ApiMetrics
 from cluster.api.settings import ApiSettings
@@ -15,9 +16,6 @@ from cluster.metrics.discovery import ScrapeTarget
 from workers.contract.errors import UnavailableError
 from workers.contract.identity import ModelIdentity
 from workers.tokenizer import Tokenizer
-
-INLINE_CHARS = 4096
-"""Shorter texts are tokenised on the event loop: a thread's detour would cost more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +50,7 @@ class ApiContext:
 
     async def encode(self, text: str, param: str) -> list[int]:
         """Return the token ids of a text without holding up other requests."""
-        if len(text) <= INLINE_CHARS:
-            return self.tokenizer.encode(text, param=param)
-        return await asyncio.to_thread(self.tokenizer.encode, text, param=param)
+        return await beside(partial(self.tokenizer.encode, text, param=param), len(text))
 
 
 def served_names(settings: ApiSettings, router: Router) -> tuple[str, ...]:

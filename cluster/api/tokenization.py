@@ -1,18 +1,22 @@
 """POST /tokenize and /detokenize, as vLLM has them: what the model reads of a text, and what it writes."""
 
-import asyncio
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter
+from fastapi.responses import Response
 from pydantic import ConfigDict, Field
+from pydantic_core import to_json
 
 from cluster.api.base_model import ApiModel
+from cluster.api.beside import beside
 from cluster.api.chat_models import ChatMessage, PromptOptions
 from cluster.api.chat_prompt import render
-from cluster.api.context import INLINE_CHARS, ApiContext
+from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import check_vocabulary
 from cluster.api.models import MAX_LIST, TokenId
+from cluster.api.token_logprobs import TokenNames
 from cluster.api.tools.use import tool_use
 
 
@@ -40,18 +44,23 @@ def tokenization_routes(context: ApiContext) -> APIRouter:
     """Return the routes."""
     routes = APIRouter()
 
-    @routes.post("/tokenize", summary="The token ids of a text or a conversation")
-    async def tokenize(body: TokenizeBody) -> dict[str, Any]:
+    @routes.post("/tokenize", summary="The token ids of a text or a conversation", response_model=dict[str, Any])
+    async def tokenize(body: TokenizeBody) -> Response:
         """Tell what the model would read."""
         identity = context.model(body.model) if body.model is not None else context.router.identity
         tokens = await _tokens(context, body)
-        names = [context.tokenizer.token_bytes(token).decode(errors="replace") for token in tokens]
-        return {
-            "count": len(tokens),
-            "max_model_len": identity.max_model_len if identity is not None else None,
-            "tokens": tokens,
-            "token_strs": names if body.return_token_strs else None,
-        }
+
+        def written() -> bytes:
+            names = TokenNames(context.tokenizer)
+            answer = {
+                "count": len(tokens),
+                "max_model_len": identity.max_model_len if identity is not None else None,
+                "tokens": tokens,
+                "token_strs": [names.name(token) for token in tokens] if body.return_token_strs else None,
+            }
+            return to_json(answer)
+
+        return Response(await beside(written, len(tokens)), media_type="application/json")
 
     @routes.post("/detokenize", summary="The text of token ids")
     async def detokenize(body: DetokenizeBody) -> dict[str, str]:
@@ -60,7 +69,8 @@ def tokenization_routes(context: ApiContext) -> APIRouter:
             context.model(body.model)
         if body.tokens:
             check_vocabulary(body.tokens, context.tokenizer.vocab_size, "tokens")
-        text = await asyncio.to_thread(context.tokenizer.decode, body.tokens, skip_special_tokens=False)
+        decode = partial(context.tokenizer.decode, body.tokens, skip_special_tokens=False)
+        text = await beside(decode, len(body.tokens))
         return {"prompt": text}
 
     return routes
@@ -71,7 +81,7 @@ async def _tokens(context: ApiContext, body: TokenizeBody) -> list[int]:
         raise invalid("prompt", "send either prompt or messages")
     if body.prompt is not None:
         special = body.add_special_tokens is not False
-        if len(body.prompt) <= INLINE_CHARS:
-            return context.tokenizer.encode(body.prompt, add_special_tokens=special)
-        return await asyncio.to_thread(context.tokenizer.encode, body.prompt, add_special_tokens=special)
+        return await beside(
+            partial(context.tokenizer.encode, body.prompt, add_special_tokens=special), len(body.prompt)
+        )
     return await render(context, body.messages or [], body, tool_use(body, context.tokenizer).offered)
