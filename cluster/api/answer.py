@@ -9,6 +9,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from pydantic_core import to_json
 
+from cluster.api.beside import beside
 from cluster.api.choices import ChoiceStreams
 from cluster.api.context import ApiContext, new_id, system_fingerprint
 from cluster.api.crowd import decided
@@ -29,6 +30,7 @@ from cluster.api.speculation_report import RequestMetrics
 from cluster.api.stop_strings import StopStrings
 from cluster.api.streaming import AnswerWriter, EventStream, unless_gone
 from cluster.api.text import TextDelta, TextWriter, write_text
+from cluster.api.token_logprobs import num_entries
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 from workers.contract.processing import Grammar
 from workers.contract.request import GenerationRequest
@@ -151,4 +153,5 @@ async def _whole(
     async for delta in streams.deltas():
         if delta is not None:
             records[delta.index].add(delta)
-    return to_json(writer.whole(head, records, usage, metrics))
+    size = sum(num_entries(record.prompt_logprobs, record.logprobs) for record in records)
+    return await beside(lambda: to_json(writer.whole(head, records, usage, metrics)), size)

@@ -1,9 +1,12 @@
 """POST /v1/completions."""
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from cluster.api.answer import Question, answer
+from cluster.api.beside import beside
 from cluster.api.choice_shapes import CompletionShape, Wanted
 from cluster.api.completion_models import CompletionBody, Prompt
 from cluster.api.context import ApiContext
@@ -40,7 +43,7 @@ async def _question(context: ApiContext, body: CompletionBody) -> Question:
         raise invalid("max_tokens", "max_tokens may be 0 only with echo, which returns the prompt")
     grammar, grammar_param = grammar_of(body.response_format, body.structured_outputs)
     prompts = [kept_prompt(body, await _tokens(context, prompt)) for prompt in body.prompt]
-    echo = [_echo(context, body, *pair) for pair in zip(body.prompt, prompts, strict=True)] if body.echo else None
+    echo = await _echoes(context, body, prompts) if body.echo else None
     wanted = Wanted(
         TokenNames(context.tokenizer, body.return_tokens_as_token_ids or False),
         logprobs=body.logprobs is not None,
@@ -69,6 +72,11 @@ def _num_prompt_logprobs(body: CompletionBody) -> int | None:
     """Return what the target must tell of the prompt: echoed tokens have log-probabilities like the others."""
     wanted = [body.prompt_logprobs, body.logprobs if body.echo else None]
     return max((count for count in wanted if count is not None), default=None)
+
+
+async def _echoes(context: ApiContext, body: CompletionBody, prompts: list[list[int]]) -> list[str]:
+    pairs = zip(body.prompt, prompts, strict=True)
+    return [await beside(partial(_echo, context, body, given, kept), len(kept)) for given, kept in pairs]
 
 
 def _echo(context: ApiContext, body: CompletionBody, given: Prompt, kept: list[int]) -> str:

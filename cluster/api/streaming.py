@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Awaitable
 from collections.abc import Sequence as Seq
+from functools import partial
 from typing import Protocol, TypeVar
 
 from pydantic_core import to_json
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from cluster.api.beside import beside
 from cluster.api.choices import ChoiceStreams
 from cluster.api.errors import api_error
 from cluster.api.models import StreamOptions
 from cluster.api.responses import ChoiceRecord, Head, Json, Reply, ReplyShape, Usage
 from cluster.api.speculation_report import RequestMetrics
+from cluster.api.text import TextDelta
+from cluster.api.token_logprobs import num_entries
 
 T = TypeVar("T")
 
@@ -78,18 +82,28 @@ class ChoicesWriter:
                     if delta is None:
                         yield KEEP_ALIVE
                         continue
-                    # Who speaks is told with the first token: clients take the first chunk for that token's time.
-                    first = self._shape.first(delta.index) if delta.index not in begun else None
-                    for choice in (first, self._shape.chunk(delta)):
-                        if choice is not None:
-                            yield event(_with_usage(reply.chunk([choice], root=not begun), usage, options))
-                            begun.add(delta.index)
+                    write = partial(self._written, reply, delta, begun, usage, options)
+                    for data in await beside(write, num_entries(delta.prompt_logprobs, delta.logprobs)):
+                        yield data
                 if options.include_usage:
                     told = {"usage": usage.body()} | ({"metrics": metrics.body()} if metrics is not None else {})
                     yield event(reply.chunk([]) | told)
             except Exception as error:
                 yield event(api_error(error, retry_after_s=1.0).body())
         yield DONE
+
+    def _written(
+        self, reply: Reply, delta: TextDelta, begun: set[int], usage: Usage, options: StreamOptions
+    ) -> list[bytes]:
+        """Return the events that a delta makes, and add to the choices that have ``begun``."""
+        # Who speaks is told with the first token: clients take the first chunk for that token's time.
+        first = self._shape.first(delta.index) if delta.index not in begun else None
+        events = []
+        for choice in (first, self._shape.chunk(delta)):
+            if choice is not None:
+                events.append(event(_with_usage(reply.chunk([choice], root=not begun), usage, options)))
+                begun.add(delta.index)
+        return events
 
 
 def _with_usage(chunk: Json, usage: Usage, options: StreamOptions) -> Json:

@@ -80,6 +80,11 @@ def joined(pieces: Seq[Json]) -> Json:
     return {name: [value for piece in pieces for value in piece[name]] for name in names}
 
 
+def num_entries(*logprobs: Seq[TokenLogprobs]) -> int:
+    """Return how many log-probabilities there are to write."""
+    return sum(1 + len(item.top) for items in logprobs for item in items)
+
+
 def prompt_logprobs(names: TokenNames, logprobs: Seq[TokenLogprobs]) -> list[Json | None]:
     """Return vLLM's ``prompt_logprobs``: one object per token of the prompt, null for the first."""
     entries: list[Json | None] = [None]
