@@ -124,6 +124,11 @@ class Tokenizer:
             known = self._bytes[token] = self._spelled(token)
         return known
 
+    def is_special(self, token: int) -> bool:
+        """Return whether a token is one of control, which has no text where special tokens are skipped."""
+        added = self._added_tokens.get(token)
+        return added is not None and bool(added.special)
+
     def _spelled(self, token: int) -> bytes:
         piece: str | None = self._backend.convert_ids_to_tokens(token)
         if piece is None:

@@ -147,11 +147,11 @@ class CompletionShape:
         prompt = gained.index // self._per_prompt
         first = gained.index not in self._begun
         logprobs = self._begun.setdefault(gained.index, CompletionLogprobs(self._wanted.names))
-        echoed = self._echo[prompt] if first and self._echo is not None else ""
+        echoed = self._echo[prompt] if first and self._echo is not None else None
         choice: Json = {
             "index": gained.index,
-            "text": echoed + (gained.text if self._answers else ""),
-            "logprobs": self._logprobs(logprobs, gained, echoed=first and self._echo is not None),
+            "text": (echoed or "") + (gained.text if self._answers else ""),
+            "logprobs": self._logprobs(logprobs, gained, echoed),
             "finish_reason": finish_reason,
         }
         if first and self._wanted.token_ids:
@@ -161,13 +161,15 @@ class CompletionShape:
         shown = gained if self._answers else ChoiceRecord(gained.index)
         return {**choice, **self._wanted.additions(shown)}
 
-    def _logprobs(self, writer: CompletionLogprobs, gained: ChoiceRecord | TextDelta, *, echoed: bool) -> Json | None:
+    def _logprobs(
+        self, writer: CompletionLogprobs, gained: ChoiceRecord | TextDelta, echoed: str | None
+    ) -> Json | None:
         if not self._wanted.logprobs:
             return None
         pieces = []
-        if echoed:
-            first = self._prompts[gained.index // self._per_prompt][0]
-            pieces = [writer.unknown(first), writer.write(gained.prompt_logprobs)]
+        if echoed is not None:
+            prompt = self._prompts[gained.index // self._per_prompt]
+            pieces = [writer.echo(echoed, prompt, gained.prompt_logprobs)]
         if self._answers:
-            pieces.append(writer.write(gained.logprobs))
+            pieces.append(writer.write(gained.logprobs, gained.ends))
         return joined(pieces)

@@ -20,6 +20,7 @@ class ChoiceRecord:
     index: int
     text: str = ""
     tokens: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
     sources: list[DraftSource] = field(default_factory=list)
     pieces: list[TokenText] = field(default_factory=list)
     num_draft_tokens: int = 0
@@ -33,6 +34,7 @@ class ChoiceRecord:
         """Take what came."""
         self.text += delta.text
         self.tokens += delta.tokens
+        self.ends += delta.ends
         self.sources += delta.sources
         self.pieces += delta.pieces
         self.num_draft_tokens += delta.num_draft_tokens

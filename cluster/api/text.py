@@ -22,6 +22,8 @@ class TextDelta:
     text: str = ""
     tokens: Seq[int] = ()
     """The tokens behind it, of which some may still be held back as text, or have none."""
+    ends: Seq[int] = ()
+    """How long the choice's text was known to be after each of them."""
     sources: Seq[DraftSource] = ()
     """Where each of them came from."""
     pieces: Seq[TokenText] = ()
@@ -73,6 +75,7 @@ class TextWriter:
         self._left_alone = min_tokens
         self._show_stop = show_stop
         self._texts = TokenTexts() if pieces else None
+        self._end = 0
 
     def take(self, progress: Progress) -> TextDelta:
         """Return the text that one step added.
@@ -84,14 +87,17 @@ class TextWriter:
         hidden = finish is FinishReason.STOP and not self._show_stop
         visible = progress.tokens[:-1] if hidden else progress.tokens
         text = ""
+        ends: list[int] = []
         for count, token in enumerate(visible, start=1):
             certain = self._detokenizer.add([token])
             if self._texts is not None:
                 self._texts.token(progress.sources[count - 1], certain)
+            self._end += len(certain)
+            ends.append(self._end)
             text += self._feed(certain)
             self._left_alone -= 1
             if self._stops.hit is not None:
-                return self._delta(text + self._shown_stop(), count, FinishReason.STOP, progress)
+                return self._delta(text + self._shown_stop(), ends, FinishReason.STOP, progress)
         if finish is not None:
             rest = self._detokenizer.finish()
             if self._texts is not None:
@@ -101,7 +107,9 @@ class TextWriter:
                 finish = FinishReason.STOP
                 text += self._shown_stop()
             text += self._stops.flush()
-        return self._delta(text, len(progress.tokens), finish, progress)
+            self._end += len(rest)
+        ends += [self._end] * (len(progress.tokens) - len(ends))
+        return self._delta(text, ends, finish, progress)
 
     def _feed(self, text: str) -> str:
         return text if self._left_alone > 1 else self._stops.feed(text)
@@ -109,11 +117,13 @@ class TextWriter:
     def _shown_stop(self) -> str:
         return (self._stops.hit or "") if self._show_stop else ""
 
-    def _delta(self, text: str, num_tokens: int, finish: FinishReason | None, progress: Progress) -> TextDelta:
+    def _delta(self, text: str, ends: Seq[int], finish: FinishReason | None, progress: Progress) -> TextDelta:
+        num_tokens = len(ends)
         return TextDelta(
             self._index,
             text,
             progress.tokens[:num_tokens],
+            ends,
             progress.sources[:num_tokens],
             self._texts.shown(text) if self._texts is not None else (),
             progress.logprobs[:num_tokens],
