@@ -42,8 +42,9 @@ async def _question(context: ApiContext, body: CompletionBody) -> Question:
     if body.max_tokens == 0 and not body.echo:
         raise invalid("max_tokens", "max_tokens may be 0 only with echo, which returns the prompt")
     grammar, grammar_param = grammar_of(body.response_format, body.structured_outputs)
-    prompts = [kept_prompt(body, await _tokens(context, prompt)) for prompt in body.prompt]
-    echo = await _echoes(context, body, prompts) if body.echo else None
+    whole = [await _tokens(context, prompt) for prompt in body.prompt]
+    prompts = [kept_prompt(body, tokens) for tokens in whole]
+    echo = await _echoes(context, body, whole, prompts) if body.echo else None
     wanted = Wanted(
         TokenNames(context.tokenizer, body.return_tokens_as_token_ids or False),
         logprobs=body.logprobs is not None,
@@ -74,18 +75,20 @@ def _num_prompt_logprobs(body: CompletionBody) -> int | None:
     return max((count for count in wanted if count is not None), default=None)
 
 
-async def _echoes(context: ApiContext, body: CompletionBody, prompts: list[list[int]]) -> list[str]:
-    pairs = zip(body.prompt, prompts, strict=True)
-    return [await beside(partial(_echo, context, body, given, kept), len(kept)) for given, kept in pairs]
+async def _echoes(
+    context: ApiContext, body: CompletionBody, whole: list[list[int]], prompts: list[list[int]]
+) -> list[str]:
+    """Return what is shown of the prompts: their text as it was sent, unless only ids came or are left."""
+    return [
+        given
+        if isinstance(given, str) and len(kept) == len(tokens)
+        else await beside(partial(_decoded, context, body, kept), len(kept))
+        for given, tokens, kept in zip(body.prompt, whole, prompts, strict=True)
+    ]
 
 
-def _echo(context: ApiContext, body: CompletionBody, given: Prompt, kept: list[int]) -> str:
-    """Return what is shown of a prompt: its text as it was sent, unless only ids came.
-
-    A character that ids leave unfinished is the answer's, which may complete it.
-    """
-    if isinstance(given, str):
-        return given
+def _decoded(context: ApiContext, body: CompletionBody, kept: list[int]) -> str:
+    """Return a prompt's text; a character that it leaves unfinished is the answer's, which may complete it."""
     text = context.tokenizer.decode(kept, skip_special_tokens=False)
     held = context.tokenizer.incremental(skip_special_tokens=False, before=kept).finish()
     return text if body.max_tokens == 0 else text.removesuffix(held)

@@ -60,6 +60,20 @@ async def test_parts_of_characters_are_named_by_their_bytes(api):
     assert all(len(top) == 3 for top in logprobs.top_logprobs[:4])
 
 
+@pytest.mark.parametrize("max_tokens", [0, 50])
+async def test_an_echo_shows_what_was_left_of_a_prompt(api, max_tokens):
+    api.script("日d", "e")
+    text, logprobs = await complete(
+        api, prompt="abc日d", echo=True, max_tokens=max_tokens, extra_body={"truncate_prompt_tokens": 4}
+    )
+    assert text == "日d" + ("e" if max_tokens else "")
+    assert (logprobs.text_offset[:4], misplaced(text, logprobs)) == ([0, 0, 0, 1], [])
+    text, _ = await complete(
+        api, prompt="日d", echo=True, max_tokens=max_tokens, extra_body={"truncate_prompt_tokens": 9}
+    )
+    assert text == "日d" + ("e" if max_tokens else "")
+
+
 @pytest.fixture(scope="module")
 def metaspace() -> Tokenizer:
     """A tokenizer like Llama 2's: a token in front of every text, whose own first space is no part of it."""
