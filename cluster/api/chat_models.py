@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from cluster.api.base_model import ApiModel, Integer
-from cluster.api.models import MAX_INT, MAX_LIST, GenerationBody
+from cluster.api.base_model import ApiModel, Integer, at_most
+from cluster.api.models import MAX_INT, MAX_OPTIONS, GenerationBody
+from cluster.api.settings import MAX_MESSAGES
 from cluster.api.tools.models import MAX_TOOLS, Tool, ToolCall, ToolChoice
 from workers.contract.logprobs import MAX_LOGPROBS
 from workers.settings import Settings
@@ -24,7 +25,7 @@ def _as_parts(value: Any) -> Any:
 
 Content = Annotated[
     list[TextPart],
-    Field(min_length=1, max_length=1024),
+    Field(min_length=1, max_length=1024, fail_fast=True),
     BeforeValidator(_as_parts, json_schema_input_type=str | Annotated[list[TextPart], Field(min_length=1)]),
 ]
 """Text, or parts of it."""
@@ -61,7 +62,7 @@ class AssistantMessage(ApiModel):
 
     role: Literal["assistant"]
     content: Content | None = None
-    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS)
+    tool_calls: list[ToolCall] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
 
     @property
     def text(self) -> str:
@@ -92,6 +93,9 @@ ChatMessage = Annotated[
     Discriminator(_role),
 ]
 """One turn of a conversation."""
+Conversation = Annotated[
+    list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True), at_most(MAX_MESSAGES)
+]
 
 
 class TemplateKwargs(Settings):
@@ -105,7 +109,7 @@ class TemplateKwargs(Settings):
 class PromptOptions(ApiModel):
     """What besides the messages shapes a conversation's prompt."""
 
-    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
     tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     """Whether a forced answer may have more than one call; true where it is not given."""
@@ -113,7 +117,7 @@ class PromptOptions(ApiModel):
     """Whether the prompt ends where the assistant begins to speak; true where it is not given."""
     continue_final_message: bool | None = None
     """Go on with the last message instead of answering it."""
-    chat_template_kwargs: TemplateKwargs | None = None
+    chat_template_kwargs: Annotated[TemplateKwargs, at_most(MAX_OPTIONS)] | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = None
     """For chat templates that know it."""
 
@@ -121,7 +125,7 @@ class PromptOptions(ApiModel):
 class ChatCompletionBody(PromptOptions, GenerationBody):
     """POST /v1/chat/completions."""
 
-    messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_LIST)
+    messages: Conversation
     max_completion_tokens: Integer | None = Field(default=None, ge=1, le=MAX_INT)
     """The newer name of max_tokens."""
     logprobs: bool | None = None

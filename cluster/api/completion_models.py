@@ -5,7 +5,8 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from cluster.api.base_model import Integer
-from cluster.api.models import MAX_INT, MAX_LIST, GenerationBody
+from cluster.api.models import MAX_INT, MAX_LIST, GenerationBody, integers
+from cluster.api.settings import MAX_PROMPTS
 from workers.contract.logprobs import MAX_LOGPROBS
 
 Prompt = str | list[int]
@@ -14,27 +15,26 @@ Prompt = str | list[int]
 
 def _prompts(value: Any) -> list[Prompt]:
     """Return the prompts in any of the four forms that OpenAI allows; checked here because a union reports badly."""
-    value = _integral(value)
-    if isinstance(value, str) or _is_ids(value):
+    if isinstance(value, str):
         return [value]
-    if isinstance(value, list) and value and len(value) <= MAX_LIST and all(map(_is_prompt, value)):
-        return value
+    if isinstance(value, list) and 0 < len(value) <= MAX_LIST:
+        ids = _ids(value)
+        if ids is not None:
+            return [ids]
+        if len(value) > MAX_PROMPTS:
+            raise ValueError(f"at most {MAX_PROMPTS} prompts are possible, and a list of token ids has nothing else")
+        prompts = [item if isinstance(item, str) else _ids(item) for item in value]
+        if None not in prompts:
+            return [prompt for prompt in prompts if prompt is not None]
     raise ValueError("it must be a string, a list of token ids, or a list of either, and not empty")
 
 
-def _is_prompt(value: object) -> bool:
-    return isinstance(value, str) or _is_ids(value)
-
-
-def _is_ids(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(type(item) is int and 0 <= item <= MAX_INT for item in value)
-
-
-def _integral(value: Any) -> Any:
-    """Return the same with integers where JSON has whole numbers with a point."""
-    if isinstance(value, list):
-        return [_integral(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+def _ids(value: object) -> list[int] | None:
+    """Return a list of token ids with integers for whole numbers with a point, None where it is anything else."""
+    ids = integers(value)
+    if isinstance(ids, list) and set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) <= MAX_INT:
+        return ids
+    return None
 
 
 _IDS = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0, "maximum": MAX_INT}}

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints, WithJsonSchema
 
-from cluster.api.base_model import ApiModel, Integer, between
+from cluster.api.base_model import ApiModel, Integer, at_most, between
 from cluster.api.structured import ResponseFormat, StructuredOutputs
 from workers.contract.draft import MAX_DRAFT_LENGTH
 from workers.contract.logprobs import MAX_LOGPROBS
@@ -28,7 +28,25 @@ from workers.settings import Settings
 MAX_INT = 2**31 - 1
 TokenId = Annotated[Integer, Field(ge=0, le=MAX_INT)]
 MAX_LIST = 2**20
-"""Bound of every list; settings and the model's context bound most of them further."""
+"""Most token ids of a prompt; the model's context bounds them further."""
+
+
+def integers(value: Any) -> Any:
+    """Return a list with integers where JSON has whole numbers with a point; at once, for it may be a prompt's ids."""
+    if isinstance(value, list) and float in set(map(type, value)):
+        return [int(item) if type(item) is float and item.is_integer() else item for item in value]
+    return value
+
+
+PromptIds = Annotated[
+    list[Annotated[int, Field(ge=0, le=MAX_INT)]],
+    Field(max_length=MAX_LIST, fail_fast=True),
+    BeforeValidator(integers),
+    at_most(MAX_LIST),
+]
+"""The ids of a whole prompt or answer: as TokenId, without a call of Python's for each."""
+MAX_OPTIONS = 64
+"""Most entries of an object whose fields are all known, so that few errors are built where none of them is."""
 
 
 ANY = "any"
@@ -77,6 +95,7 @@ def _as_list(value: Any) -> Any:
 LogitBias = Annotated[
     dict[Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")], float],
     Field(max_length=MAX_BIASED_TOKENS),
+    at_most(MAX_BIASED_TOKENS),
     WithJsonSchema(
         {
             "type": "object",
@@ -90,7 +109,7 @@ LogitBias = Annotated[
 StopString = Annotated[str, Field(min_length=1)]
 StopList = Annotated[
     list[StopString],
-    Field(max_length=1024),
+    Field(max_length=1024, fail_fast=True),
     BeforeValidator(_as_list, json_schema_input_type=StopString | list[StopString]),
 ]
 """One stop string or several; always a list here, because a union's errors name no element."""
@@ -122,7 +141,7 @@ class GenerationBody(ApiModel):
     n: Integer | None = Field(default=None, ge=1, le=128)
     stop: StopList | None = None
     include_stop_str_in_output: bool | None = None
-    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=4096)
+    stop_token_ids: list[TokenId] | None = Field(default=None, max_length=4096, fail_fast=True)
     ignore_eos: bool | None = None
     min_tokens: Integer | None = Field(default=None, ge=0, le=MAX_INT)
     """Neither a token nor a string ends the answer before it has so many tokens."""
@@ -130,8 +149,10 @@ class GenerationBody(ApiModel):
     presence_penalty: float | None = Field(default=None, json_schema_extra=between(-MAX_PENALTY, MAX_PENALTY))
     repetition_penalty: float | None = Field(default=None, json_schema_extra=between(0.01, MAX_REPETITION_PENALTY))
     logit_bias: LogitBias | None = None
-    allowed_token_ids: list[TokenId] | None = Field(default=None, min_length=1, max_length=MAX_ALLOWED_TOKENS)
-    bad_words: list[BadWord] | None = Field(default=None, max_length=MAX_BANNED // 2)
+    allowed_token_ids: list[TokenId] | None = Field(
+        default=None, min_length=1, max_length=MAX_ALLOWED_TOKENS, fail_fast=True
+    )
+    bad_words: list[BadWord] | None = Field(default=None, max_length=MAX_BANNED // 2, fail_fast=True)
     """Texts that the answer must not contain as the tokenizer would write them, after a space and without one."""
     response_format: ResponseFormat | None = None
     structured_outputs: StructuredOutputs | None = None
@@ -150,4 +171,4 @@ class GenerationBody(ApiModel):
     """Requests with different salts share no cached prefixes, and are served as those of different tenants."""
     priority: Integer | None = Field(default=None, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
     """Lower is earlier among the requests with the same salt; 0 where it is not given."""
-    speculation: Speculation | None = None
+    speculation: Annotated[Speculation, at_most(MAX_OPTIONS)] | None = None

@@ -6,6 +6,11 @@ from pydantic import Field
 
 from workers.settings import Settings
 
+MAX_MESSAGES = 4096
+"""Longest conversation that an operator can allow: as many messages are checked at once, on the event loop."""
+MAX_PROMPTS = 1024
+"""Most prompts of one request that an operator can allow."""
+
 
 class ApiSettings(Settings):
     """Names and limits of the HTTP API. Every limit is hard: what exceeds it is refused with a 4xx."""
@@ -30,11 +35,11 @@ class ApiSettings(Settings):
     """Bodies of all requests inside together; more are answered with 429 unread."""
     max_choices: int = Field(default=8, ge=1, le=128)
     """Largest ``n``."""
-    max_prompts: int = Field(default=64, ge=1, le=1024)
+    max_prompts: int = Field(default=64, ge=1, le=MAX_PROMPTS)
     """Most prompts in one completion request."""
     max_parallel: int = Field(default=128, ge=1, le=4096)
     """Most sequences that one HTTP request may start: prompts times ``n``."""
-    max_messages: int = Field(default=1024, ge=1)
+    max_messages: int = Field(default=1024, ge=1, le=MAX_MESSAGES)
     max_stop_strings: int = Field(default=16, ge=0)
     max_stop_chars: int = Field(default=256, ge=1)
     """Longest stop string: so much text may be held back while streaming."""

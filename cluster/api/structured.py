@@ -54,7 +54,9 @@ class StructuredOutputs(ApiModel):
     json_: Schema | Annotated[str, Field(max_length=MAX_GRAMMAR_CHARS)] | None = Field(default=None, alias="json")
     json_object: bool | None = None
     regex: str | None = Field(default=None, max_length=MAX_GRAMMAR_CHARS)
-    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, min_length=1, max_length=MAX_CHOICES)
+    choice: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        default=None, min_length=1, max_length=MAX_CHOICES, fail_fast=True
+    )
     grammar: str | None = Field(default=None, max_length=MAX_GRAMMAR_CHARS)
     """In Lark's notation, as llguidance reads it."""
 

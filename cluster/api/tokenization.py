@@ -10,12 +10,12 @@ from pydantic_core import to_json
 
 from cluster.api.base_model import ApiModel
 from cluster.api.beside import beside
-from cluster.api.chat_models import ChatMessage, PromptOptions
+from cluster.api.chat_models import Conversation, PromptOptions
 from cluster.api.chat_prompt import render
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import check_vocabulary
-from cluster.api.models import MAX_LIST, TokenId
+from cluster.api.models import PromptIds
 from cluster.api.token_logprobs import TokenNames
 from cluster.api.tools.use import tool_use
 
@@ -27,7 +27,7 @@ class TokenizeBody(PromptOptions):
 
     model: str | None = Field(default=None, max_length=1024)
     prompt: str | None = None
-    messages: list[ChatMessage] | None = Field(default=None, min_length=1, max_length=MAX_LIST)
+    messages: Conversation | None = None
     add_special_tokens: bool | None = None
     """Whether a text gets the tokens that the model wants in front; true where it is not given."""
     return_token_strs: bool | None = None
@@ -37,7 +37,7 @@ class DetokenizeBody(ApiModel):
     """Token ids."""
 
     model: str | None = Field(default=None, max_length=1024)
-    tokens: list[TokenId] = Field(max_length=MAX_LIST)
+    tokens: PromptIds
 
 
 def tokenization_routes(context: ApiContext) -> APIRouter:

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from cluster.api.base_model import ApiModel, Integer, between
-from cluster.api.models import MAX_INT, MAX_LIST
+from cluster.api.base_model import ApiModel, Integer, at_most, between
+from cluster.api.models import MAX_INT, StopString
+from cluster.api.settings import MAX_MESSAGES
 from cluster.api.structured import Schema
 from cluster.api.tools.models import MAX_TOOLS, FunctionName
 
@@ -32,7 +33,7 @@ def _as_blocks(value: Any) -> Any:
 
 TextBlocks = Annotated[
     list[TextBlock],
-    Field(max_length=1024),
+    Field(max_length=1024, fail_fast=True),
     BeforeValidator(_as_blocks, json_schema_input_type=str | list[TextBlock]),
 ]
 
@@ -67,7 +68,7 @@ class Message(ApiModel):
     role: Literal["user", "assistant"]
     content: Annotated[
         list[Block],
-        Field(min_length=1, max_length=1024),
+        Field(min_length=1, max_length=1024, fail_fast=True),
         BeforeValidator(_as_blocks, json_schema_input_type=str | Annotated[list[Block], Field(min_length=1)]),
     ]
 
@@ -93,9 +94,11 @@ class PromptBody(ApiModel):
     """POST /v1/messages/count_tokens, and the part of POST /v1/messages that makes the prompt."""
 
     model: str = Field(max_length=1024)
-    messages: list[Message] = Field(min_length=1, max_length=MAX_LIST)
+    messages: Annotated[list[Message], at_most(MAX_MESSAGES)] = Field(
+        min_length=1, max_length=MAX_MESSAGES, fail_fast=True
+    )
     system: TextBlocks | None = None
-    tools: list[ToolDefinition] | None = Field(default=None, max_length=MAX_TOOLS)
+    tools: list[ToolDefinition] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
     tool_choice: ToolChoice | None = None
 
 
@@ -103,7 +106,7 @@ class MessagesBody(PromptBody):
     """POST /v1/messages. Sampling extensions of chat are understood here as well, under the same names."""
 
     max_tokens: Integer = Field(ge=1, le=MAX_INT)
-    stop_sequences: list[Annotated[str, Field(min_length=1)]] | None = Field(default=None, max_length=1024)
+    stop_sequences: list[StopString] | None = Field(default=None, max_length=1024, fail_fast=True)
     temperature: float | None = Field(default=None, json_schema_extra=between(0, 1))
     top_p: float | None = Field(default=None, json_schema_extra=between(0.001, 1))
     top_k: Integer | None = Field(default=None, ge=0, le=MAX_INT)

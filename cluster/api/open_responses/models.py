@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from cluster.api.base_model import ApiModel, Integer, between, named_or_mode
-from cluster.api.models import MAX_INT, MAX_LIST
+from cluster.api.base_model import ApiModel, Integer, at_most, between, named_or_mode
+from cluster.api.models import MAX_INT
+from cluster.api.settings import MAX_MESSAGES
 from cluster.api.structured import Schema
 from cluster.api.tools.models import MAX_ARGUMENTS_CHARS, MAX_TOOLS, FunctionName, ToolMode
 from workers.contract.logprobs import MAX_LOGPROBS
@@ -29,7 +30,7 @@ class InputMessage(ApiModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[
         list[InputText],
-        Field(min_length=1, max_length=1024),
+        Field(min_length=1, max_length=1024, fail_fast=True),
         BeforeValidator(_as_parts, json_schema_input_type=str | Annotated[list[InputText], Field(min_length=1)]),
     ]
 
@@ -114,7 +115,8 @@ class ResponsesBody(ApiModel):
     model: str = Field(max_length=1024)
     input: Annotated[
         list[InputItem],
-        Field(min_length=1, max_length=MAX_LIST),
+        Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True),
+        at_most(MAX_MESSAGES),
         BeforeValidator(_as_items, json_schema_input_type=str | Annotated[list[InputItem], Field(min_length=1)]),
     ]
     """A text of the user, or the whole conversation."""
@@ -124,7 +126,7 @@ class ResponsesBody(ApiModel):
     temperature: float | None = Field(default=None, json_schema_extra=between(0, 2))
     top_p: float | None = Field(default=None, json_schema_extra=between(0.001, 1))
     stream: bool | None = None
-    tools: list[FunctionTool] | None = Field(default=None, max_length=MAX_TOOLS)
+    tools: list[FunctionTool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
     tool_choice: (
         Annotated[ToolMode | Annotated[NamedFunctionTool, Tag("<named>")], Discriminator(named_or_mode)] | None
     ) = None
@@ -132,7 +134,7 @@ class ResponsesBody(ApiModel):
     text: TextOptions | None = None
     reasoning: Reasoning | None = None
     top_logprobs: Integer | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
-    include: list[Annotated[str, Field(max_length=128)]] | None = Field(default=None, max_length=32)
+    include: list[Annotated[str, Field(max_length=128)]] | None = Field(default=None, max_length=32, fail_fast=True)
     """``message.output_text.logprobs`` is served; others need a store or other tools, and are refused."""
     store: bool | None = None
     """Nothing is stored, whatever it says; the answer says so."""
@@ -140,7 +142,12 @@ class ResponsesBody(ApiModel):
     previous_response_id: None = None
     """There is no store: send the conversation again."""
     truncation: Literal["disabled"] | None = None
-    metadata: dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]] | None = Field(
-        default=None, max_length=16
-    )
+    metadata: (
+        Annotated[
+            dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]],
+            Field(max_length=16),
+            at_most(16),
+        ]
+        | None
+    ) = None
     """Sent back."""
