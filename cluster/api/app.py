@@ -15,6 +15,7 @@ from cluster.api.context import ApiContext, served_names
 from cluster.api.crowd import Crowd
 from cluster.api.errors import install_error_handlers
 from cluster.api.key_ring import KeyRing
+from cluster.api.last_resort import LastResort
 from cluster.api.metrics import ApiMetrics
 from cluster.api.open_responses.routes import responses_routes
 from cluster.api.openapi import describe
@@ -50,6 +51,7 @@ def build_app(
     # The interactive pages load their scripts from elsewhere, which a closed network cannot.
     app = FastAPI(title="Outrider", version=version("outrider"), docs_url=None, redoc_url=None)
     install_error_handlers(app, settings.retry_after_s)
+    app.add_middleware(LastResort, retry_after_s=settings.retry_after_s)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes, timeout_s=settings.body_timeout_s)
     app.add_middleware(
         Crowd,
