@@ -14,6 +14,7 @@ from cluster.api.choice_shapes import ChatShape, Wanted
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import MaxTokens, Scores, kept_prompt
+from cluster.api.json_text import JsonRoute
 from cluster.api.streaming import ChoicesWriter
 from cluster.api.structured import grammar_of
 from cluster.api.token_logprobs import TokenNames
@@ -23,7 +24,7 @@ from cluster.api.unsupported import ignored_fields, ignored_header, refuse_unsup
 
 def chat_routes(context: ApiContext) -> APIRouter:
     """Return the endpoint's route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/v1/chat/completions", summary="The next message of a conversation")
     async def chat_completions(body: ChatCompletionBody, http: Request) -> Response:

@@ -1,6 +1,5 @@
 """From a conversation to the token ids that the model gets: the checkpoint's own template, and nobody else's."""
 
-import json
 from collections.abc import Sequence as Seq
 from typing import Any
 
@@ -8,6 +7,7 @@ from cluster.api.beside import beside
 from cluster.api.chat_models import AssistantMessage, ChatMessage, PromptOptions, ToolMessage
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
+from cluster.api.json_text import parse_json
 from cluster.api.tools.format import instruct, without_tools
 from cluster.api.tools.models import Tool, ToolCall
 
@@ -54,8 +54,8 @@ def _turn(message: ChatMessage, where: str) -> dict[str, Any]:
 def _call(call: ToolCall, where: str) -> dict[str, Any]:
     """Return an earlier call with its arguments parsed, as templates want them."""
     try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except (ValueError, RecursionError):
+        arguments = parse_json(call.function.arguments or "{}")
+    except ValueError:
         arguments = None
     if not isinstance(arguments, dict):
         path = f"{where}.function.arguments"

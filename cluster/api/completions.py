@@ -12,6 +12,7 @@ from cluster.api.completion_models import CompletionBody, Prompt
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import MaxTokens, Scores, check_vocabulary, kept_prompt
+from cluster.api.json_text import JsonRoute
 from cluster.api.streaming import ChoicesWriter
 from cluster.api.structured import grammar_of
 from cluster.api.token_logprobs import TokenNames
@@ -23,7 +24,7 @@ DEFAULT_MAX_TOKENS = 16
 
 def completion_routes(context: ApiContext) -> APIRouter:
     """Return the endpoint's route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/v1/completions", summary="The continuation of a text")
     async def completions(body: CompletionBody, http: Request) -> Response:

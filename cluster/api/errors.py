@@ -113,7 +113,7 @@ def _from_validation(error: RequestValidationError) -> ApiError:
     path = [part for part in first["loc"] if part != "body" and not str(part).startswith(TAG)]
     if first["type"] == "json_invalid":
         reason = first.get("ctx", {}).get("error", "malformed")
-        return ApiError(400, f"the body is not valid JSON: {reason}", param="body", code="invalid_json")
+        return ApiError(400, f"the body cannot be read as JSON: {reason}", param="body", code="invalid_json")
     if not path:
         return ApiError(400, "the body must be a JSON object", param="body", code="invalid_type")
     param = str(path[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path[1:])

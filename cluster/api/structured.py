@@ -7,6 +7,7 @@ from pydantic import Discriminator, Field, Tag
 
 from cluster.api.base_model import ApiModel
 from cluster.api.errors import invalid
+from cluster.api.json_text import parse_json
 from workers.contract.processing import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 ANY_OBJECT = {"type": "object"}
@@ -119,8 +120,8 @@ def _schema(given: Schema | str) -> Schema:
     if isinstance(given, dict):
         return given
     try:
-        parsed = json.loads(given)
-    except (ValueError, RecursionError) as error:
+        parsed = parse_json(given)
+    except ValueError as error:
         raise invalid("structured_outputs.json", f"structured_outputs.json is not valid JSON: {error}") from None
     if not isinstance(parsed, dict):
         raise invalid("structured_outputs.json", "structured_outputs.json must be a JSON object")

@@ -15,6 +15,7 @@ from cluster.api.chat_prompt import render
 from cluster.api.context import ApiContext
 from cluster.api.errors import invalid
 from cluster.api.generation import check_vocabulary
+from cluster.api.json_text import JsonRoute
 from cluster.api.models import PromptIds
 from cluster.api.token_logprobs import TokenNames
 from cluster.api.tools.use import tool_use
@@ -42,7 +43,7 @@ class DetokenizeBody(ApiModel):
 
 def tokenization_routes(context: ApiContext) -> APIRouter:
     """Return the routes."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/tokenize", summary="The token ids of a text or a conversation", response_model=dict[str, Any])
     async def tokenize(body: TokenizeBody) -> Response:

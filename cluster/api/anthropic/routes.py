@@ -11,11 +11,12 @@ from cluster.api.anthropic.translate import as_chat
 from cluster.api.anthropic.writer import MessageWriter
 from cluster.api.chat import chat_question, parse_chat
 from cluster.api.context import ApiContext
+from cluster.api.json_text import JsonRoute
 
 
 def messages_routes(context: ApiContext) -> APIRouter:
     """Return the endpoints' routes."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/v1/messages", summary="The next message of a conversation, in Anthropic's form")
     async def messages(body: MessagesBody, http: Request) -> Response:

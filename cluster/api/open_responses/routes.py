@@ -9,6 +9,7 @@ from cluster.api.answer import answer
 from cluster.api.chat import chat_question, parse_chat
 from cluster.api.context import ApiContext
 from cluster.api.generation import MaxTokens
+from cluster.api.json_text import JsonRoute
 from cluster.api.open_responses.models import ResponsesBody
 from cluster.api.open_responses.translate import as_chat
 from cluster.api.open_responses.writer import ResponseWriter
@@ -17,7 +18,7 @@ from cluster.api.token_logprobs import TokenNames
 
 def responses_routes(context: ApiContext) -> APIRouter:
     """Return the endpoint's route."""
-    routes = APIRouter()
+    routes = APIRouter(route_class=JsonRoute)
 
     @routes.post("/v1/responses", summary="The answer to a conversation, in OpenAI's newer form; nothing is stored")
     async def responses(body: ResponsesBody, http: Request) -> Response:

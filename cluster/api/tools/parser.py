@@ -5,6 +5,7 @@ import secrets
 from collections.abc import Set
 from typing import Any
 
+from cluster.api.json_text import parse_json
 from cluster.api.tools.format import BEGIN, END
 
 Json = dict[str, Any]
@@ -113,8 +114,8 @@ def _append(text: str, pieces: list[Piece]) -> None:
 def _calls(body: str, names: Set[str]) -> list[tuple[str, str]] | None:
     """Return the names and arguments of the calls between two tags, None where it is anything else."""
     try:
-        parsed = json.loads(body)
-    except (ValueError, RecursionError):
+        parsed = parse_json(body)
+    except ValueError:
         return None
     calls = []
     for item in parsed if isinstance(parsed, list) else [parsed]:
