@@ -47,10 +47,11 @@ class MessageWriter:
         metrics: RequestMetrics | None,
     ) -> AsyncGenerator[bytes]:
         """See AnswerWriter."""
-        yield _event("message_start", message={**_message(head, usage), "stop_reason": None, "stop_sequence": None})
         turn, blocks = Turn(self._tools), _Blocks()
         async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
             try:
+                begun = {**_message(head, usage), "stop_reason": None, "stop_sequence": None}
+                yield _event("message_start", message=begun)
                 async for delta in deltas:
                     if delta is None:
                         yield PING

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator, Iterator, Set
 from collections.abc import Sequence as Seq
 from typing import Any
 
+from pydantic_core import from_json, to_json
+
 from cluster.api.choices import ChoiceStreams
 from cluster.api.context import new_id
-from cluster.api.errors import api_error
+from cluster.api.errors import api_error, invalid
 from cluster.api.models import StreamOptions
 from cluster.api.open_responses.models import ResponsesBody
 from cluster.api.responses import ChoiceRecord, Head, Usage
@@ -23,8 +25,11 @@ class ResponseWriter:
     """Writes one response; an ``AnswerWriter``."""
 
     def __init__(self, body: ResponsesBody, tools: Set[str], names: TokenNames) -> None:
-        """Answer ``body``, in which the functions named ``tools`` may be called."""
-        self._body = body
+        """Answer ``body``, in which the functions named ``tools`` may be called.
+
+        Raises ApiError where the answer could not repeat what the body says: better now than after the generation.
+        """
+        self._repeated = _repeated(body)
         self._tools = tools
         self._names = names
 
@@ -51,12 +56,12 @@ class ResponseWriter:
     ) -> AsyncGenerator[bytes]:
         """See AnswerWriter."""
         script = _Script()
-        begun = self._response(head, "in_progress", [])
-        yield script.event("response.created", response=begun)
-        yield script.event("response.in_progress", response=begun)
         turn, output = Turn(self._tools), _Output(script)
         async with contextlib.aclosing(streams.deltas(keepalive_s)) as deltas:
             try:
+                begun = self._response(head, "in_progress", [])
+                yield script.event("response.created", response=begun)
+                yield script.event("response.in_progress", response=begun)
                 async for delta in deltas:
                     if delta is None:
                         yield KEEP_ALIVE
@@ -94,28 +99,18 @@ class ResponseWriter:
         return response if metrics is None else {**response, "metrics": metrics.body()}
 
     def _response(self, head: Head, status: str, output: list[Json]) -> Json:
-        body = self._body.model_dump(by_alias=True, exclude_none=True)
         return {
+            **self._repeated,
             "id": f"resp_{head.id}",
             "object": "response",
             "created_at": head.created,
             "status": status,
             "error": None,
             "incomplete_details": None,
-            "instructions": body.get("instructions"),
-            "max_output_tokens": body.get("max_output_tokens"),
-            "metadata": body.get("metadata", {}),
             "model": head.model,
             "output": list(output),
-            "parallel_tool_calls": body.get("parallel_tool_calls", True),
             "previous_response_id": None,
-            "reasoning": {"effort": body.get("reasoning", {}).get("effort"), "summary": None},
             "store": False,
-            "temperature": body.get("temperature", 1.0),
-            "text": {"format": body.get("text", {}).get("format", {"type": "text"})},
-            "tool_choice": body.get("tool_choice", "auto"),
-            "tools": [{"parameters": None, "strict": None, **tool} for tool in body.get("tools", [])],
-            "top_p": body.get("top_p", 1.0),
             "truncation": "disabled",
             "usage": None,
         }
@@ -154,6 +149,31 @@ class _Output:
             self.items.append(_message(self._open, self._text, status, logprobs))
             self._open = None
             yield from self._script.close_message(self.items[-1], len(self.items) - 1)
+
+
+def _repeated(body: ResponsesBody) -> Json:
+    """Return what a response repeats of its request, which JSON can say; a 400 names the field where it cannot."""
+    given = body.model_dump(by_alias=True, exclude_none=True, exclude={"input"})
+    repeated = {
+        "instructions": given.get("instructions"),
+        "max_output_tokens": given.get("max_output_tokens"),
+        "metadata": given.get("metadata", {}),
+        "parallel_tool_calls": given.get("parallel_tool_calls", True),
+        "reasoning": {"effort": given.get("reasoning", {}).get("effort"), "summary": None},
+        "temperature": given.get("temperature", 1.0),
+        "text": {"format": given.get("text", {}).get("format", {"type": "text"})},
+        "tool_choice": given.get("tool_choice", "auto"),
+        "tools": [{"parameters": None, "strict": None, **tool} for tool in given.get("tools", [])],
+        "top_p": given.get("top_p", 1.0),
+    }
+    parts = [(name, value) for name, value in repeated.items() if name != "tools"]
+    parts += [(f"tools[{i}].{name}", value) for i, tool in enumerate(repeated["tools"]) for name, value in tool.items()]
+    for path, value in parts:
+        try:
+            from_json(to_json(value), allow_inf_nan=False)
+        except ValueError as error:
+            raise invalid(path, f"{path} has something that JSON cannot say, such as half a surrogate pair") from error
+    return repeated
 
 
 class _Script:

@@ -5,6 +5,7 @@ import json
 import pytest
 from openai.types.responses import Response
 
+from cluster.api.open_responses.writer import ResponseWriter
 from workers.contract.processing import GrammarKind
 
 CALL = '<tool_call>[{"name": "weather", "arguments": {"city": "Rome"}}]</tool_call>'
@@ -140,3 +141,43 @@ async def test_a_failure_in_mid_stream_is_an_event(api):
 async def test_what_cannot_be_served_is_named(api, fields, param):
     response = await api.http.post("/v1/responses", json={"model": "tiny", "input": "x", **fields})
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("value", ['"\\ud800"', "1e999", '{"\\udc00": 1}'])
+async def test_what_an_answer_could_not_repeat_is_refused_before_anything_is_generated(api, value, stream):
+    tool = f'{{"type": "function", "name": "f", "parameters": {{"x": {value}}}}}'
+    ask = f'"model": "tiny", "input": "x", "tool_choice": "none", "stream": {json.dumps(stream)}, "tools": [{tool}]'
+    headers = {"content-type": "application/json"}
+    response = await api.http.post("/v1/responses", content=f"{{{ask}}}", headers=headers)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "tools[0].parameters")
+    assert api.engine.submitted == []
+
+
+async def test_tools_as_deep_as_may_be_are_repeated(api):
+    parameters: dict = {"a": 1}
+    for _ in range(120):
+        parameters = {"a": parameters}
+    for stream in (False, True):
+        tools = [{**TOOL, "parameters": parameters}]
+        ask = {"model": "tiny", "input": "x", "tools": tools, "tool_choice": "none", "max_output_tokens": 1}
+        answer = await api.openai.responses.create(**ask, stream=stream)
+        if stream:
+            *_, last = [event async for event in answer]
+            answer = last.response
+        assert answer.tools[0].parameters == parameters
+
+
+async def test_a_stream_that_fails_at_its_first_event_says_so(api, monkeypatch):
+    real, calls = ResponseWriter._response, []
+
+    def breaks_once(self, head, status, output):
+        calls.append(status)
+        if len(calls) == 1:
+            raise RuntimeError("secret")
+        return real(self, head, status, output)
+
+    monkeypatch.setattr(ResponseWriter, "_response", breaks_once)
+    events = [event async for event in await api.openai.responses.create(model="tiny", input="hi", stream=True)]
+    assert [event.type for event in events] == ["response.failed"]
+    assert "secret" not in events[0].response.error.message
