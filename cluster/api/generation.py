@@ -60,10 +60,11 @@ def check_limits(body: GenerationBody, context: ApiContext, num_prompts: int) ->
 
 def sampling_params(body: GenerationBody, seed: int) -> SamplingParams:
     """Return the sampling parameters, with OpenAI's defaults; InvalidParameterError names one out of range."""
+    only_likeliest = body.top_p == 0  # OpenAI's range begins there; the smallest set of tokens is never empty
     return SamplingParams(
         temperature=1.0 if body.temperature is None else body.temperature,
-        top_k=max(body.top_k or 0, 0),
-        top_p=1.0 if body.top_p is None else body.top_p,
+        top_k=1 if only_likeliest else max(body.top_k or 0, 0),
+        top_p=1.0 if body.top_p is None or only_likeliest else body.top_p,
         min_p=body.min_p or 0.0,
         seed=seed,
     )

@@ -133,7 +133,7 @@ class GenerationBody(ApiModel):
     model: str = Field(max_length=1024)
     max_tokens: Integer | None = Field(default=None, ge=1, le=MAX_INT)
     temperature: float | None = Field(default=None, json_schema_extra=between(0, 2))
-    top_p: float | None = Field(default=None, json_schema_extra=between(0.001, 1))
+    top_p: float | None = Field(default=None, json_schema_extra=between(0, 1))
     top_k: Integer | None = Field(default=None, ge=-1, le=MAX_INT)
     """0 or -1: off."""
     min_p: float | None = Field(default=None, json_schema_extra=between(0, 1))

@@ -108,6 +108,6 @@ class MessagesBody(PromptBody):
     max_tokens: Integer = Field(ge=1, le=MAX_INT)
     stop_sequences: list[StopString] | None = Field(default=None, max_length=1024, fail_fast=True)
     temperature: float | None = Field(default=None, json_schema_extra=between(0, 1))
-    top_p: float | None = Field(default=None, json_schema_extra=between(0.001, 1))
+    top_p: float | None = Field(default=None, json_schema_extra=between(0, 1))
     top_k: Integer | None = Field(default=None, ge=0, le=MAX_INT)
     stream: bool | None = None

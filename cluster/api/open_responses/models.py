@@ -124,7 +124,7 @@ class ResponsesBody(ApiModel):
     """A system message in front."""
     max_output_tokens: Integer | None = Field(default=None, ge=1, le=MAX_INT)
     temperature: float | None = Field(default=None, json_schema_extra=between(0, 2))
-    top_p: float | None = Field(default=None, json_schema_extra=between(0.001, 1))
+    top_p: float | None = Field(default=None, json_schema_extra=between(0, 1))
     stream: bool | None = None
     tools: list[FunctionTool] | None = Field(default=None, max_length=MAX_TOOLS, fail_fast=True)
     tool_choice: (

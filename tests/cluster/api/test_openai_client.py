@@ -123,6 +123,16 @@ async def test_parameters_reach_the_target(api):
     assert list(request.prompt) == [1, 2, 3]
 
 
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_top_p_of_zero_keeps_the_likeliest_token_alone(api, path):
+    told = {"prompt": "x"} if path == "/v1/completions" else {"messages": HELLO}
+    ask = {"input": "x"} if path == "/v1/responses" else {**told, "max_tokens": 1}
+    answer = await api.http.post(path, json={"model": "tiny", "temperature": 0.5, "top_p": 0, "top_k": 7, **ask})
+    assert answer.status_code == 200, answer.text
+    params = api.engine.submitted[-1].params
+    assert (params.temperature, params.top_p, params.top_k) == (0.5, 1.0, 1)
+
+
 async def test_speculation_can_be_switched_off_and_the_end_token_is_a_stop_by_default(api):
     await api.openai.completions.create(
         model="tiny", prompt="x", max_tokens=1, extra_body={"speculation": {"enabled": False}, "top_k": -1}
