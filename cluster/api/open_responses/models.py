@@ -141,6 +141,10 @@ class ResponsesBody(ApiModel):
     background: Literal[False] | None = None
     previous_response_id: None = None
     """There is no store: send the conversation again."""
+    conversation: None = None
+    """Likewise."""
+    prompt: None = None
+    """Nor are there stored prompts: send its text as ``instructions`` or ``input``."""
     truncation: Literal["disabled"] | None = None
     metadata: (
         Annotated[
