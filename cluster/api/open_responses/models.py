@@ -23,16 +23,25 @@ def _as_parts(value: Any) -> Any:
     return [{"type": "input_text", "text": value}] if isinstance(value, str) else value
 
 
+Content = Annotated[
+    list[InputText],
+    Field(min_length=1, max_length=1024, fail_fast=True),
+    BeforeValidator(_as_parts, json_schema_input_type=str | Annotated[list[InputText], Field(min_length=1)]),
+]
+"""Text, or parts of it."""
+
+
+def joined(content: list[InputText]) -> str:
+    """Return content as one string; parts are put on lines of their own."""
+    return "\n".join(part.text for part in content)
+
+
 class InputMessage(ApiModel):
     """A turn of the conversation."""
 
     type: Literal["message"] | None = None
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[
-        list[InputText],
-        Field(min_length=1, max_length=1024, fail_fast=True),
-        BeforeValidator(_as_parts, json_schema_input_type=str | Annotated[list[InputText], Field(min_length=1)]),
-    ]
+    content: Content
 
 
 class FunctionCallItem(ApiModel):
@@ -49,7 +58,7 @@ class FunctionCallOutput(ApiModel):
 
     type: Literal["function_call_output"]
     call_id: str = Field(max_length=256)
-    output: str
+    output: Content
 
 
 def _kind(value: Any) -> str:

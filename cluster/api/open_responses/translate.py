@@ -11,6 +11,7 @@ from cluster.api.open_responses.models import (
     NamedFunctionTool,
     ResponsesBody,
     TextFormat,
+    joined,
 )
 
 LOGPROBS = "message.output_text.logprobs"
@@ -52,7 +53,7 @@ def _messages(given: list[InputItem]) -> list[Json]:
     messages: list[Json] = []
     for item in given:
         if isinstance(item, InputMessage):
-            messages.append({"role": item.role, "content": "\n".join(part.text for part in item.content)})
+            messages.append({"role": item.role, "content": joined(item.content)})
         elif isinstance(item, FunctionCallItem):
             call = {
                 "id": item.call_id,
@@ -64,7 +65,7 @@ def _messages(given: list[InputItem]) -> list[Json]:
             else:
                 messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
         elif isinstance(item, FunctionCallOutput):
-            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": item.output})
+            messages.append({"role": "tool", "tool_call_id": item.call_id, "content": joined(item.output)})
     return messages
 
 

@@ -88,6 +88,21 @@ async def test_a_conversation_with_calls_goes_on(api):
     assert api.engine.submitted[-1].params.top_k == 5
 
 
+async def test_what_a_call_has_brought_may_come_in_parts(api):
+    items = [
+        {"role": "user", "content": "a"},
+        {"type": "function_call", "call_id": "c1", "name": "weather", "arguments": "{}"},
+        {
+            "type": "function_call_output",
+            "call_id": "c1",
+            "output": [{"type": "input_text", "text": "sunny"}, {"type": "input_text", "text": "warm"}],
+        },
+    ]
+    await api.openai.responses.create(model="tiny", input=items, max_output_tokens=1)
+    shown = api.tokenizer.decode(api.engine.submitted[-1].prompt, skip_special_tokens=False)
+    assert "<tool_response>\nsunny\nwarm\n</tool_response>" in shown
+
+
 async def test_an_answer_that_is_cut_off_is_incomplete(api):
     for stream in (False, True):
         answer = await api.openai.responses.create(model="tiny", input="hi", max_output_tokens=3, stream=stream)
