@@ -58,6 +58,8 @@ class Question:
     grammar: Grammar | None = None
     grammar_param: str = "response_format"
     """The field that the grammar came from."""
+    stop_param: str = "stop"
+    """The field that the stop strings came in."""
     answers: bool = True
     """False where only the prompt is to come back, so that what the target adds does not count."""
     continues: bool = False
@@ -72,7 +74,7 @@ async def answer(context: ApiContext, http: Request, question: Question) -> Resp
     arrived = time.monotonic()
     body = question.body
     identity = context.model(body.model)
-    check_limits(body, context, len(question.prompts))
+    check_limits(body, context, len(question.prompts), question.stop_param)
     seed = resolve_seed(body.seed)
     tenant = getattr(http.state, "tenant", "")
     requests = _requests(context, question, seed, identity.max_model_len, tenant)

@@ -37,8 +37,8 @@ def choice_seed(seed: int, choice: int) -> int:
     return extend(seed, choice) if choice else seed
 
 
-def check_limits(body: GenerationBody, context: ApiContext, num_prompts: int) -> None:
-    """Raise a 400 where the request asks for more than the operator allows."""
+def check_limits(body: GenerationBody, context: ApiContext, num_prompts: int, stop_param: str = "stop") -> None:
+    """Raise a 400 where the request asks for more than the operator allows; its stop strings are in ``stop_param``."""
     settings = context.settings
     choices = body.n or 1
     stops = body.stop or []
@@ -49,9 +49,9 @@ def check_limits(body: GenerationBody, context: ApiContext, num_prompts: int) ->
     if num_prompts * choices > settings.max_parallel:
         raise invalid("n", f"prompts times n must be at most {settings.max_parallel}, got {num_prompts * choices}")
     if len(stops) > settings.max_stop_strings:
-        raise invalid("stop", f"at most {settings.max_stop_strings} stop strings are possible, got {len(stops)}")
+        raise invalid(stop_param, f"at most {settings.max_stop_strings} stop strings are possible, got {len(stops)}")
     if any(len(stop) > settings.max_stop_chars for stop in stops):
-        raise invalid("stop", f"a stop string may have at most {settings.max_stop_chars} characters")
+        raise invalid(stop_param, f"a stop string may have at most {settings.max_stop_chars} characters")
     if len(body.stop_token_ids or []) > settings.max_stop_token_ids:
         raise invalid("stop_token_ids", f"stop_token_ids may have at most {settings.max_stop_token_ids} entries")
     if body.stream_options is not None and not body.stream:

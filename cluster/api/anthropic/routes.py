@@ -24,7 +24,7 @@ def messages_routes(context: ApiContext) -> APIRouter:
         question = await chat_question(context, parse_chat(as_chat(body)))
         calls = body.tool_choice is None or body.tool_choice.type != "none"
         writer = MessageWriter(frozenset(tool.name for tool in body.tools or [] if calls))
-        return await answer(context, http, replace(question, writer=writer))
+        return await answer(context, http, replace(question, writer=writer, stop_param="stop_sequences"))
 
     @routes.post("/v1/messages/count_tokens", summary="How long the prompt of a conversation is")
     async def count_tokens(body: PromptBody) -> dict[str, int]:

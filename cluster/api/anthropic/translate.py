@@ -24,8 +24,8 @@ def as_chat(body: PromptBody) -> Json:
     if extra.pop("n", None) not in (None, 1):
         raise invalid("n", "a message has one answer; leave n out")
     messages: list[Json] = [{"role": "system", "content": _text(body.system)}] if body.system else []
-    for message in body.messages:
-        messages += _turns(message)
+    for i, message in enumerate(body.messages):
+        messages += _turns(message, f"messages[{i}]")
     chat = {
         **extra,
         "model": body.model,
@@ -48,11 +48,11 @@ def as_chat(body: PromptBody) -> Json:
     return chat
 
 
-def _turns(message: Message) -> list[Json]:
+def _turns(message: Message, where: str) -> list[Json]:
     """Return a turn's messages: results of calls become messages of their own, in front of the text."""
     calls = [
-        {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": json.dumps(block.input)}}
-        for block in message.content
+        _call(block, f"{where}.content[{i}]")
+        for i, block in enumerate(message.content)
         if isinstance(block, ToolUseBlock)
     ]
     turns: list[Json] = [
@@ -66,6 +66,14 @@ def _turns(message: Message) -> list[Json]:
     elif texts:
         turns.append({"role": message.role, "content": _text(texts)})
     return turns
+
+
+def _call(block: ToolUseBlock, where: str) -> Json:
+    try:
+        arguments = json.dumps(block.input, allow_nan=False)
+    except ValueError:
+        raise invalid(f"{where}.input", f"{where}.input has a number that is too large") from None
+    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
 
 
 def _text(blocks: Iterable[TextBlock]) -> str:

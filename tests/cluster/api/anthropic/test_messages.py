@@ -123,6 +123,25 @@ async def test_failures_come_as_the_clients_exceptions(api, client):
             await stream.get_final_message()
 
 
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ('"stop_sequences": ["a", ""]', "stop_sequences[1]"),
+        (f'"stop_sequences": {["a"] * 17}'.replace("'", '"'), "stop_sequences"),
+        (f'"stop_sequences": ["{"x" * 257}"]', "stop_sequences"),
+        (
+            '"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": ['
+            '{"type": "text", "text": "x"}, {"type": "tool_use", "id": "t", "name": "f", "input": {"a": 1e999}}]}]',
+            "messages[1].content[1].input",
+        ),
+    ],
+)
+async def test_errors_name_its_own_fields(api, fields, param):
+    content = f'{{"model": "tiny", "max_tokens": 1, "messages": [{{"role": "user", "content": "x"}}], {fields}}}'
+    answer = await api.http.post("/v1/messages", content=content, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 async def test_its_way_to_send_a_key_opens_the_door(tokenizer, tmp_path):
     file = tmp_path / "keys"
     file.write_text(key_line("ann", "a-key"))
