@@ -8,7 +8,8 @@ from cluster.api.base_model import ApiModel, named_or_mode
 
 MAX_TOOLS = 128
 MAX_ARGUMENTS_CHARS = 2**20
-FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
+FunctionName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_.-]{1,128}$")]
+"""As long as Anthropic allows; OpenAI's clients stay below half of it."""
 
 
 class FunctionDefinition(ApiModel):

@@ -210,3 +210,15 @@ async def test_templates_that_know_tools_get_them_and_others_formats_are_refused
     body = {"model": "tiny", "messages": ASK, "max_tokens": 1, "tools": TOOLS}
     response = await api.http.post("/v1/chat/completions", json=body)
     assert (response.status_code, response.json()["error"]["param"]) == (400, "tools")
+
+
+@pytest.mark.parametrize("length", [128, 129])
+async def test_names_may_be_as_long_as_anthropics(api, length):
+    name = "f" * length
+    hello = {"model": "tiny", "messages": ASK, "max_tokens": 1}
+    for path, tools in (
+        ("/v1/messages", [{"name": name, "input_schema": {"type": "object"}}]),
+        ("/v1/chat/completions", [tool(name)]),
+    ):
+        answer = await api.http.post(path, json={**hello, "tools": tools})
+        assert answer.status_code == (200 if length == 128 else 400), answer.text
