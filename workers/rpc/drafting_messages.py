@@ -171,7 +171,8 @@ def _read_block(message: pb.DraftBlock, where: str, limits: Limits, drafter: str
 
 
 def _read_outcomes(block: pb.DraftBlock, where: str, limits: Limits) -> Iterator[Outcome]:
-    check_range(f"{where}.outcomes", len(block.outcomes), 0, MAX_OUTCOMES, "outcomes")
+    most = MAX_OUTCOMES if block.ahead_of else 1  # an order is about one text, and so is its answer
+    check_range(f"{where}.outcomes", len(block.outcomes), 0, most, "outcomes")
     for i, message in enumerate(block.outcomes):
         at = f"{where}.outcomes[{i}]"
         check_range(f"{at}.base_len", message.base_len, 1, limits.max_tokens)

@@ -46,7 +46,8 @@ ops = st.lists(
 outcomes = st.builds(Outcome, st.integers(1, 32), ids, token_lists.map(tuple))
 replies = st.lists(
     st.one_of(
-        st.builds(DraftBlock, ids, st.lists(outcomes, max_size=4).map(tuple), st.integers(0, 32)),
+        st.builds(DraftBlock, ids, st.lists(outcomes, max_size=1).map(tuple)),
+        st.builds(DraftBlock, ids, st.lists(outcomes, max_size=4).map(tuple), st.integers(1, 32)),
         st.builds(UnknownSequence, ids),
         st.builds(Busy, ids),
     )
@@ -106,8 +107,8 @@ def test_a_bad_request_is_refused_by_field(message, field):
     assert str(refused.value).startswith(f"{field}:")
 
 
-def blocks(*outcomes_):
-    return pb.DraftResponse(blocks=[pb.DraftBlock(seq_id=1, outcomes=outcomes_)])
+def blocks(*outcomes_, ahead_of=1):
+    return pb.DraftResponse(blocks=[pb.DraftBlock(seq_id=1, outcomes=outcomes_, ahead_of=ahead_of)])
 
 
 @pytest.mark.parametrize(
@@ -115,6 +116,7 @@ def blocks(*outcomes_):
     [
         (pb.DraftResponse(welcome=pb.Hello()), "welcome"),
         (blocks(*[pb.Outcome(base_len=1, continuation=[1])] * (wire.MAX_OUTCOMES + 1)), "blocks[0].outcomes"),
+        (blocks(*[pb.Outcome(base_len=1, continuation=[1])] * 2, ahead_of=0), "blocks[0].outcomes"),
         (pb.DraftResponse(blocks=[pb.DraftBlock(ahead_of=33)]), "blocks[0].ahead_of"),
         (blocks(pb.Outcome(base_len=0, continuation=[1])), "blocks[0].outcomes[0].base_len"),
         (blocks(pb.Outcome(base_len=33, continuation=[1])), "blocks[0].outcomes[0].base_len"),

@@ -338,8 +338,8 @@ class DraftBlock(_message.Message):
     DRAFTING_US_FIELD_NUMBER: _builtins.int
     seq_id: _builtins.int
     ahead_of: _builtins.int
-    """0: an answer to an order. Else the outcomes were prepared for verdicts about the block that followed the
-    first ahead_of tokens.
+    """0: an answer to an order, with one outcome. Else the outcomes, at most 64, were prepared for verdicts about the block
+    that followed the first ahead_of tokens.
     """
     drafting_us: _builtins.int
     """From the arrival of the order until the block was ready, in microseconds."""

@@ -70,9 +70,31 @@ def test_what_is_kept_is_bounded_and_the_oldest_order_stays(orders, text):
         text.append(at)
         orders.ask(20.0 + at)
     assert len(orders._open) <= MAX_KEPT
-    assert len(orders._settled) <= MAX_KEPT
     assert orders.oldest.at == 10.0
     assert orders.judge(block(text, 40))[0] is Verdict.NEUTRAL
+
+
+class Text(list):
+    """A text that counts how many of its tokens have been read."""
+
+    read = 0
+
+    def __getitem__(self, where):
+        found = super().__getitem__(where)
+        self.read += len(found) if isinstance(where, slice) else 1
+        return found
+
+
+@pytest.mark.parametrize("true", [True, False])
+def test_no_block_makes_us_read_the_text_again(true):
+    text = Text(range(1000))
+    orders = Orders(text)
+    orders.ask(10.0)
+    text += range(100)
+    blocks = [block(list(text), length, None if true else 99) for length in range(900, 1101)]
+    for answer in blocks * 3:
+        assert (orders.judge(answer)[0] is Verdict.LIE) is not true
+    assert text.read == len(text), "each token once, those that no block was asked for among them"
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=200), st.data())
