@@ -1,7 +1,8 @@
 """How much a drafter may send: in proportion to what it was asked, so that one that never stops is noticed."""
 
-PER_ORDER = 64
-"""An answer, and blocks for every verdict that it was asked to prepare for (MAX_AHEAD), twice over."""
+PER_ORDER = 144
+"""Each message, reply and outcome counts one: an answer (3) and a block of all the outcomes that one may hold (66),
+which is twice what is ever prepared for (MAX_AHEAD); and all of it twice over, as networks may repeat messages."""
 PER_SECOND = 16.0
 """It speaks of its load every second without being asked."""
 LARGEST = 65536.0
@@ -22,7 +23,7 @@ class ReplyBudget:
         self._left = min(self._left + PER_ORDER * orders, LARGEST)
 
     def spend(self, amount: int, now: float) -> bool:
-        """Take a message with its replies from the budget; False where there is not enough left."""
+        """Take messages, replies or outcomes from the budget; False where there is not enough left."""
         self._left = min(self._left + PER_SECOND * (now - self._at), LARGEST) - amount
         self._at = now
         return self._left >= 0

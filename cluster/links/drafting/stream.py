@@ -133,8 +133,7 @@ class DraftStream:
                     raise StreamLostError(Cause.LOST, "the drafter ended the stream")
                 if not isinstance(message, pb.DraftResponse):  # grpc gives None for bytes that are no message
                     raise ProtocolError("bytes came that are no message of the protocol")
-                count = len(message.blocks) + len(message.unknown) + len(message.busy)
-                if not self._budget.spend(1 + count, self._loop.time()):  # first: reading them would take time
+                if not self._is_paid_for(message):  # first: reading it would take time
                     raise StreamLostError(Cause.FLOODING, "it sends far more than it was asked for")
                 replies = read_response(message, self._limits, self._name)
                 if message.HasField("load"):
@@ -149,6 +148,13 @@ class DraftStream:
             blamed = error.code() == grpc.StatusCode.INVALID_ARGUMENT
             cause = Cause.PROTOCOL if blamed else Cause.LOST
             raise StreamLostError(cause, error.details() or error.code().name) from error
+
+    def _is_paid_for(self, message: pb.DraftResponse) -> bool:
+        """Whether the budget has room for a message; where it has none for the replies, they are not even counted."""
+        replies, now = len(message.blocks) + len(message.unknown) + len(message.busy), self._loop.time()
+        if not self._budget.spend(1 + replies, now):
+            return False
+        return self._budget.spend(sum([len(block.outcomes) for block in message.blocks]), now)
 
     async def _write(self) -> None:
         states = StatesSent(self._features, self._wanted)

@@ -20,6 +20,7 @@ from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 from workers.drafting.server import DrafterServer
 from workers.rpc.channel import MAX_DRAFTER_MESSAGE_BYTES, RpcServer
+from workers.rpc.drafting_messages import MAX_OUTCOMES
 from workers.rpc.hello import hello_message
 from workers.rpc.roles import PeerRole
 from workers.rpc.stubs import drafting_pb2 as pb
@@ -351,3 +352,35 @@ async def test_a_flood_is_not_even_read(serve, link_to):
     _, events = link_to(await serve(ScriptedService(welcome(), [flood])))
     await events.next("up")
     assert await events.next("down") == Cause.FLOODING
+
+
+def prepared(blocks):
+    outcomes = [pb.Outcome(base_len=5, base_hash=1, continuation=[1])] * MAX_OUTCOMES
+    return pb.DraftResponse(blocks=[pb.DraftBlock(seq_id=1, ahead_of=4, outcomes=outcomes)] * blocks)
+
+
+async def test_outcomes_count_as_what_is_sent(serve, link_to):
+    _, events = link_to(await serve(ScriptedService(welcome(), [prepared(blocks=20)])))
+    await events.next("up")
+    assert await events.next("down") == Cause.FLOODING
+
+
+class RunningAhead(ScriptedService):
+    """Answers every order at once, and then with a block of as many outcomes as one may hold."""
+
+    async def Draft(self, request_iterator, context):  # noqa: N802
+        await anext(request_iterator)
+        await context.write(self.welcome)
+        async for request in request_iterator:
+            for _ in [*request.opens, *request.commits]:
+                await context.write(outcome())
+                await context.write(prepared(blocks=1))
+
+
+async def test_whoever_runs_ahead_is_not_taken_for_a_flood(serve, link_to):
+    link, events = link_to(await serve(RunningAhead(welcome())))
+    await events.next("up")
+    link.send(OPEN)
+    for length in range(4, 124):
+        assert [len((await events.next("replies"))[0].outcomes) for _ in range(2)] == [1, MAX_OUTCOMES]
+        link.send(CommitDraft(1, length, (3,), 3))
