@@ -166,6 +166,22 @@ class ActiveRequest:
         self.outcomes.add(outcome, drafter)
         self._drafted = self.at_hand = None
 
+    def take_guess(self, guess: Guess) -> None:
+        """Judge a drafter's guess, and keep it where it reaches beyond the text; the first about a base is the one.
+
+        So few are kept, however many come: the bases are those from which a draft reaches beyond the text.
+        """
+        for known in self.guesses:
+            if known.base_len == guess.base_len and known.acceptance is guess.acceptance:
+                return
+        if guess.judge(self.sequence.tokens):
+            self.guesses.append(guess)
+
+    def judge_guesses(self) -> None:
+        """Hold guesses against the text, and forget those that nothing more can be learned from."""
+        text = self.sequence.tokens
+        self.guesses = [guess for guess in self.guesses if guess.judge(text)]
+
     def bears_out(self, outcome: Outcome) -> bool:
         """True where an outcome is about this very text, up to its base."""
         known = outcome.base_len - self.sequence.prompt_len

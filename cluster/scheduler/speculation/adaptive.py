@@ -178,15 +178,14 @@ class AdaptiveSpeculation:
             if not early and active.bears_out(outcome):
                 acceptance.note_proposal(bool(outcome.continuation))
                 if outcome.continuation:
-                    active.guesses.append(Guess(outcome.base_len, outcome.continuation, acceptance))
-        _judge(active)
+                    active.take_guess(Guess(outcome.base_len, outcome.continuation, acceptance))
 
     def note_tokens(self, active: ActiveRequest) -> None:
         """Judge the guesses by what the text has become."""
         length = len(active.sequence.tokens)
         self._emitted += length - active.judged_len
         active.judged_len = length
-        _judge(active)
+        active.judge_guesses()
 
     def note_step(self, plan: StepPlan, took: StepTime) -> None:
         """Learn what the step has cost: at rest, or with drafts or beside drafters with the host's time.
@@ -289,9 +288,3 @@ class AdaptiveSpeculation:
             acceptance.note_proposal(bool(draft.tokens))
             if draft.tokens:
                 active.guesses.append(Guess(len(active.sequence.tokens), draft.tokens, acceptance))
-
-
-def _judge(active: ActiveRequest) -> None:
-    """Hold guesses against the text, and forget those that nothing more can be learned from."""
-    text = active.sequence.tokens
-    active.guesses = [guess for guess in active.guesses if guess.judge(text)]

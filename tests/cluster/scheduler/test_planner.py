@@ -7,12 +7,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cluster.scheduler.estimates.acceptance import Guess
 from cluster.scheduler.events import Arrived, Cancelled, DraftersConnected, DraftsArrived, Wait
 from cluster.scheduler.planner import Planner
 from cluster.scheduler.settings import SchedulerSettings, Way
 from cluster.scheduler.speculation.fixed import PATIENCE
 from tests.support.toy_target import VOCAB, ToyTarget, plain_text
-from workers.contract.draft import CloseDraft, CommitDraft, DraftBlock, DraftSource, OpenDraft, Outcome
+from workers.contract.draft import (
+    MAX_DRAFT_LENGTH,
+    CloseDraft,
+    CommitDraft,
+    DraftBlock,
+    DraftSource,
+    OpenDraft,
+    Outcome,
+)
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.request import FinishReason, GenerationRequest, Progress, Stopping
 from workers.contract.sampling_params import SamplingParams
@@ -367,3 +376,24 @@ def test_a_request_may_want_the_drafts_of_some_only(policy):
         assert verified[DraftSource.DRAFTER][1] == {DraftSource.DRAFTER}
         assert verified[DraftSource.LOOKUP][1] == {DraftSource.LOOKUP}
         assert verified[None][1] == {DraftSource.DRAFTER, DraftSource.LOOKUP}
+
+
+def test_a_drafter_that_repeats_itself_is_judged_once_per_guess(monkeypatch):
+    judged = []
+    judge = Guess.judge
+    monkeypatch.setattr(Guess, "judge", lambda guess, text: judged.append(guess) or judge(guess, text))
+    rig = Rig(policy="adaptive", draft_length=4, lookup=False)
+    rig.planner.observe(DraftersConnected(1))
+    rig.add(request("a", [1, 2, 3], 50))
+    for _ in range(20):
+        rig.step()
+    active = rig.planner._by_request["a"]
+    text = list(active.sequence.tokens)
+    bases = range(4, len(text) + 1)
+    for token in range(30):
+        outcomes = [Outcome(n, prefix_hash(text[:n]), (*text[n:], *[token] * 16)[:16]) for n in bases]
+        rig.draft([DraftBlock(active.sequence.seq_id, (outcome,)) for outcome in outcomes])
+    assert len(active.guesses) == MAX_DRAFT_LENGTH, "one for each base from which a draft reaches beyond the text"
+    assert len(judged) <= 30 * len(bases)
+    rig.run()
+    assert rig.text["a"] == plain_text([1, 2, 3], SamplingParams(), 50)
