@@ -42,5 +42,9 @@ class TargetBrokenError(OutriderError):
     """The model can compute nothing any more: its device, or another rank, is lost. Its process has to end."""
 
 
+class DrafterBrokenError(OutriderError):
+    """The drafter can draft nothing any more: its steps keep failing. Its process has to end."""
+
+
 class ProtocolError(OutriderError):
     """A peer sent a message that breaks the protocol; its stream is closed."""

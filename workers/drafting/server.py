@@ -5,12 +5,13 @@ import asyncio
 import contextlib
 import logging
 import signal
+import sys
 from collections.abc import Callable
 
 import grpc
 from prometheus_client import CollectorRegistry
 
-from workers.contract.errors import ConfigurationError
+from workers.contract.errors import ConfigurationError, DrafterBrokenError
 from workers.contract.identity import new_incarnation
 from workers.drafting.batching import DraftBatcher
 from workers.drafting.desk import DrafterLoad
@@ -29,6 +30,9 @@ from workers.threads import claim_threads, usable_cpus
 SERVICE = "outrider.v1.DraftingService"
 NGRAM = "ngram"
 DRAIN_POLL_S = 0.02
+HEALTH_POLL_S = 1.0
+
+log = logging.getLogger(__name__)
 
 
 def make_drafter(settings: DrafterSettings) -> Drafter:
@@ -119,7 +123,11 @@ class DrafterServer:
 
 
 async def serve_until_told(server: DrafterServer, host: str, port: int, metrics_port: int | None = None) -> None:
-    """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
+    """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled.
+
+    Raises DrafterBrokenError, once the server has stopped, where it can draft no more: what has failed it, a GPU whose
+    context is lost for one, is mended by a new process at best.
+    """
     address = await server.start(host, port)
     metrics = MetricsServer(server.metrics, host, metrics_port)
     # Not before: while a model loads, the signals' default is what ends the process at once.
@@ -127,13 +135,23 @@ async def serve_until_told(server: DrafterServer, host: str, port: int, metrics_
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     print(f"ready {address}", flush=True)
-    await stopping.wait()
+    while server.healthy and not stopping.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), HEALTH_POLL_S)
+    broken = not stopping.is_set()
+    if broken:
+        log.error("the drafter's steps keep failing, see above: it leaves its targets and ends")
     metrics.close()
     await server.stop()
+    if broken:
+        raise DrafterBrokenError("the drafter's steps keep failing; start it anew")
 
 
 def main() -> None:
-    """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled."""
+    """Run a drafter until SIGTERM or SIGINT; prints ``ready HOST:PORT`` once it can be dialled.
+
+    Exits with 1 where it can draft no more.
+    """
     parser = argparse.ArgumentParser(prog="python -m workers.drafting.server", description=main.__doc__)
     parser.add_argument("--settings", default="{}", help="DrafterSettings as JSON")
     parser.add_argument("--tls", help="TlsSettings as JSON; left out: plain text")
@@ -145,7 +163,10 @@ def main() -> None:
     tls = TlsSettings.model_validate_json(args.tls) if args.tls else None
     credentials = server_credentials(tls, PeerRole.DRAFTER)
     server = DrafterServer(DrafterSettings.model_validate_json(args.settings), credentials)
-    asyncio.run(serve_until_told(server, args.host, args.port, args.metrics_port))
+    try:
+        asyncio.run(serve_until_told(server, args.host, args.port, args.metrics_port))
+    except DrafterBrokenError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
