@@ -110,7 +110,7 @@ class Counters:
     accepted_tokens_by_source: list[int] = field(default_factory=lambda: [0] * len(DraftSource))
 
     def count_row(self, source: DraftSource, num_draft: int, num_accepted: int) -> None:
-        """Count a row that has chosen tokens, and what it has verified."""
+        """Count a row that has chosen tokens, and what it has verified; ``num_accepted`` of the draft were emitted."""
         self.rows_by_draft_length[num_draft] += 1
         if not num_draft:
             return

@@ -249,8 +249,10 @@ class Planner:
         emitted, num_draft = verify(draft, sampled), len(draft)
         num_accepted = len(emitted) - 1
         sequence.computed = row.start + len(row.tokens) - num_draft + num_accepted
-        self.counters.count_row(row.draft_source, num_draft, num_accepted)
         tokens, finish = active.cut_at_stop(emitted)
+        if num_accepted > len(tokens):
+            num_accepted = len(tokens)
+        self.counters.count_row(row.draft_source, num_draft, num_accepted)
         active.append(tokens)
         self._speculation.note_tokens(active)
         self.counters.generated_tokens += len(tokens)

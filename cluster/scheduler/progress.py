@@ -24,12 +24,11 @@ def gained(
     """Return what a request has gained by its row: ``tokens``, of which the first ``num_accepted`` are the draft's."""
     request, num_draft = active.request, row.num_samples - 1
     count = len(tokens)
-    drafted = num_accepted if num_accepted < count else count
     progress = Progress(
         request.request_id,
         active.num_emitted - count,
         tokens,
-        [row.draft_source] * drafted + [DraftSource.NONE] * (count - drafted),
+        [row.draft_source] * num_accepted + [DraftSource.NONE] * (count - num_accepted),
         finish,
         num_drafts=1 if num_draft else 0,
         num_draft_tokens=num_draft,

@@ -29,7 +29,7 @@ class Waste(IntEnum):
     """Why tokens that came from a drafter were no use."""
 
     REJECTED = 0
-    """They were verified, and the target decided otherwise."""
+    """They were verified, and the target decided otherwise or ended the text before them."""
     MISPREDICTED = 1
     """The text took another turn before they could be verified, or had taken it."""
     LATE = 2

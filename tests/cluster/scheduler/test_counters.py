@@ -6,7 +6,7 @@ from cluster.scheduler.events import Cancelled, DraftersConnected
 from cluster.scheduler.fallback import Fallback
 from tests.cluster.scheduler.test_planner import Rig, request
 from tests.support.toy_target import plain_text
-from workers.contract.draft import DraftBlock, Outcome, Waste
+from workers.contract.draft import DraftBlock, DraftSource, Outcome, Waste
 from workers.contract.prefix_hash import prefix_hash
 from workers.contract.sampling_params import SamplingParams
 
@@ -62,6 +62,21 @@ def test_a_draft_that_is_refused_is_waste_as_far_as_it_was_wrong(rig):
     rig.step()
     assert wasted(rig) == {Waste.REJECTED: 3}
     assert rig.planner.load().rows_by_draft_length[4] == 1
+
+
+def test_what_a_stop_token_cuts_off_was_not_accepted():
+    rig = Rig(lookup=False, draft_length=4, draft_wait_ms=0.0)
+    rig.planner.observe(DraftersConnected(1))
+    rig.add(request("a", PROMPT, 40, seed=1, stop=[TEXT[2]]))
+    rig.step()
+    block(rig, outcome(1, *TEXT[1:5]))
+    rig.step()
+    assert rig.text["a"] == TEXT[:3], "the stop token is the last"
+    load = rig.planner.load()
+    assert (load.generated_tokens, load.draft_tokens, load.accepted_tokens) == (3, 4, 2)
+    assert load.accepted_tokens_by_source[DraftSource.DRAFTER] == rig.sources["a"].count(DraftSource.DRAFTER) == 2
+    assert load.accepted_per_position == (1, 1, 0, 0)
+    assert wasted(rig) == {Waste.REJECTED: 2}
 
 
 def test_outcomes_are_wasted_by_cause(rig):
