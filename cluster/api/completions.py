@@ -36,7 +36,7 @@ def completion_routes(context: ApiContext) -> APIRouter:
 
 async def _question(context: ApiContext, body: CompletionBody) -> Question:
     extra = body.model_extra or {}
-    refuse_unsupported(extra)
+    refuse_unsupported(extra, n=body.n or 1)
     context.model(body.model)
     if len(body.prompt) > context.settings.max_prompts:
         raise invalid("prompt", f"at most {context.settings.max_prompts} prompts are possible")

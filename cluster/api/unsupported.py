@@ -36,10 +36,15 @@ UNSUPPORTED: Mapping[str, tuple[Any, ...]] = {
 """Fields that would change the answer, or that stand in the wrong place, each with the values that ask for nothing."""
 
 
-def refuse_unsupported(extra: Mapping[str, Any], where: str = "") -> None:
-    """Raise a 400 where a field asks for something that is not served yet; ``where`` is the path to it."""
+def refuse_unsupported(extra: Mapping[str, Any], where: str = "", *, n: int | None = None) -> None:
+    """Raise a 400 where a field asks for something that is not served yet; ``where`` is the path to it.
+
+    ``n`` is how many choices the request wants: the best ``n`` of as many are all of them.
+    """
     for name, value in extra.items():
         harmless = UNSUPPORTED.get(name)
+        if name == "best_of":
+            harmless = (None, 1, n)
         if harmless is not None and not any(value == item and _same_kind(value, item) for item in harmless):
             raise _unsupported(where + name)
 

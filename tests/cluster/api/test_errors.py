@@ -81,6 +81,8 @@ BAD_COMPLETIONS = [
     ({"prompt": "\ud800"}, "prompt"),
     ({"suffix": "s"}, "suffix"),
     ({"best_of": 2}, "best_of"),
+    ({"best_of": True}, "best_of"),
+    ({"best_of": 3, "n": 2}, "best_of"),
     ({"max_draft_tokens": 2}, "max_draft_tokens"),
     ({"guided_regex": "a+"}, "guided_regex"),
     ({"bad_words": ["x"] * 129}, "bad_words"),
@@ -189,6 +191,14 @@ async def test_values_that_ask_for_nothing_are_accepted(api):
     response = await api.http.post("/v1/chat/completions", json=CHAT | harmless)
     assert response.status_code == 200, response.text
     assert "x-outrider-ignored-fields" not in response.headers
+
+
+async def test_the_best_of_as_many_as_are_wanted_are_all_of_them(api):
+    for fields in ({"best_of": 2, "n": 2}, {"best_of": 1}, {"best_of": None, "n": 2}):
+        response = await api.http.post("/v1/completions", json=TEXT | fields)
+        assert response.status_code == 200, response.text
+        assert len(response.json()["choices"]) == fields.get("n", 1)
+        assert "x-outrider-ignored-fields" not in response.headers
 
 
 async def test_unknown_fields_are_reported_and_cannot_forge_headers(api):
