@@ -97,29 +97,34 @@ class Engine:
         if self._observer is not None:
             self._observer.close(self._clock())
 
-    def prepare(self, grammar: Grammar) -> None:
-        """Compile a grammar, which may take tens of milliseconds, so that a later submit finds it compiled.
+    def prepare(self, grammar: Grammar) -> GrammarMatcher:
+        """Compile a grammar, which may take tens of milliseconds, and return what one submit with it needs.
 
         Raises InvalidParameterError where it cannot be compiled.
         """
-        self._compiled(grammar)
+        if self._compile_grammar is None:
+            raise InvalidParameterError("response_format", "this target cannot hold answers to a grammar")
+        return self._compile_grammar(grammar)
 
-    def submit(self, request: GenerationRequest, sink: ProgressSink) -> None:
+    def submit(self, request: GenerationRequest, sink: ProgressSink, matcher: GrammarMatcher | None = None) -> None:
         """Take a request; its tokens go to ``sink`` until a progress with a finish reason.
+
+        ``matcher`` is what `prepare` has made of its grammar; without it the grammar is compiled here and now.
 
         Raises InvalidParameterError where it can never be served, OverloadedError where there is no room
         now and UnavailableError where the engine is stopping or dead.
         """
         if self._stopping or self._dead.is_set():
             raise UnavailableError("the target is shutting down")
-        grammar = self._compiled(request.grammar)
+        if matcher is None and request.grammar is not None:
+            matcher = self.prepare(request.grammar)
         self._admission.admit(request)
         self._sinks.add(request.request_id, sink)
         if self._dead.is_set() and self._sinks.remove(request.request_id):
             raise UnavailableError("the target has given up")  # it died since the check above
         if self._observer is not None:
             self._observer.submitted(request.request_id, self._clock())
-        self._inbox.put(Arrived(request, grammar, self._clock()))
+        self._inbox.put(Arrived(request, matcher, self._clock()))
 
     def cancel(self, request_id: str) -> None:
         """Drop a request; it gets no further progress. Unknown ids are ignored: it may just have finished."""
@@ -154,13 +159,6 @@ class Engine:
         A model whose steps have been seen to take longer gets longer.
         """
         return self.seconds_since_beat() > max(deadline_s, LONG_STEPS * self._lengths.longest_s)
-
-    def _compiled(self, grammar: Grammar | None) -> GrammarMatcher | None:
-        if grammar is None:
-            return None
-        if self._compile_grammar is None:
-            raise InvalidParameterError("response_format", "this target cannot hold answers to a grammar")
-        return self._compile_grammar(grammar)
 
     def _run(self) -> None:
         try:

@@ -184,7 +184,7 @@ class Tokenizer:
         """
         backend = getattr(self._backend, "backend_tokenizer", None)
         if backend is None:
-            raise InvalidParameterError("response_format", "the model's tokenizer cannot be constrained by a grammar")
+            raise InvalidParameterError("response_format", "it is not one of the tokenizers library")
         plain = copy(backend)
         plain.no_padding()
         plain.no_truncation()

@@ -120,6 +120,16 @@ def test_a_grammar_is_refused_where_nobody_can_compile_it(serve):
     assert refusal.value.param == "response_format"
 
 
+def test_a_grammar_that_was_prepared_is_not_compiled_again_at_the_door():
+    engine = Engine(ToyTarget(), SchedulerSettings(), compile_grammar=lambda grammar: object())
+    matcher = engine.prepare(GRAMMAR)
+    arrived = []
+    engine._compile_grammar = None
+    engine._inbox.put = arrived.append
+    engine.submit(request("a", grammar=GRAMMAR), Inbox(), matcher)
+    assert arrived[0].grammar is matcher
+
+
 def test_a_request_larger_than_the_kv_cache_is_refused(serve):
     engine = serve(ToyTarget(num_blocks=8, block_size=4, max_model_len=128))
     assert engine.identity.max_model_len == 32

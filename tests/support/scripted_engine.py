@@ -65,6 +65,7 @@ class ScriptedEngine:
         self.script = script or {}
         self.requests: dict[str, GenerationRequest] = {}
         self.submitted: list[GenerationRequest] = []
+        self.submitted_with: list[object] = []
         self.cancelled: list[str] = []
         self.fail_next = False
         self.finished = 0
@@ -83,19 +84,21 @@ class ScriptedEngine:
         """The first ``count`` tokens that a request gets, stop rules aside."""
         return [self._token(request, i) for i in range(count)]
 
-    def prepare(self, grammar) -> None:
+    def prepare(self, grammar) -> object:
         time.sleep(self.compile_s)
         self.prepared.append(grammar)
         if grammar.source.startswith("uncompilable"):
             raise InvalidParameterError("response_format", "the grammar cannot be compiled")
+        return grammar
 
-    def submit(self, request, sink) -> None:
+    def submit(self, request, sink, matcher=None) -> None:
         if request.params.top_k == 77:
             raise InvalidParameterError("top_k", "top_k 77 is refused by this engine")
         with self._lock:
             if len(self.requests) >= self.max_requests:
                 raise OverloadedError("full", retry_after_s=3.0)
             self.submitted.append(request)
+            self.submitted_with.append(matcher)
             self.requests[request.request_id] = request
             self._sinks[request.request_id] = sink
             self._done[request.request_id] = len(request.emitted)

@@ -1,8 +1,10 @@
 """Compiles grammars for one tokenizer, with llguidance, and remembers the ones that are used again."""
 
 import json
+import logging
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
@@ -10,6 +12,8 @@ from workers.contract.errors import InvalidParameterError
 from workers.contract.processing import Grammar, GrammarKind
 from workers.grammar.matcher import LlguidanceMatcher
 from workers.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
 
 REMEMBERED = 128
 """Compiled grammars that are kept; a copy for a further request costs microseconds."""
@@ -28,35 +32,51 @@ class GrammarCompiler:
     """Makes matchers. Callable from any thread; compiling takes from under a millisecond to tens of them."""
 
     def __init__(self, tokenizer: Tokenizer, vocab_size: int) -> None:
-        """Compile for the ids of a tokenizer, of which the model's head has ``vocab_size``."""
-        self._tokenizer = tokenizer
-        self._vocab_size = vocab_size
+        """Compile for the ids of a tokenizer, of which the model's head has ``vocab_size``.
+
+        Reading the tokenizer holds up all other threads for as long as a second, so it is done here, before anybody
+        is served. Where llguidance cannot read it every grammar is refused.
+        """
+        self._end_token_ids = tokenizer.eos_token_ids
+        self._unreadable = ""
+        try:
+            self._read = LLTokenizer(tokenizer.definition(), vocab_size, sorted(self._end_token_ids))
+        except Exception as error:  # tokenizers raises bare Exception
+            log.warning("requests with a grammar are refused: llguidance cannot read the tokenizer: %s", error)
+            self._unreadable = f"the model's tokenizer cannot be constrained by a grammar: {error}"[:_MAX_MESSAGE]
         self._lock = threading.Lock()
-        self._read: LLTokenizer | None = None
-        self._compiled: OrderedDict[Grammar, LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[Grammar, Future[LLMatcher]] = OrderedDict()
 
     def compile(self, grammar: Grammar) -> LlguidanceMatcher:
-        """Return a matcher at the grammar's beginning.
+        """Return a matcher at the grammar's beginning; who asks for one that is being compiled waits for that.
 
         Raises:
             InvalidParameterError: the grammar cannot be compiled, or an answer by it could not even begin, or the
                 tokenizer cannot be constrained.
         """
+        if self._unreadable:
+            raise InvalidParameterError("response_format", self._unreadable)
+        fresh: Future[LLMatcher] = Future()
         with self._lock:
-            pristine = self._compiled.get(grammar)
-            if pristine is None:
-                pristine = self._compile(grammar)
-                self._compiled[grammar] = pristine
-                if len(self._compiled) > REMEMBERED:
-                    self._compiled.popitem(last=False)
+            pristine = self._compiled.setdefault(grammar, fresh)
             self._compiled.move_to_end(grammar)
-            return LlguidanceMatcher(pristine.deep_copy(), self._tokenizer.eos_token_ids)
+            if len(self._compiled) > REMEMBERED:
+                self._compiled.popitem(last=False)
+        if pristine is fresh:
+            self._fill(fresh, grammar)
+        return LlguidanceMatcher(pristine.result().deep_copy(), self._end_token_ids)
+
+    def _fill(self, pristine: Future[LLMatcher], grammar: Grammar) -> None:
+        """Compile a grammar for all that wait for it; one that is refused is forgotten."""
+        try:
+            pristine.set_result(self._compile(grammar))
+        except BaseException as error:
+            with self._lock:
+                if self._compiled.get(grammar) is pristine:
+                    del self._compiled[grammar]
+            pristine.set_exception(error)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
-        if self._read is None:
-            self._read = LLTokenizer(
-                self._tokenizer.definition(), self._vocab_size, sorted(self._tokenizer.eos_token_ids)
-            )
         try:
             matcher = LLMatcher(self._read, _source(grammar), log_level=0, limits=LIMITS)
         except (ValueError, RecursionError) as error:

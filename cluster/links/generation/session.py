@@ -11,7 +11,7 @@ from cluster.links.generation.outbox import Outbox, coalesce
 from cluster.scheduler.load import EngineLoad
 from workers.contract.errors import InvalidParameterError, OutriderError, ProtocolError, UnavailableError
 from workers.contract.identity import ModelIdentity
-from workers.contract.processing import Grammar
+from workers.contract.processing import Grammar, GrammarMatcher
 from workers.contract.request import GenerationRequest, Progress
 from workers.rpc.generation_messages import (
     check_request_id,
@@ -38,11 +38,14 @@ class EnginePort(Protocol):
     identity: ModelIdentity
     incarnation: int
 
-    def prepare(self, grammar: Grammar) -> None:
-        """Compile a grammar, so that a submit with it need not; InvalidParameterError where that cannot be done."""
+    def prepare(self, grammar: Grammar) -> GrammarMatcher:
+        """Compile a grammar for one submit; InvalidParameterError where that cannot be done. Takes its time."""
 
-    def submit(self, request: GenerationRequest, sink: ProgressSink) -> None:
-        """Take a request, or raise InvalidParameterError, OverloadedError or UnavailableError at once."""
+    def submit(self, request: GenerationRequest, sink: ProgressSink, matcher: GrammarMatcher | None = None) -> None:
+        """Take a request, or raise InvalidParameterError, OverloadedError or UnavailableError.
+
+        At once, if a request with a grammar brings the ``matcher`` that `prepare` has made of it.
+        """
 
     def cancel(self, request_id: str) -> None:
         """Drop a request; unknown ids are ignored."""
@@ -128,14 +131,13 @@ class GenerationSession:
     async def _prepare(self, submit: pb.Submit) -> None:
         try:
             grammar = read_grammar(submit)
-            if grammar is not None:
-                await asyncio.to_thread(self._engine.prepare, grammar)
+            matcher = None if grammar is None else await asyncio.to_thread(self._engine.prepare, grammar)
         except OutriderError as error:
             self.send(pb.GenerateResponse(rejected=[rejection_to_proto(submit.request_id, error)]))
         else:
-            self.send(self._submit(submit))
+            self.send(self._submit(submit, matcher))
 
-    def _submit(self, submit: pb.Submit) -> pb.GenerateResponse:
+    def _submit(self, submit: pb.Submit, matcher: GrammarMatcher | None = None) -> pb.GenerateResponse:
         request_id = check_request_id(submit.request_id)
         try:
             if self.draining:
@@ -143,7 +145,7 @@ class GenerationSession:
             if request_id in self._live:
                 raise InvalidParameterError("request_id", f"request {request_id} is already running")
             request = submit_from_proto(submit, self._engine.identity.vocab_size)
-            self._engine.submit(replace(request, request_id=self._prefix + request_id), self._sink)
+            self._engine.submit(replace(request, request_id=self._prefix + request_id), self._sink, matcher)
         except OutriderError as error:
             return pb.GenerateResponse(rejected=[rejection_to_proto(request_id, error)])
         except Exception:

@@ -1,11 +1,16 @@
 """Grammars on a byte-level tokenizer, so that a token is a character and every text can be spelled."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as RustTokenizer
+from tokenizers import models
+from transformers import PreTrainedTokenizerFast
 
 from tests.support.tiny_models import EOS, byte_tokenizer
 from workers.contract.errors import GrammarError, InvalidParameterError
@@ -137,3 +142,72 @@ def test_the_memory_of_grammars_is_bounded(compiler):
     for i in range(REMEMBERED + 20):
         compiler.compile(Grammar(GrammarKind.REGEX, f"a{{{i + 1}}}"))
     assert len(compiler._compiled) == REMEMBERED
+
+
+class SlowCompiler(GrammarCompiler):
+    """Compiles the grammars "slow" only once it may, and counts what it compiles."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__(tokenizer, tokenizer.vocab_size)
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.count = 0
+
+    def _compile(self, grammar):
+        self.count += 1
+        if "slow" in grammar.source:
+            self.begun.set()
+            assert self.may_end.wait(10)
+        return super()._compile(grammar)
+
+
+@pytest.fixture
+def slow(tokenizer):
+    slow = SlowCompiler(tokenizer)
+    yield slow
+    slow.may_end.set()
+
+
+def test_nobody_waits_for_the_compilation_of_another_grammar(slow):
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(slow.compile, Grammar(GrammarKind.REGEX, "slow"))
+        assert slow.begun.wait(10)
+        assert threads.submit(slow.compile, Grammar(GrammarKind.REGEX, "quick")).result(5)
+        assert not first.done()
+        slow.may_end.set()
+        assert first.result(10)
+
+
+@pytest.mark.parametrize("source", ["slow", "slow("])
+def test_a_grammar_that_many_ask_for_at_once_is_compiled_once(slow, tokenizer, source):
+    grammar = Grammar(GrammarKind.REGEX, source)
+    with ThreadPoolExecutor() as threads:
+        answers = [threads.submit(slow.compile, grammar)]
+        assert slow.begun.wait(10)
+        answers += [threads.submit(slow.compile, grammar) for _ in range(3)]
+        with pytest.raises(TimeoutError):
+            answers[-1].result(0.1)
+        slow.may_end.set()
+        refused = [isinstance(answer.exception(10), InvalidParameterError) for answer in answers]
+    assert refused == [source == "slow("] * 4
+    assert slow.count == 1
+    if refused[0]:
+        assert not slow._compiled, "what is refused takes no room"
+        return
+    matchers = [answer.result() for answer in answers]
+    matchers[0].advance(tokenizer.encode("s"))
+    assert allowed(matchers[1].masks([])[0]) == set(tokenizer.encode("s"))
+
+
+def test_a_tokenizer_that_cannot_be_read_refuses_grammars_and_nothing_else():
+    words = RustTokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>"), ())
+    compiler = GrammarCompiler(tokenizer, 2)
+    with pytest.raises(InvalidParameterError, match=r"cannot be constrained by a grammar: .*decoder") as refusal:
+        compiler.compile(Grammar(GrammarKind.REGEX, "a"))
+    assert refusal.value.param == "response_format"
+
+
+def test_the_tokenizer_is_read_before_the_first_grammar(tokenizer, monkeypatch):
+    compiler = GrammarCompiler(tokenizer, tokenizer.vocab_size)
+    monkeypatch.setattr("workers.grammar.compiler.LLTokenizer", None)
+    assert compiler.compile(Grammar(GrammarKind.REGEX, "a"))

@@ -107,6 +107,7 @@ async def test_a_grammar_is_compiled_beside_the_stream(engine):
             accepted += [item.request_id for item in (await call.read()).accepted]
         assert accepted == ["quick", "slow"]
         assert engine.submitted[-1].grammar == GRAMMAR
+        assert engine.submitted_with == [None, engine.prepared[0]]
 
 
 async def test_a_grammar_that_cannot_be_compiled_is_rejected_as_invalid(engine):
