@@ -89,6 +89,8 @@ class ScriptedEngine:
         self.prepared.append(grammar)
         if grammar.source.startswith("uncompilable"):
             raise InvalidParameterError("response_format", "the grammar cannot be compiled")
+        if grammar.source == "unforeseen":
+            raise RuntimeError("/srv/secret.py exploded")
         return grammar
 
     def submit(self, request, sink, matcher=None) -> None:

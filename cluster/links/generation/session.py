@@ -132,8 +132,8 @@ class GenerationSession:
         try:
             grammar = read_grammar(submit)
             matcher = None if grammar is None else await asyncio.to_thread(self._engine.prepare, grammar)
-        except OutriderError as error:
-            self.send(pb.GenerateResponse(rejected=[rejection_to_proto(submit.request_id, error)]))
+        except Exception as error:
+            self.send(_rejected(submit.request_id, error))
         else:
             self.send(self._submit(submit, matcher))
 
@@ -146,12 +146,8 @@ class GenerationSession:
                 raise InvalidParameterError("request_id", f"request {request_id} is already running")
             request = submit_from_proto(submit, self._engine.identity.vocab_size)
             self._engine.submit(replace(request, request_id=self._prefix + request_id), self._sink, matcher)
-        except OutriderError as error:
-            return pb.GenerateResponse(rejected=[rejection_to_proto(request_id, error)])
-        except Exception:
-            log.exception("the engine failed to take request %s", request_id)
-            refusal = UnavailableError("the target could not take the request")
-            return pb.GenerateResponse(rejected=[rejection_to_proto(request_id, refusal)])
+        except Exception as error:
+            return _rejected(request_id, error)
         self._live.add(request_id)
         return pb.GenerateResponse(accepted=[pb.Accepted(request_id=request_id)])
 
@@ -180,3 +176,11 @@ class GenerationSession:
                 self._live.discard(request_id)
         if response.tokens:
             self.send(response)
+
+
+def _rejected(request_id: str, error: Exception) -> pb.GenerateResponse:
+    """Return the answer to a request that was not taken; what was not foreseen is logged and not told."""
+    if not isinstance(error, OutriderError):
+        log.error("the engine failed to take request %s", request_id, exc_info=error)
+        error = UnavailableError("the target could not take the request")
+    return pb.GenerateResponse(rejected=[rejection_to_proto(request_id, error)])

@@ -122,6 +122,17 @@ async def test_a_grammar_that_cannot_be_compiled_is_rejected_as_invalid(engine):
         await tokens_until_finish(call)
 
 
+async def test_a_grammar_whose_compilation_fails_unforeseen_is_rejected_and_logged(engine, caplog):
+    async with serving(engine) as (server, channel), stream(channel) as call, asyncio.timeout(5):
+        await call.write(submit(request("bad", grammar=Grammar(GrammarKind.LARK, "unforeseen"))))
+        while not (message := await call.read()).rejected:
+            pass
+        assert message.rejected[0].reason == pb.Rejected.REASON_UNAVAILABLE
+        assert "secret" not in message.rejected[0].message
+        assert "secret" in caplog.text
+        assert server.in_flight == 0
+
+
 async def test_a_request_cancelled_while_its_grammar_is_compiled_never_reaches_the_engine(engine):
     engine.compile_s = 0.2
     async with serving(engine) as (server, channel), stream(channel) as call:
