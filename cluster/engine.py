@@ -163,7 +163,7 @@ class Engine:
     def _run(self) -> None:
         try:
             self._loop()
-        except Exception:
+        except BaseException:  # a panic in Rust is no Exception
             log.critical("the step loop failed; its requests go on elsewhere", exc_info=True)
             self._dead.set()
             self._stopping = True

@@ -104,7 +104,11 @@ def test_a_request_that_fails_while_it_is_alone_does_not_end_the_target(serve):
     assert inbox.finish("well").finish_reason is FinishReason.LENGTH
 
 
-@pytest.mark.parametrize("error", [RuntimeError, TargetBrokenError])
+class PanicError(BaseException):
+    """No Exception, as a panic in Rust."""
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TargetBrokenError, PanicError])
 def test_a_target_that_is_broken_gives_its_requests_back(serve, error):
     class Broken(FailingTarget):
         def execute(self, plan):
@@ -126,10 +130,14 @@ def test_a_target_that_is_broken_gives_its_requests_back(serve, error):
         engine.submit(request("late"), inbox)
 
 
-def test_a_loop_that_fails_gives_its_requests_back(serve):
+@pytest.mark.parametrize("error", [ZeroDivisionError, PanicError])
+def test_a_loop_that_fails_gives_its_requests_back(serve, error):
+    def hold(running, now):
+        raise error
+
     target = FailingTarget()
     engine, inbox = serve(target), Inbox()
-    engine._planner._speculation.hold = lambda running, now: 1 / 0
+    engine._planner._speculation.hold = hold
     engine.submit(request("a"), inbox)
     assert inbox.finish("a").finish_reason is FinishReason.CANCELLED
     assert engine.hangs(10**6)

@@ -8,9 +8,10 @@ from concurrent.futures import Future
 
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
-from workers.contract.errors import InvalidParameterError
+from workers.contract.errors import GrammarError, InvalidParameterError
 from workers.contract.processing import Grammar, GrammarKind
 from workers.grammar.matcher import LlguidanceMatcher
+from workers.grammar.panics import panics_as_errors
 from workers.tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,8 @@ class GrammarCompiler:
         self._end_token_ids = tokenizer.eos_token_ids
         self._unreadable = ""
         try:
-            self._read = LLTokenizer(tokenizer.definition(), vocab_size, sorted(self._end_token_ids))
+            with panics_as_errors():
+                self._read = LLTokenizer(tokenizer.definition(), vocab_size, sorted(self._end_token_ids))
         except Exception as error:  # tokenizers raises bare Exception
             log.warning("requests with a grammar are refused: llguidance cannot read the tokenizer: %s", error)
             self._unreadable = f"the model's tokenizer cannot be constrained by a grammar: {error}"[:_MAX_MESSAGE]
@@ -53,6 +55,7 @@ class GrammarCompiler:
         Raises:
             InvalidParameterError: the grammar cannot be compiled, or an answer by it could not even begin, or the
                 tokenizer cannot be constrained.
+            GrammarError: the compiled grammar cannot be copied.
         """
         if self._unreadable:
             raise InvalidParameterError("response_format", self._unreadable)
@@ -64,17 +67,19 @@ class GrammarCompiler:
                 self._compiled.popitem(last=False)
         if pristine is fresh:
             self._fill(fresh, grammar)
-        return LlguidanceMatcher(pristine.result().deep_copy(), self._end_token_ids)
+        with panics_as_errors():
+            return LlguidanceMatcher(pristine.result().deep_copy(), self._end_token_ids)
 
     def _fill(self, pristine: Future[LLMatcher], grammar: Grammar) -> None:
         """Compile a grammar for all that wait for it; one that is refused is forgotten."""
         try:
-            pristine.set_result(self._compile(grammar))
+            with panics_as_errors():
+                pristine.set_result(self._compile(grammar))
         except BaseException as error:
             with self._lock:
                 if self._compiled.get(grammar) is pristine:
                     del self._compiled[grammar]
-            pristine.set_exception(error)
+            pristine.set_exception(_refused(grammar, str(error)) if isinstance(error, GrammarError) else error)
 
     def _compile(self, grammar: Grammar) -> LLMatcher:
         try:

@@ -5,6 +5,7 @@ from collections.abc import Sequence as Seq
 from llguidance import LLMatcher
 
 from workers.contract.errors import GrammarError
+from workers.grammar.panics import panics_as_errors
 
 
 class LlguidanceMatcher:
@@ -14,10 +15,12 @@ class LlguidanceMatcher:
         self._matcher = matcher
         self._end_token_ids = end_token_ids
 
+    @panics_as_errors()
     def advance(self, tokens: Seq[int]) -> None:
         """See GrammarMatcher."""
         self._matcher.consume_tokens(self._until_end(tokens))
 
+    @panics_as_errors()
     def legal_prefix(self, draft: Seq[int]) -> int:
         """See GrammarMatcher."""
         words = self._until_end(draft)
@@ -26,6 +29,7 @@ class LlguidanceMatcher:
             return legal
         return legal + self._complete_after(words)
 
+    @panics_as_errors()
     def masks(self, draft: Seq[int]) -> list[bytes]:
         """See GrammarMatcher."""
         masks = [self._mask()]

@@ -211,3 +211,43 @@ def test_the_tokenizer_is_read_before_the_first_grammar(tokenizer, monkeypatch):
     compiler = GrammarCompiler(tokenizer, tokenizer.vocab_size)
     monkeypatch.setattr("workers.grammar.compiler.LLTokenizer", None)
     assert compiler.compile(Grammar(GrammarKind.REGEX, "a"))
+
+
+class PanicException(BaseException):
+    """What a panic in Rust looks like from outside."""
+
+
+class Panicking:
+    """Stands for a class of llguidance, or for an object of one, all of whose methods panic."""
+
+    def __getattr__(self, name):
+        return self
+
+    def __call__(self, *args, **options):
+        raise PanicException("index out of bounds")
+
+
+@pytest.mark.parametrize("ask", [lambda m: m.advance([1]), lambda m: m.legal_prefix([1]), lambda m: m.masks([1])])
+def test_a_panic_while_a_grammar_is_followed_is_an_error_of_its_request(matcher, ask):
+    matcher._matcher = Panicking()
+    with pytest.raises(GrammarError, match="index out of bounds"):
+        ask(matcher)
+
+
+@pytest.mark.parametrize("name", ["LLTokenizer", "LLMatcher"])
+def test_a_panic_while_a_grammar_is_compiled_refuses_it(tokenizer, monkeypatch, name):
+    monkeypatch.setattr(f"workers.grammar.compiler.{name}", Panicking())
+    compiler = GrammarCompiler(tokenizer, tokenizer.vocab_size)
+    with pytest.raises(InvalidParameterError, match="index out of bounds"):
+        compiler.compile(Grammar(GrammarKind.LARK, 'start: "a"'))
+
+
+def test_what_ends_a_program_is_no_panic(tokenizer, monkeypatch):
+    compiler = GrammarCompiler(tokenizer, tokenizer.vocab_size)
+
+    def interrupted(grammar):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compiler, "_compile", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compiler.compile(Grammar(GrammarKind.REGEX, "a"))
