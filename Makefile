@@ -107,7 +107,7 @@ $(VENV)/.torch:
 	@echo "Setting up $(VENV) ($(TORCH)): some minutes, this once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip uninstall -qqy torch
-	@$(BIN)/pip install -qq $(TORCH)
+	@$(BIN)/pip install -qq --retries 2 $(TORCH)  # an index that cannot be reached is asked for each dependency
 	@echo '$(TORCH)' > $@
 
 $(VENV)/.serve: $(VENV)/.torch pyproject.toml
