@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 
 # Installed before everything else, on its own: a CPU build of about 200 MB, which PyPI does not have for Linux.
 # Where PyTorch's own index cannot be reached, pip takes what PyPI has, with gigabytes of CUDA libraries.
+# What it depends on comes with outrider's own requirements: no index but PyPI need be asked for that.
 # For a GPU: make serve TORCH=torch (or any other pip requirement, index options included).
 TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
 
@@ -107,7 +108,7 @@ $(VENV)/.torch:
 	@echo "Setting up $(VENV) ($(TORCH)): some minutes, this once"
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/pip uninstall -qqy torch
-	@$(BIN)/pip install -qq --retries 2 $(TORCH)  # an index that cannot be reached is asked for each dependency
+	@$(BIN)/pip install -qq --no-deps --retries 2 $(TORCH)
 	@echo '$(TORCH)' > $@
 
 $(VENV)/.serve: $(VENV)/.torch pyproject.toml

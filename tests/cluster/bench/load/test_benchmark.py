@@ -120,9 +120,9 @@ async def test_what_fails_under_load_is_counted(api):
 async def test_an_endpoint_that_answers_nothing_ends_the_run(api):
     honest = api.engine.submit
 
-    def submit(request, sink):
+    def submit(request, sink, matcher):
         api.engine.max_requests = 0 if len(api.engine.submitted) == 2 else 64
-        honest(request, sink)
+        honest(request, sink, matcher)
 
     api.engine.submit = submit
     with pytest.raises(BenchError, match=r"no request of the warm-up at 2 at once was answered \(HTTP 429\)"):
