@@ -60,7 +60,7 @@ class Engine:
     def prepare(self, grammar):
         """Grammars are compiled elsewhere."""
 
-    def submit(self, request, sink):
+    def submit(self, request, sink, matcher):
         assert len(request.prompt) > 0 and max(request.prompt) < VOCAB
         assert request.stopping.max_tokens > 0
 
