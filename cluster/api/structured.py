@@ -11,6 +11,9 @@ from cluster.api.json_text import parse_json
 from workers.contract.processing import MAX_GRAMMAR_CHARS, Grammar, GrammarKind
 
 ANY_OBJECT = {"type": "object"}
+UNFORCED = '%llguidance {"no_forcing": true}'
+"""Where only one byte can follow, llguidance looks for what follows that: with `start: /a+/ "a"`, where the first part
+swallows all that the second waits for, it never ends. As the last of a grammar's directives this one decides."""
 MAX_CHOICES = 1024
 
 Schema = dict[str, Any]
@@ -104,11 +107,6 @@ def _of_structured(wanted: StructuredOutputs) -> Grammar | None:
     if wanted.choice is not None:
         return Grammar(GrammarKind.LARK, "start: " + " | ".join(map(lark_string, wanted.choice)))
     return Grammar(GrammarKind.LARK, f"{wanted.grammar}\n{UNFORCED}")
-
-
-UNFORCED = '%llguidance {"no_forcing": true}'
-"""Where only one byte can follow, llguidance looks for what follows that: with `start: /a+/ "a"`, where the first part
-swallows all that the second waits for, it never ends. As the last of a grammar's directives this one decides."""
 
 
 def lark_string(text: str) -> str:

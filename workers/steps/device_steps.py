@@ -111,11 +111,6 @@ class DeviceSteps:
         else:
             log.warning("CUDA graphs give other logits than the steps they were recorded from, and are not used")
 
-    def record_again(self, spec: FeatureSpec | None) -> None:
-        """Record anew, with these states. Raises what `workers.device.kernel_errors` names where that fails."""
-        assert self.graphs is not None
-        self.graphs.record(spec)
-
     def drop(self) -> None:
         """Forget what was recorded, and run all steps from now on."""
         if self.graphs is not None:

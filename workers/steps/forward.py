@@ -102,8 +102,9 @@ class Forward:
 
     def record_again(self) -> None:
         """Record all steps anew, at the same time on all ranks; only rank 0 has listeners for states."""
+        assert self.steps.graphs is not None
         try:
-            self.steps.record_again(self.states.heard)
+            self.steps.graphs.record(self.states.heard)
         except kernel_errors() as error:  # out of memory, most likely
             if self._group is not None:
                 raise

@@ -72,6 +72,22 @@ async def running_api(
     engine.stop()
 
 
+async def completion_across_a_loss(api, options: dict, spare_engine: ScriptedEngine) -> str:
+    """Return the text of a streamed completion whose target is lost in mid-stream; ``spare_engine`` takes over."""
+    spare = GenerationServer(spare_engine)
+    text, losing = "", None
+    async for chunk in await api.openai.completions.create(**options, stream=True):
+        text += chunk.choices[0].text
+        if losing is None:
+            losing = asyncio.create_task(api.target.stop())
+            api.router.set_targets([await spare.start("127.0.0.1")])
+    await losing
+    assert len(spare_engine.submitted) == 1
+    await spare.stop()
+    spare_engine.stop()
+    return text
+
+
 @pytest.fixture
 async def api(tokenizer):
     async with running_api(tokenizer) as api:

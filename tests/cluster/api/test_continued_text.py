@@ -1,11 +1,8 @@
 """An answer that goes on with the prompt's text, with a tokenizer that drops the space in front of a text."""
 
-import asyncio
-
 import pytest
 
-from cluster.links.generation.server import GenerationServer
-from tests.cluster.api.conftest import running_api
+from tests.cluster.api.conftest import completion_across_a_loss, running_api
 from tests.support.scripted_engine import ScriptedEngine
 from tests.workers.test_detokenizer import byte_fallback
 from workers.tokenizer import Tokenizer
@@ -89,15 +86,4 @@ async def test_a_resumed_completion_has_the_text_of_an_undisturbed_one(api):
     whole = (await api.openai.completions.create(**options)).choices[0].text
     assert whole.startswith(" family x 日本 ")
     spare_engine = ScriptedEngine(fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size, script=script)
-    spare = GenerationServer(spare_engine)
-    text, losing = "", None
-    async for chunk in await api.openai.completions.create(**options, stream=True):
-        text += chunk.choices[0].text
-        if losing is None:
-            losing = asyncio.create_task(api.target.stop())
-            api.router.set_targets([await spare.start("127.0.0.1")])
-    await losing
-    assert text == whole
-    assert len(spare_engine.submitted) == 1
-    await spare.stop()
-    spare_engine.stop()
+    assert await completion_across_a_loss(api, options, spare_engine) == whole

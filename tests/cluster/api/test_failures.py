@@ -10,8 +10,7 @@ import pytest
 from cluster.api.app import build_app
 from cluster.api.settings import ApiSettings
 from cluster.links.generation.router import Router
-from cluster.links.generation.server import GenerationServer
-from tests.cluster.api.conftest import running_api
+from tests.cluster.api.conftest import completion_across_a_loss, running_api
 from tests.support.scripted_engine import ScriptedEngine
 
 HELLO = [{"role": "user", "content": "hello"}]
@@ -131,20 +130,9 @@ async def test_a_stream_survives_the_loss_of_its_target(tokenizer):
         options = {"model": "tiny", "prompt": "go", "max_tokens": 300, "seed": 4, "stop": "\x00\x00"}
         whole = await api.openai.completions.create(**options)
         spare_engine = ScriptedEngine(fingerprint=tokenizer.fingerprint, vocab_size=tokenizer.vocab_size)
-        spare = GenerationServer(spare_engine)
-        text, losing = "", None
-        async for chunk in await api.openai.completions.create(**options, stream=True):
-            text += chunk.choices[0].text
-            if losing is None:
-                losing = asyncio.create_task(api.target.stop())
-                api.router.set_targets([await spare.start("127.0.0.1")])
-        await losing
-        assert text == whole.choices[0].text
-        assert len(spare_engine.submitted) == 1
+        assert await completion_across_a_loss(api, options, spare_engine) == whole.choices[0].text
         metrics = (await api.http.get("/metrics")).text
         assert 'outrider_migrations_total{model="tiny"} 1.0' in metrics
-        await spare.stop()
-        spare_engine.stop()
 
 
 async def test_a_request_that_ends_its_targets_is_a_500_that_asks_not_to_be_sent_again(tokenizer):
