@@ -10,7 +10,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from cluster.api.address import bind_http
+from cluster.api.door.address import bind_http
 from cluster.config import ClusterConfig, HttpConfig, ServedBy
 from cluster.private_ray import private_ray, requested_resources
 from workers.contract.errors import ConfigurationError, ModelRefusedError, OutriderError

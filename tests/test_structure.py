@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,3 +117,28 @@ def test_no_other_distribution_owns_our_packages() -> None:
     """`cluster` and `workers` are plain words: another distribution of that name would be mixed into ours."""
     owners = importlib.metadata.packages_distributions()
     assert {p: sorted(set(owners[p])) for p in PACKAGES if p in owners} == {p: ["outrider"] for p in PACKAGES}
+
+
+def documents() -> list[Path]:
+    """Everything that is written for people."""
+    rooms = ("cluster", "workers", "proto", "deploy", "helm", "tests")
+    return [*ROOT.glob("*.md"), *(path for room in rooms for path in (ROOT / room).rglob("*.md"))]
+
+
+def dead_references(text: str, folder: Path) -> list[str]:
+    """What a document in ``folder`` names and is not there: paths in code spans, and targets of relative links."""
+    named = re.findall(r"`((?:cluster|workers|deploy|tests|helm|proto)/[\w./*-]*)", text)
+    linked = re.findall(r"\]\((?!https?:)([^)#\s]+)(?:#[^)]*)?\)", text)
+    return [name for name in named if not any(ROOT.glob(name.rstrip("/")))] + [
+        name for name in linked if not (folder / name).exists()
+    ]
+
+
+def test_documents_name_only_what_is_there() -> None:
+    dead = {str(path.relative_to(ROOT)): dead_references(path.read_text(), path.parent) for path in documents()}
+    assert {name: references for name, references in dead.items() if references} == {}
+
+
+def test_what_is_gone_is_noticed_in_a_document() -> None:
+    text = "`cluster/engine.py: Engine`, `cluster/gone.py`, [here](README.md#try-it), [there](gone.md)"
+    assert dead_references(text, ROOT) == ["cluster/gone.py", "gone.md"]

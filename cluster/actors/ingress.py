@@ -13,7 +13,7 @@ from ray import serve
 
 from cluster.actors.replica import join_roster, listen_host
 from cluster.actors.roster_state import Role
-from cluster.api.listener import HttpListener
+from cluster.api.door.listener import HttpListener
 from cluster.config import HttpConfig, ServedBy
 from cluster.links.generation.router import Router
 from cluster.metrics.discovery import ScrapeTarget

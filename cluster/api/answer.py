@@ -1,4 +1,4 @@
-"""The way of a request that both endpoints share: ask the targets, then answer at once or as a stream."""
+"""The way of a request that all endpoints share: ask the targets, then answer at once or as a stream."""
 
 import time
 from collections.abc import AsyncGenerator
@@ -10,9 +10,8 @@ from fastapi.responses import Response
 from pydantic_core import to_json
 
 from cluster.api.beside import beside
-from cluster.api.choices import ChoiceStreams
 from cluster.api.context import ApiContext, new_id, system_fingerprint
-from cluster.api.crowd import decided
+from cluster.api.door.crowd import decided
 from cluster.api.generation import (
     MaxTokens,
     Scores,
@@ -24,13 +23,14 @@ from cluster.api.generation import (
     sampling_params,
 )
 from cluster.api.metrics import metered
-from cluster.api.models import GenerationBody, StreamOptions
-from cluster.api.responses import ChoiceRecord, Head, Usage
-from cluster.api.speculation_report import RequestMetrics
-from cluster.api.stop_strings import StopStrings
-from cluster.api.streaming import AnswerWriter, EventStream, unless_gone
-from cluster.api.text import TextDelta, TextWriter, write_text
-from cluster.api.token_logprobs import num_entries
+from cluster.api.reply.body import ChoiceRecord, Head, Usage
+from cluster.api.reply.choices import ChoiceStreams
+from cluster.api.reply.speculation_report import RequestMetrics
+from cluster.api.reply.stop_strings import StopStrings
+from cluster.api.reply.streaming import AnswerWriter, EventStream, unless_gone
+from cluster.api.reply.text import TextDelta, TextWriter, write_text
+from cluster.api.reply.token_logprobs import num_entries
+from cluster.api.request.models import GenerationBody, StreamOptions
 from workers.contract.errors import InvalidParameterError, OverloadedError, UnavailableError
 from workers.contract.processing import Grammar
 from workers.contract.request import GenerationRequest

@@ -6,24 +6,24 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from cluster.api.anthropic.routes import messages_routes
-from cluster.api.authentication import OPEN_PATHS, Authentication
-from cluster.api.body_limit import BodyLimit
-from cluster.api.chat import chat_routes
 from cluster.api.cluster_picture import cluster_routes
-from cluster.api.completions import completion_routes
 from cluster.api.context import ApiContext, served_names
-from cluster.api.crowd import Crowd
+from cluster.api.door.authentication import OPEN_PATHS, Authentication
+from cluster.api.door.body_limit import BodyLimit
+from cluster.api.door.crowd import Crowd
+from cluster.api.door.key_ring import KeyRing
+from cluster.api.door.last_resort import LastResort
+from cluster.api.door.request_id import RequestIdHeader
 from cluster.api.errors import install_error_handlers
-from cluster.api.key_ring import KeyRing
-from cluster.api.last_resort import LastResort
 from cluster.api.metrics import ApiMetrics
 from cluster.api.open_responses.routes import responses_routes
+from cluster.api.openai.chat import chat_routes
+from cluster.api.openai.completions import completion_routes
+from cluster.api.openai.tokenization import tokenization_routes
 from cluster.api.openapi import describe
 from cluster.api.page.routes import page_paths, page_routes
 from cluster.api.probes import probe_routes
-from cluster.api.request_id import RequestIdHeader
 from cluster.api.settings import ApiSettings
-from cluster.api.tokenization import tokenization_routes
 from cluster.links.generation.router import Router
 from cluster.metrics.discovery import ScrapeTarget
 from workers.tokenizer import Tokenizer

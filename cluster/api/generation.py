@@ -6,9 +6,9 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 from cluster.api.context import ApiContext
-from cluster.api.drafter_choice import chosen_drafter
 from cluster.api.errors import invalid
-from cluster.api.models import GenerationBody
+from cluster.api.request.drafter_choice import chosen_drafter
+from cluster.api.request.models import GenerationBody
 from workers.contract.prefix_hash import extend
 from workers.contract.processing import Grammar, ProcessorParams
 from workers.contract.request import GenerationRequest, Stopping

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from cluster.api.text import TextDelta
+from cluster.api.reply.text import TextDelta
 from cluster.api.vllm_metrics import VllmMetrics
 from cluster.links.generation.router import Router
 from cluster.metrics.cluster_view import ClusterView, RouterMetrics

@@ -19,7 +19,7 @@ class ApiSettings(Settings):
     """Names that clients may put into ``model``; the first is reported back. Empty: the target's own name."""
     api_keys_file: Path | None = None
     """File with the digests of API keys, on every node that runs an ingress (a mounted secret, say); see
-    ``cluster.api.key_ring``. It is read again when it changes. None: everybody may ask, as one tenant per salt."""
+    ``cluster.api.door.key_ring``. It is read again when it changes. None: everybody may ask, as one tenant per salt."""
     metrics_need_key: bool = True
     """Whether ``/metrics`` is closed like everything else where there are API keys."""
     max_body_bytes: int = Field(default=4 * 2**20, ge=1024)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cluster.api.key_ring import key_line, new_key, read_keys
+from cluster.api.door.key_ring import key_line, new_key, read_keys
 from cluster.commands.terminal import console, errors_as_sentences
 from workers.contract.errors import ConfigurationError
 

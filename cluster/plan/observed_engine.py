@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from cluster.bench.drafted_engine import DraftedEngine
+from cluster.bench.never_slower.drafted_engine import DraftedEngine
 from cluster.bench.worker import WorkerProcess, serve_workloads
 from cluster.bench.workload import Workload
 from cluster.local import LocalCluster
@@ -42,7 +42,7 @@ def observed_engine(
         answers: file in which an engine without recorded drafter records what it answers.
         threads: CPU threads of the target.
         drafter: a drafter that it starts.
-        recorded: arguments of a recorded drafter (`cluster.bench.recorded_drafter`) instead.
+        recorded: arguments of a recorded drafter (`cluster.bench.never_slower.recorded_drafter`) instead.
 
     Raises:
         RuntimeError: It ended before it was ready; its own words stand on stderr.

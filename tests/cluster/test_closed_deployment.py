@@ -10,7 +10,7 @@ import grpc
 import pytest
 from typer.testing import CliRunner
 
-from cluster.api.key_ring import key_line, new_key
+from cluster.api.door.key_ring import key_line, new_key
 from cluster.cli import app
 from cluster.private_ray import descendants
 from tests.cluster.served import ServedCommand, eventually

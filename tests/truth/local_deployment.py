@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from cluster.api.app import build_app
-from cluster.api.listener import HttpListener
+from cluster.api.door.listener import HttpListener
 from cluster.api.settings import ApiSettings
 from cluster.local import LocalCluster
 from cluster.scheduler.load import EngineLoad

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from cluster.api.base_model import ApiModel, Integer, at_most, between
-from cluster.api.models import MAX_INT, StopString
+from cluster.api.request.models import MAX_INT, StopString
+from cluster.api.request.structured import Schema
 from cluster.api.settings import MAX_MESSAGES
-from cluster.api.structured import Schema
 from cluster.api.tools.models import MAX_TOOLS, FunctionName
 
 

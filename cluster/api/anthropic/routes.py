@@ -9,9 +9,9 @@ from cluster.api.answer import answer
 from cluster.api.anthropic.models import MessagesBody, PromptBody
 from cluster.api.anthropic.translate import as_chat
 from cluster.api.anthropic.writer import MessageWriter
-from cluster.api.chat import chat_question, parse_chat
 from cluster.api.context import ApiContext
 from cluster.api.json_text import JsonRoute
+from cluster.api.openai.chat import chat_question, parse_chat
 
 
 def messages_routes(context: ApiContext) -> APIRouter:

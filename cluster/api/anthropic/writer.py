@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator, Iterator, Set
 from collections.abc import Sequence as Seq
 from typing import Any
 
-from cluster.api.choices import ChoiceStreams
 from cluster.api.errors import api_error
-from cluster.api.models import StreamOptions
-from cluster.api.responses import ChoiceRecord, Head, Usage
-from cluster.api.speculation_report import RequestMetrics
-from cluster.api.streaming import event
-from cluster.api.turn import Turn
+from cluster.api.reply.body import ChoiceRecord, Head, Usage
+from cluster.api.reply.choices import ChoiceStreams
+from cluster.api.reply.speculation_report import RequestMetrics
+from cluster.api.reply.streaming import event
+from cluster.api.reply.turn import Turn
+from cluster.api.request.models import StreamOptions
 
 Json = dict[str, Any]
 PING = event({"type": "ping"}, "ping")

@@ -6,14 +6,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from cluster.api.answer import answer
-from cluster.api.chat import chat_question, parse_chat
 from cluster.api.context import ApiContext
 from cluster.api.generation import MaxTokens
 from cluster.api.json_text import JsonRoute
 from cluster.api.open_responses.models import ResponsesBody
 from cluster.api.open_responses.translate import as_chat
 from cluster.api.open_responses.writer import ResponseWriter
-from cluster.api.token_logprobs import TokenNames
+from cluster.api.openai.chat import chat_question, parse_chat
+from cluster.api.reply.token_logprobs import TokenNames
 
 
 def responses_routes(context: ApiContext) -> APIRouter:

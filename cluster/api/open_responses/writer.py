@@ -7,16 +7,16 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from cluster.api.choices import ChoiceStreams
 from cluster.api.context import new_id
 from cluster.api.errors import api_error, invalid
-from cluster.api.models import StreamOptions
 from cluster.api.open_responses.models import ResponsesBody
-from cluster.api.responses import ChoiceRecord, Head, Usage
-from cluster.api.speculation_report import RequestMetrics
-from cluster.api.streaming import KEEP_ALIVE, event
-from cluster.api.token_logprobs import TokenNames, chat_logprobs
-from cluster.api.turn import Turn
+from cluster.api.reply.body import ChoiceRecord, Head, Usage
+from cluster.api.reply.choices import ChoiceStreams
+from cluster.api.reply.speculation_report import RequestMetrics
+from cluster.api.reply.streaming import KEEP_ALIVE, event
+from cluster.api.reply.token_logprobs import TokenNames, chat_logprobs
+from cluster.api.reply.turn import Turn
+from cluster.api.request.models import StreamOptions
 
 Json = dict[str, Any]
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence as Seq
 
-from cluster.api.structured import ANY_OBJECT, lark_string
+from cluster.api.request.structured import ANY_OBJECT, lark_string
 from cluster.api.tools.format import BEGIN, END
 from cluster.api.tools.models import Tool
 from workers.contract.processing import Grammar, GrammarKind

@@ -11,7 +11,7 @@ import sys
 from typing import TextIO
 
 from cluster.api.app import build_app
-from cluster.api.listener import HttpListener
+from cluster.api.door.listener import HttpListener
 from cluster.config import ClusterConfig
 from cluster.local import LOOPBACK, LocalCluster
 from workers.contract.errors import ConfigurationError, ModelRefusedError

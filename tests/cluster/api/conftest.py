@@ -9,7 +9,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from cluster.api.app import build_app
-from cluster.api.listener import HttpListener
+from cluster.api.door.listener import HttpListener
 from cluster.api.settings import ApiSettings
 from cluster.links.generation.router import Router
 from cluster.links.generation.server import GenerationServer

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from cluster.api.app import build_app
-from cluster.api.completion_models import CompletionBody
 from cluster.api.json_text import MAX_DEPTH, parse_json
+from cluster.api.openai.completion_models import CompletionBody
 from cluster.api.settings import ApiSettings
 from cluster.api.tools.parser import ToolCallParser
 from cluster.links.generation.router import Router

@@ -7,7 +7,7 @@ import torch
 from openai import AsyncOpenAI, BadRequestError
 
 from cluster.api.app import build_app
-from cluster.api.listener import HttpListener
+from cluster.api.door.listener import HttpListener
 from cluster.api.settings import ApiSettings
 from cluster.local import LocalCluster
 from cluster.scheduler.settings import Policy, SchedulerSettings

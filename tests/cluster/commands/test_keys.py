@@ -1,6 +1,6 @@
 from typer.testing import CliRunner
 
-from cluster.api.key_ring import KeyRing, digest_of
+from cluster.api.door.key_ring import KeyRing, digest_of
 from cluster.cli import app
 
 

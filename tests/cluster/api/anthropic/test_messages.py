@@ -4,7 +4,7 @@ import anthropic
 import pytest
 from anthropic.types import Message
 
-from cluster.api.key_ring import key_line
+from cluster.api.door.key_ring import key_line
 from cluster.api.settings import ApiSettings
 from tests.cluster.api.conftest import running_api
 from tests.cluster.api.open_responses.test_responses import CALL, Anything

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.api.key_ring import key_line
+from cluster.api.door.key_ring import key_line
 from cluster.api.settings import ApiSettings
 from tests.cluster.api.conftest import running_api
 from tests.cluster.api.page.browser import Browser, chromium, driver_options

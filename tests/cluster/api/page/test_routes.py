@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from cluster.api.key_ring import key_line
+from cluster.api.door.key_ring import key_line
 from cluster.api.page.routes import ASSETS, page_assets, page_paths
 from cluster.api.settings import ApiSettings
 from tests.cluster.api.conftest import running_api

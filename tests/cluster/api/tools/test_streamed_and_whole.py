@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-from cluster.api.message_deltas import MessageDeltas
+from cluster.api.openai.message_deltas import MessageDeltas
 from tests.cluster.api.conftest import running_api
 from tests.cluster.api.open_responses.test_responses import Anything
 
