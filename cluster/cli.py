@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import time
+from collections.abc import Callable, Iterator
 from importlib.metadata import version as distribution_version
 from pathlib import Path
 from types import FrameType
@@ -24,7 +25,15 @@ from cluster.commands.soak import soak
 from cluster.commands.terminal import console, errors_as_sentences
 from cluster.config import ClusterConfig, ServedBy
 from cluster.config_loader import load_config
-from cluster.serving import asks_for_token, deployed, ray_for, reachable_host, require_free_port, served_model
+from cluster.serving import (
+    DeployError,
+    asks_for_token,
+    deployed,
+    ray_for,
+    reachable_host,
+    require_free_port,
+    served_model,
+)
 from workers.settings import DEFAULT_MODEL
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -111,7 +120,7 @@ def _serve(config: ClusterConfig) -> None:
     report("starting Ray" if config.ray.address is None else f"joining the Ray cluster at {config.ray.address}")
     if config.ray.address is not None and not asks_for_token(os.environ):
         report("warning: RAY_AUTH_MODE is not 'token': whoever reaches this Ray cluster can run code on all of it")
-    with ray_for(config) as logs:
+    with ray_for(config) as logs, _failing_aloud(report, logs):
         signal.signal(signal.SIGTERM, _interrupt)
         signal.signal(signal.SIGHUP, _interrupt)
         report(f"deploying target, drafters and ingress; logs are in {logs}")
@@ -125,6 +134,18 @@ def _serve(config: ClusterConfig) -> None:
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             console.print("\nstopping: requests in progress may finish; Ctrl-C again ends them")
+
+
+@contextlib.contextmanager
+def _failing_aloud(report: Callable[[str], None], logs: str) -> Iterator[None]:
+    """Say where a failed start has left its logs, and that one is undone where it is given up: that takes seconds."""
+    try:
+        yield
+    except DeployError as error:
+        raise DeployError(f"{error}: {logs}") from error
+    except KeyboardInterrupt:
+        report("interrupted; stopping what was started")
+        raise
 
 
 def _listening_itself(config: ClusterConfig) -> ClusterConfig:

@@ -28,9 +28,9 @@ class Drafter:
         self._membership = await join_roster(Role.DRAFTER, address, {}, self._metrics.address)
 
     def check_health(self) -> None:
-        """Raise where drafting keeps failing; Serve then replaces the replica."""
-        if not self._server.healthy:
-            raise RuntimeError("the drafter's steps keep failing")
+        """Raise where there will be no more drafts; Serve then replaces the replica."""
+        if self._server.trouble is not None:
+            raise RuntimeError(self._server.trouble)
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
         """Tell Serve what ``cluster.autoscaling.policies.DrafterPolicy`` decides from."""

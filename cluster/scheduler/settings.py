@@ -51,7 +51,7 @@ class SchedulerSettings(Settings):
     """Guess from the sequence's own text (n-gram lookup) where no draft block came in time."""
     max_tokens_per_step: int = Field(default=512, ge=2)
     """Positions computed per step; decoding goes first, prompt chunks share what is left, as far as the two
-    ``prefill_`` settings allow."""
+    ``prefill_`` settings allow. With fewer than ``max_running`` sequences take turns."""
     prefill_slowdown: float = Field(default=4.0, ge=1)
     """Policy adaptive: while sequences decode, prompt chunks may make a step so many times as long as it would be
     without them, ..."""

@@ -1,10 +1,13 @@
+import contextlib
 import socket
 from importlib.metadata import version
 
 import pytest
 from typer.testing import CliRunner
 
+from cluster import cli
 from cluster.cli import app
+from cluster.serving import DeployError
 from tests.cluster.served import free_port
 from tests.support.tiny_models import make_tiny
 
@@ -82,6 +85,28 @@ def test_ranks_that_do_not_fit_are_said_before_anything_starts(tmp_path):
     result = run("serve", "--target", str(folder), "--drafter", "none", "--tp", "3", "--port", str(free_port()))
     assert result.exit_code == 2
     assert "llama has 4 attention heads, which cannot be divided among 3 ranks; tp may be 1 or 2" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("ending", "code", "told"),
+    [
+        (DeployError("no target came up; see"), 1, "error: no target came up; see: /the/logs"),
+        (KeyboardInterrupt(), 130, "interrupted; stopping what was started"),
+    ],
+)
+def test_a_start_that_is_not_finished_says_what_becomes_of_it(monkeypatch, ending, code, told):
+    @contextlib.contextmanager
+    def deployed(config, report):
+        raise ending
+        yield
+
+    monkeypatch.setattr(cli, "ray_for", lambda config: contextlib.nullcontext("/the/logs"))
+    monkeypatch.setattr(cli, "deployed", deployed)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setenv("OUTRIDER_RAY__ADDRESS", "auto")
+    result = run("serve", "--port", str(free_port()))
+    assert result.exit_code == code
+    assert told in result.output
 
 
 def test_fetching_a_folder_prints_it(tmp_path):

@@ -112,6 +112,7 @@ def test_sigterm_while_starting_leaves_nothing(tmp_path, tiny):
         eventually(lambda: command.processes("ServeController"), 120)
         code, left = command.stop(signal.SIGTERM)
         assert (code, left) == (130, [])
+        assert "interrupted; stopping what was started" in command.log.read_text()
     finally:
         command.kill()
 

@@ -43,7 +43,7 @@ class TargetBrokenError(OutriderError):
 
 
 class DrafterBrokenError(OutriderError):
-    """The drafter can draft nothing any more: its steps keep failing. Its process has to end."""
+    """The drafter can draft nothing any more: its steps keep failing, or one hangs. Its process has to end."""
 
 
 class ProtocolError(OutriderError):

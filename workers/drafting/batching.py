@@ -17,6 +17,8 @@ from workers.metrics.buckets import BucketCounts
 
 MAX_FAILED_STEPS = 3
 """Steps in a row that failed for every sequence, after which the drafter, not a sequence, is broken."""
+STEP_DEADLINE_S = 60.0
+"""A step that has taken so long hangs: steps are short, and the first take seconds to compile."""
 
 
 class DraftBatcher:
@@ -32,6 +34,8 @@ class DraftBatcher:
         """Draft as a `DraftDesk` of these limits does."""
         self.identity = drafter.identity
         self._desk = DraftDesk(drafter, max_sequences, run_ahead_rows, clock)
+        self._clock = clock
+        self._step_began: float | None = None
         self._inbox: queue.SimpleQueue[tuple[DraftPeer, Seq[DraftOp] | None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="drafting", daemon=True)
 
@@ -40,9 +44,9 @@ class DraftBatcher:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread after the step under way."""
+        """End the thread after the step under way; one that hangs is left behind, and ends with the process."""
         self._inbox.put(None)
-        self._thread.join()
+        self._thread.join(0.0 if self._hangs else STEP_DEADLINE_S)
 
     def post(self, peer: DraftPeer, ops: Seq[DraftOp]) -> None:
         """Take a target's orders; replies go to ``peer.deliver``."""
@@ -53,9 +57,18 @@ class DraftBatcher:
         self._inbox.put((peer, None))
 
     @property
-    def healthy(self) -> bool:
-        """False once the thread has ended or steps keep failing for every sequence."""
-        return self._thread.is_alive() and self._desk.failed_steps < MAX_FAILED_STEPS
+    def trouble(self) -> str | None:
+        """Why there will be no more drafts until the process starts anew; None where all is well."""
+        if not self._thread.is_alive():
+            return "the drafter's thread has ended"
+        if self._hangs:
+            return f"a step of the drafter has not ended within {STEP_DEADLINE_S:.0f} s"
+        return "the drafter's steps keep failing" if self._desk.failed_steps >= MAX_FAILED_STEPS else None
+
+    @property
+    def _hangs(self) -> bool:
+        began = self._step_began
+        return began is not None and self._clock() - began > STEP_DEADLINE_S
 
     def load(self) -> DrafterLoad:
         """Return the present load."""
@@ -70,7 +83,9 @@ class DraftBatcher:
         while self._take_inbox():
             self._send()  # what was prepared has come true, or there is no room: nothing that a step would add to
             if not self._desk.idle:
+                self._step_began = self._clock()
                 self._desk.step()
+                self._step_began = None
                 self._send()
 
     def _send(self) -> None:

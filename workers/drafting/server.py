@@ -70,9 +70,9 @@ class DrafterServer:
         self._service: DraftingService | None = None
 
     @property
-    def healthy(self) -> bool:
-        """True while drafts are being made: started, and steps do not keep failing."""
-        return self._batcher is not None and self._batcher.healthy
+    def trouble(self) -> str | None:
+        """Why there will be no more drafts until the process starts anew; None where all is well."""
+        return "the drafter has not been started" if self._batcher is None else self._batcher.trouble
 
     @property
     def metrics(self) -> CollectorRegistry:
@@ -135,16 +135,15 @@ async def serve_until_told(server: DrafterServer, host: str, port: int, metrics_
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stopping.set)
     print(f"ready {address}", flush=True)
-    while server.healthy and not stopping.is_set():
+    while (trouble := server.trouble) is None and not stopping.is_set():
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopping.wait(), HEALTH_POLL_S)
-    broken = not stopping.is_set()
-    if broken:
-        log.error("the drafter's steps keep failing, see above: it leaves its targets and ends")
+    if trouble is not None:
+        log.error("%s: it leaves its targets and ends", trouble)
     metrics.close()
     await server.stop()
-    if broken:
-        raise DrafterBrokenError("the drafter's steps keep failing; start it anew")
+    if trouble is not None:
+        raise DrafterBrokenError(f"{trouble}; start it anew")
 
 
 def main() -> None:

@@ -180,7 +180,7 @@ def test_one_sequences_fault_drops_that_sequence_only(run):
     assert drafter.forgotten == [2]
     batcher.post(target.peer, [CommitDraft(2, 2, (7,), 1)])
     assert target.next() == UnknownSequence(2)
-    assert batcher.healthy
+    assert batcher.trouble is None
 
 
 def test_a_drafter_that_keeps_failing_is_not_healthy(run):
@@ -188,12 +188,12 @@ def test_a_drafter_that_keeps_failing_is_not_healthy(run):
     batcher, target = run(drafter), Target()
     drafter.poison.add(1)
     for _ in range(MAX_FAILED_STEPS):
-        assert batcher.healthy
+        assert batcher.trouble is None
         batcher.post(target.peer, [opened(1)])
         drafter.step()
         drafter.step()
         assert target.next() == Busy(1)
-    assert not batcher.healthy
+    assert batcher.trouble == "the drafter's steps keep failing"
 
 
 def test_a_peer_that_leaves_takes_its_sequences_along(run):
@@ -227,7 +227,7 @@ def test_an_answer_that_needs_no_step_does_not_wait_for_one(run):
 def test_stop_ends_the_thread():
     batcher = DraftBatcher(NgramDrafter(4, 2), 4)
     batcher.start()
-    assert batcher.healthy
+    assert batcher.trouble is None
     batcher.stop()
-    assert not batcher.healthy
+    assert batcher.trouble == "the drafter's thread has ended"
     assert "drafting" not in [thread.name for thread in threading.enumerate()]
