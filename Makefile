@@ -42,6 +42,9 @@ bench: $(VENV)/.dev  ## Speed and memory beside Hugging Face generate, one inter
 bench-speculation: $(VENV)/.dev  ## Is speculation ever slower than none? Drafters of three kinds against none
 	$(BIN)/python -m cluster.bench.never_slower $(ARGS)
 
+bench-peers: $(VENV)/.dev  ## Speed beside llama.cpp's server and vLLM, where ARGS say that they are here
+	$(BIN)/python -m cluster.bench.peers $(ARGS)
+
 bench-drafters: $(VENV)/.dev  ## What the drafter that comes along brings, and n-gram look-up, against plain decoding
 	$(BIN)/python -m cluster.bench.drafters $(ARGS)
 
@@ -121,4 +124,4 @@ $(VENV)/.dev: $(VENV)/.torch pyproject.toml
 	@$(BIN)/pip install -qq -e '.[dev]'
 	@touch $@ $(VENV)/.serve
 
-.PHONY: help serve test test-truth test-faults test-gpu bench bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics bench-gpu bench-gpu-end-to-end check lint types imports stubs stubs-check chart dev clean
+.PHONY: help serve test test-truth test-faults test-gpu bench bench-peers bench-speculation bench-drafters bench-pipelining bench-load bench-overhead bench-plan bench-overload bench-metrics bench-gpu bench-gpu-end-to-end check lint types imports stubs stubs-check chart dev clean

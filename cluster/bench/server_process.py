@@ -1,4 +1,4 @@
-"""``outrider serve`` as a child process, as a user starts it; for benchmarks and tests of the whole."""
+"""Servers as child processes, as a user starts them: ``outrider serve``, and those that it is measured against."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,16 +22,27 @@ START_LIMIT_S = 300
 STOP_LIMIT_S = 90
 
 
-class ServerProcess:
-    """A server on a free port of the loopback, from entering the context to leaving it."""
+class ChildServer:
+    """An HTTP server on a port of the loopback, from entering the context to leaving it."""
 
-    def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
-        """Take a ClusterConfig as a mapping; the port is put in. Settings and output go into ``folder``."""
-        self.port = free_port()
-        self.log = folder / "serve.log"
-        self._config = folder / "serve.yaml"
-        http = {**config.get("http", {}), "port": self.port}
-        self._config.write_text(yaml.safe_dump({**config, "http": http}))
+    def __init__(
+        self,
+        command: Sequence[str],
+        port: int,
+        log: Path,
+        *,
+        ready: str = "/health",
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Run ``command``, which answers ``ready`` with 200 once it serves; its output goes into ``log``.
+
+        ``environ`` is what it finds in its environment besides our own.
+        """
+        self.port = port
+        self.log = log
+        self._command = command
+        self._path = ready
+        self._environ = {**os.environ, **(environ or {})}
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -41,7 +52,7 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
-        """The process id of ``outrider serve``; all its processes descend from it."""
+        """The id of the process that was started; all others descend from it."""
         if self._child is None:
             raise RuntimeError("the server has not been started")
         return self._child.pid
@@ -52,10 +63,9 @@ class ServerProcess:
         Raises:
             RuntimeError: It ended or was not ready in time; carries its last words.
         """
-        command = Path(sys.executable).parent / "outrider"
         with self.log.open("wb") as log:
             self._child = subprocess.Popen(
-                [command, "serve", self._config], stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                self._command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, env=self._environ
             )
         try:
             self._wait_until_ready()
@@ -101,10 +111,22 @@ class ServerProcess:
 
     def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/ready", timeout=5) as response:
+            with urllib.request.urlopen(f"{self.url}{self._path}", timeout=5) as response:
                 return bool(response.status == 200)
         except (urllib.error.URLError, OSError):
             return False
+
+
+class ServerProcess(ChildServer):
+    """``outrider serve`` on a free port."""
+
+    def __init__(self, config: Mapping[str, Any], folder: Path) -> None:
+        """Take a ClusterConfig as a mapping; the port is put in. Settings and output go into ``folder``."""
+        port = free_port()
+        settings = folder / "serve.yaml"
+        settings.write_text(yaml.safe_dump({**config, "http": {**config.get("http", {}), "port": port}}))
+        command = [str(Path(sys.executable).parent / "outrider"), "serve", str(settings)]
+        super().__init__(command, port, folder / "serve.log", ready="/ready")
 
 
 def _signal_all(processes: list[int], signum: signal.Signals) -> None:

@@ -23,10 +23,10 @@ from rich.console import Console
 from cluster.bench.machine import describe_machine
 from cluster.bench.prompts import PROMPTS, conversation
 from cluster.bench.report import save_report
+from cluster.bench.served import ServedCandidate, plain_config
 from cluster.bench.server_process import ServerProcess
 from cluster.bench.versus_hf.memory import TargetMemory, measure_target
 from cluster.bench.versus_hf.results import HUGGING_FACE, HUGGING_FACE_DISTURBED, Cell, lines, table
-from cluster.bench.versus_hf.served import ServedCandidate, plain_config
 from cluster.bench.worker import WorkerProcess
 from cluster.bench.workload import GREEDY, SAMPLED, Candidate, Measurement, Sampling, Workload
 from workers.checkpoint.source import ModelSource, resolve_model
@@ -114,7 +114,8 @@ def measure_all(
         yardstick = stack.enter_context(contextlib.closing(hugging_face(runner, threads)))
         engine = stack.enter_context(contextlib.closing(in_process(runner, threads)))
         server = stack.enter_context(ServerProcess(plain_config(runner), Path(folder)))
-        plan = jobs(yardstick, engine, ServedCandidate(server, runner.model), server)
+        served = ServedCandidate("ours, HTTP under Ray Serve", server.url, runner.model)
+        plan = jobs(yardstick, engine, served, server)
         rates = measure(plan, rounds, source, console)
         return rates, measure_target(server.pid, source, KV_CACHE_BYTES)
 

@@ -1,13 +1,13 @@
-"""Ours as users get it: ``outrider serve`` under Ray Serve, asked over HTTP with streaming."""
+"""Servers as users get them: asked over HTTP with streaming, all prompts of a workload at once."""
 
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import aiohttp
 
-from cluster.bench.server_process import ServerProcess
 from cluster.bench.workload import Measurement, Workload
 from workers.settings import RunnerSettings
 
@@ -22,13 +22,14 @@ def plain_config(runner: RunnerSettings) -> dict[str, Any]:
 
 
 class ServedCandidate:
-    """A Candidate behind HTTP; who started the server ends it."""
+    """A Candidate behind OpenAI's completions; who started the server ends it."""
 
-    def __init__(self, server: ServerProcess, model: str) -> None:
-        """Ask ``server`` for completions of ``model``."""
-        self.name = "ours, HTTP under Ray Serve"
-        self._server = server
+    def __init__(self, name: str, url: str, model: str, fields: Mapping[str, Any] | None = None) -> None:
+        """Ask the server at ``url`` for completions of ``model``; ``fields`` are added to each request."""
+        self.name = name
+        self._url = f"{url}/v1/completions"
         self._model = model
+        self._fields = fields or {}
 
     def run(self, workload: Workload) -> Measurement:
         """Send all prompts at once over HTTP and read all streams to their ends."""
@@ -36,11 +37,10 @@ class ServedCandidate:
 
     async def _run(self, workload: Workload) -> Measurement:
         bodies = [self._body(workload, i) for i in range(len(workload.prompts))]
-        url = f"{self._server.url}/v1/completions"
         connector = aiohttp.TCPConnector(limit=0)
         async with aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(600)) as session:
             started = time.perf_counter()
-            counts = await asyncio.gather(*(_stream(session, url, body) for body in bodies))
+            counts = await asyncio.gather(*(_stream(session, self._url, body) for body in bodies))
             return Measurement(sum(counts), time.perf_counter() - started)
 
     def _body(self, workload: Workload, index: int) -> dict[str, Any]:
@@ -50,10 +50,11 @@ class ServedCandidate:
             "max_tokens": workload.new_tokens,
             "temperature": workload.sampling.temperature,
             "top_p": workload.sampling.top_p,
-            "seed": index,
+            **({"seed": index} if workload.sampling.temperature else {}),
             "ignore_eos": True,
             "stream": True,
             "stream_options": {"include_usage": True},
+            **self._fields,
         }
 
 
