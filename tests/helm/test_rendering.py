@@ -117,7 +117,7 @@ def test_one_pod_holds_one_replica_of_its_role():
     objects = any_helm().objects({"target": {"tensorParallel": 4, "replicas": 2}, "drafters": {"replicas": 5}})
     target, drafter, front = (groups(objects)[name] for name in ("target", "drafter", "front"))
     assert (target["replicas"], drafter["replicas"], front["replicas"]) == (2, 5, 2)
-    assert target["resources"] == {"outrider_target": "4"}
+    assert target["resources"] == {"outrider_target": "4", "GPU": "4"}
     assert target["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 4
     settings = settings_of(objects)
     assert settings["target"]["resources"] == {"outrider_target": 1}, "per rank"

@@ -4,16 +4,24 @@ bare (true: neither models nor certificates). */ -}}
 {{- define "outrider.pod" -}}
 {{- $root := .root -}}
 {{- $v := $root.Values -}}
+{{- $tolerations := concat .pod.tolerations (.tolerations | default list) -}}
 metadata:
   labels:
-    {{- include "outrider.labels" $root | nindent 4 }}
+    {{- /* No versions: another chart or another name of the same image would be another cluster. */}}
+    {{- include "outrider.selector" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .role | quote }}
     {{- with .pod.labels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with .pod.annotations }}
+  {{- if or .pod.annotations $tolerations }}
   annotations:
+    {{- with .pod.annotations }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $tolerations }}
+    {{- /* KubeRay does not look at tolerations when it asks whether a cluster has changed. */}}
+    outrider/tolerations: {{ toJson . | sha256sum | trunc 16 | quote }}
+    {{- end }}
   {{- end }}
 spec:
   {{- if not .rayAccount }}
@@ -38,7 +46,7 @@ spec:
   nodeSelector:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with concat .pod.tolerations (.tolerations | default list) }}
+  {{- with $tolerations }}
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
