@@ -1,5 +1,5 @@
-{{- /* The pod of one role. Takes a dict: root, role, pod (its values), container (name), ports and readiness (lists
-and maps to render), limits (extra resources such as GPUs), grace (seconds), tolerations, rayAccount (true: KubeRay's),
+{{- /* The pod of one role. Takes a dict: root, role, pod (its values), container (name), ports, startup and readiness
+(lists and maps to render), limits (extra resources such as GPUs), grace (seconds), tolerations, rayAccount (true: KubeRay's),
 bare (true: neither models nor certificates). */ -}}
 {{- define "outrider.pod" -}}
 {{- $root := .root -}}
@@ -71,6 +71,10 @@ spec:
         {{- end }}
       ports:
         {{- toYaml .ports | nindent 8 }}
+      {{- with .startup }}
+      startupProbe:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       {{- with .readiness }}
       readinessProbe:
         {{- toYaml . | nindent 8 }}

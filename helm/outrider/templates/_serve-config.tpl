@@ -13,6 +13,7 @@ applications:
       {{- include "outrider.settings" . | nindent 6 }}
 {{- end -}}
 
+{{- /* Each front pod has room for one ingress, so a new one starts where an old one has stopped (rollout_surge). */ -}}
 {{- define "outrider.settings" -}}
 {{- $v := .Values -}}
 {{- if has (int $v.metrics.port) (list 6379 8000 8080 8265) -}}
@@ -33,6 +34,7 @@ applications:
   "port" 8000
   "served_by" "ingress"
   "replicas" $v.front.replicas
+  "rollout_surge" false
   "resources" (dict "outrider_ingress" 1)
   "metrics_port" $v.metrics.port
   "api" (deepCopy $v.front.api) -}}
