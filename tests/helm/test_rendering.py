@@ -249,8 +249,13 @@ def test_scraped_processes_get_the_role_that_alerts_ask_for(kind, endpoints):
         pod = group["template"]
         assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        found.add(relabelled({"__meta_kubernetes_pod_label_app_kubernetes_io_component": component}, endpoint)["role"])
-    assert found == {str(role) for role in Role}
+        instance = pod["metadata"]["labels"]["app.kubernetes.io/instance"]
+        discovered = {f"{POD_LABEL}_component": component, f"{POD_LABEL}_instance": instance}
+        found.add(tuple(relabelled(discovered, endpoint)[label] for label in ("role", "release")))
+    assert found == {(str(role), "out") for role in Role}
+
+
+POD_LABEL = "__meta_kubernetes_pod_label_app_kubernetes_io"
 
 
 def relabelled(labels, endpoint):
