@@ -40,7 +40,7 @@ class Ingress:
         credentials = channel_credentials(tls, PeerRole.INGRESS)
         self._router = Router(tokenizer.fingerprint, http.resume_wait_s, credentials)
         await self._router.start()
-        metrics = make_metrics(self._router, http.api)
+        metrics = make_metrics(self._router, http.api, source.name)
         self._metrics = MetricsServer(metrics.own, listen_host(None), http.metrics_port)
         scraped = self._metrics.address
         self._membership = await join_roster(Role.INGRESS, scraped, {Role.TARGET: self._router.set_targets}, scraped)
