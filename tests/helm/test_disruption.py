@@ -1,9 +1,11 @@
-"""What may be evicted, and how many at once: budgets that Kubernetes can work out for pods of a RayCluster."""
+"""What may be evicted, how many at once, and how long they have: in terms that Kubernetes and Ray can work with."""
 
 import pytest
 import yaml
+from ray._private import ray_constants
 
-from tests.helm.chart import any_helm, needs_helm
+from cluster.serve_app import STOP_MARGIN_S
+from tests.helm.chart import any_helm, groups, needs_helm, of_kind
 from tests.helm.schemas import crd_folder
 
 pytestmark = needs_helm
@@ -48,3 +50,19 @@ def test_as_many_may_be_evicted_as_are_said_to(values, front, target):
 def test_the_head_stays_where_that_is_asked_for_and_drafters_never_must():
     assert budgets().keys() == {"front", "target"}
     assert budgets({"podDisruptionBudget": {"head": True}})["head"]["minAvailable"] == 1
+
+
+DRAIN = "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S"
+
+
+@pytest.mark.parametrize("drain", [0, 20, 600])
+def test_an_evicted_pod_has_the_time_that_its_replica_is_given(drain):
+    """Ray gives a node half a minute unless told otherwise, however long Kubernetes would wait."""
+    assert hasattr(ray_constants, DRAIN), "Ray still knows the variable"
+    objects = any_helm().objects({"target": {"drainTimeoutSeconds": drain}})
+    pods = {name: group["template"]["spec"] for name, group in groups(objects).items()}
+    pods["head"] = of_kind(objects, "RayService")["spec"]["rayClusterConfig"]["headGroupSpec"]["template"]["spec"]
+    for role, pod in pods.items():
+        (given,) = [int(e["value"]) for e in pod["containers"][0]["env"] if e["name"] == DRAIN]
+        finishes = (0 if role == "drafter" else drain) + STOP_MARGIN_S
+        assert finishes < given < pod["terminationGracePeriodSeconds"], role

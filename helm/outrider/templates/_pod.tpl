@@ -66,6 +66,8 @@ spec:
         {{- toYaml $v.securityContext | nindent 8 }}
       env:
         {{- include "outrider.env" $root | nindent 8 }}
+        # How long Ray lets a node that is told to end finish; it is half a minute unless set.
+        - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ sub .grace 10 | quote }}}
         {{- with .pod.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
