@@ -16,6 +16,7 @@ pytestmark = needs_helm
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # A case takes tens of milliseconds of helm's: what fails is shown as it was found.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+VISIBLE = st.characters(min_codepoint=33, max_codepoint=126)
 SLOW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 
 LEFT_OUT = {
@@ -46,7 +47,7 @@ def values_of(node: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.lists(values_of(node["items"]), min_size=node.get("minItems", 0), max_size=3, unique_by=str)
         case "string" if "pattern" in node:
             pattern = node["pattern"].replace("[0-9]+", "[1-9][0-9]{0,2}").removesuffix("$")
-            return st.from_regex(re.compile(pattern + r"\Z", re.ASCII), fullmatch=True)
+            return st.from_regex(re.compile(pattern + r"\Z", re.ASCII), fullmatch=True, alphabet=VISIBLE)
         case "string":
             return st.text("abcxyz", min_size=max(node.get("minLength", 0), 1), max_size=12)
         case "boolean":
