@@ -34,7 +34,7 @@ class Ingress:
         from cluster.api.app import build_app, make_metrics
         from workers.tokenizer import Tokenizer  # seconds of imports: here they pass beside the target's
 
-        source = await asyncio.to_thread(resolve_model, model)
+        source = await asyncio.to_thread(resolve_model, model, weights=False)
         tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
         self._drain_timeout_s = drain_timeout_s
         credentials = channel_credentials(tls, PeerRole.INGRESS)
