@@ -109,17 +109,3 @@ def test_an_autoscaled_group_keeps_the_pods_that_it_has():
         "minReplicas",
         "maxReplicas",
     }
-
-
-def test_gpus_by_any_name_are_gpus_to_ray():
-    """Its autoscaler finds those whose name ends with gpu, and starts no pod for others."""
-    values = {
-        "target": {"tensorParallel": 2, "pod": {"gpuResource": "nvidia.com/mig-3g.40gb"}},
-        "drafters": {"model": "a/b", "pod": {"gpus": 0.5}},
-    }
-    found = groups(any_helm().objects(values))
-    limits = found["target"]["template"]["spec"]["containers"][0]["resources"]["limits"]
-    assert limits["nvidia.com/mig-3g.40gb"] == 2
-    assert found["target"]["resources"]["GPU"] == "2"
-    assert found["drafter"]["resources"]["GPU"] == "1"
-    assert "GPU" not in groups(any_helm().objects())["drafter"]["resources"]

@@ -25,7 +25,16 @@ LEFT_OUT = {
     *("topologySpreadConstraints", "clients", "operatorNamespace", "monitoringNamespace", "parentRefs", "issuerRef"),
     *("imagePullSecrets", "limits", "requests", "tls"),
     # Names that have rules of their own.
-    *("nameOverride", "fullnameOverride", "priorityClassName", "storageClass", "className", "model", "repository"),
+    *(
+        "nameOverride",
+        "fullnameOverride",
+        "priorityClassName",
+        "runtimeClassName",
+        "storageClass",
+        "className",
+        "model",
+        "repository",
+    ),
     *("tag", "hosts", "hostnames", "existingClaim", "existingSecret", "name", "key", "annotations", "labels"),
     *("redisAddress", "nodeSelector", "gpuResource", "httpRoute", "serviceMonitor"),
 }

@@ -40,6 +40,9 @@ spec:
   {{- with .pod.priorityClassName }}
   priorityClassName: {{ . | quote }}
   {{- end }}
+  {{- with .pod.runtimeClassName }}
+  runtimeClassName: {{ . | quote }}
+  {{- end }}
   securityContext:
     {{- toYaml $v.podSecurityContext | nindent 4 }}
   {{- with .pod.nodeSelector }}
