@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from tests.helm.chart import EXAMPLES, any_helm, needs_helm, of_kind
+from tests.helm.chart import EXAMPLES, ChartRefusedError, any_helm, needs_helm, of_kind
 
 pytestmark = needs_helm
 every_example = pytest.mark.parametrize("example", [None, *EXAMPLES], ids=lambda path: path.stem if path else "default")
@@ -48,3 +48,10 @@ def test_pods_of_an_autoscaled_cluster_are_not_restarted_in_place():
 def test_the_name_is_one_that_it_takes(release):
     name = of_kind(any_helm().objects(release=release), "RayService")["metadata"]["name"]
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,45}[a-z0-9])?", name)
+
+
+@pytest.mark.parametrize("release", ["7b", "my.model"])
+def test_a_name_that_it_would_only_complain_of_in_an_event_is_refused(release):
+    with pytest.raises(ChartRefusedError, match=f"{release}-outrider is no name that KubeRay takes"):
+        any_helm().objects(release=release)
+    assert any_helm().objects({"fullnameOverride": "model"}, release=release)

@@ -285,7 +285,7 @@ def test_long_names_stay_within_what_kuberay_allows():
 
 
 def test_names_that_look_like_numbers_stay_names():
-    objects = any_helm().objects({"fullnameOverride": "123", "target": {"pod": {"sharedMemory": "1"}}}, release="42")
+    objects = any_helm().objects({"fullnameOverride": "e1", "target": {"pod": {"sharedMemory": "1"}}}, release="42")
     assert {o["metadata"]["name"]: found for o in objects if (found := faults(o))} == {}
 
 
