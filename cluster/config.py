@@ -153,6 +153,9 @@ class HttpConfig(Placement):
     processes are on one machine, else Serve's proxy."""
     replicas: int = Field(default=1, ge=1)
     """Ingress processes (API, tokenizer, streams)."""
+    rollout_surge: bool = True
+    """Whether new ingresses are started before old ones are told to stop when settings change, so that somebody always
+    answers. That takes room for as many more; where there is none, the rollout waits for it. False: one by one."""
     resume_wait_s: float = Field(default=120.0, ge=0)
     """How long a request that has lost its target waits for another one, or for the same to be back: longer than it
     takes to load the model."""

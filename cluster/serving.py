@@ -64,7 +64,7 @@ def asks_for_token(environ: Mapping[str, str]) -> bool:
 def ray_for(config: ClusterConfig) -> Iterator[str]:
     """Run, or join, the Ray cluster that ``config`` asks for; yields the place of its logs."""
     if config.ray.address is None:
-        with private_ray(requested_resources(config.target, config.drafters)) as logs:
+        with private_ray(requested_resources(config.target, config.drafters, config.http)) as logs:
             yield str(logs)
         return
     import ray

@@ -18,7 +18,7 @@ import yaml
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
-from cluster.config import ClusterConfig  # noqa: E402  # the repository, installed or not
+from cluster.config import ClusterConfig, Placement  # noqa: E402  # the repository, installed or not
 from helm.dashboards.boards import BOARDS  # noqa: E402
 from helm.dashboards.layout import as_json  # noqa: E402
 from workers.settings import DrafterSettings  # noqa: E402
@@ -26,11 +26,24 @@ from workers.settings import DrafterSettings  # noqa: E402
 CHART = HERE / "outrider"
 BEGIN, END = "<!-- values: begin; made by helm/generate.py -->", "<!-- values: end -->"
 SETTINGS = "settings#"
+PLACED = (*Placement.model_fields, "host")
 KEPT_ELSEWHERE = {
     "RunnerSettings": ("model",),
     "DrafterSettings": ("model",),
+    "TargetConfig": (
+        *PLACED,
+        "model",
+        "runner",
+        "tp",
+        "replicas",
+        "autoscaling",
+        "drain_timeout_s",
+        "rollout_surge",
+        "trace",
+    ),
+    "HttpConfig": (*PLACED, "port", "served_by", "replicas", "rollout_surge", "api"),
 }
-"""Keys of settings classes that the chart has in another place."""
+"""Keys of settings classes that the chart has in another place, or decides by itself."""
 EXPLAINED_POD = "target.pod"
 OWN_POD_KEYS = ("gpus", "resources", "sharedMemory")
 

@@ -34,13 +34,13 @@ class Ingress:
         from cluster.api.app import build_app, make_metrics
         from workers.tokenizer import Tokenizer  # seconds of imports: here they pass beside the target's
 
-        source = await asyncio.to_thread(resolve_model, model)
+        source = await asyncio.to_thread(resolve_model, model, weights=False)
         tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
         self._drain_timeout_s = drain_timeout_s
         credentials = channel_credentials(tls, PeerRole.INGRESS)
         self._router = Router(tokenizer.fingerprint, http.resume_wait_s, credentials)
         await self._router.start()
-        metrics = make_metrics(self._router, http.api)
+        metrics = make_metrics(self._router, http.api, source.name)
         self._metrics = MetricsServer(metrics.own, listen_host(None), http.metrics_port)
         scraped = self._metrics.address
         self._membership = await join_roster(Role.INGRESS, scraped, {Role.TARGET: self._router.set_targets}, scraped)

@@ -19,6 +19,8 @@ LEASE_S = 15.0
 """A member that is silent for so long is gone. Long on purpose: its peers see a broken link at once."""
 IDLE_EXIT_S = 120.0
 NAMESPACE = "outrider"
+ON_THE_HEAD = {"node:__internal_head__": 0.001}
+"""A part of what the head of every Ray cluster offers, and nobody else."""
 
 
 class Roster:
@@ -66,22 +68,25 @@ class Roster:
 
 
 def find_roster(application: str) -> Any:
-    """Return a handle of the application's roster, which is created if there is none.
+    """Return a handle of the application's roster, which is created if there is none."""
+    return ray.remote(Roster).options(**roster_options(application)).remote()
 
-    The roster belongs to no replica: it is detached, reserves nothing, and is placed outside the placement
-    group of whoever creates it, else it would end with that group.
+
+def roster_options(application: str) -> dict[str, Any]:
+    """Return how Ray is to run an application's roster.
+
+    It belongs to no replica: it is detached, and is placed outside the placement group of whoever creates it, else it
+    would end with that group. It is with the head: anywhere else it would keep a machine, GPUs and all, from being
+    given back when its own process has gone, since Ray's autoscaler takes no machine on which an actor lives.
     """
-    return (
-        ray.remote(Roster)
-        .options(
-            name=f"roster:{application}",
-            namespace=NAMESPACE,
-            get_if_exists=True,
-            lifetime="detached",
-            num_cpus=0,
-            max_restarts=0,
-            max_concurrency=10_000,
-            scheduling_strategy="DEFAULT",
-        )
-        .remote()
-    )
+    return {
+        "name": f"roster:{application}",
+        "namespace": NAMESPACE,
+        "get_if_exists": True,
+        "lifetime": "detached",
+        "num_cpus": 0,
+        "resources": dict(ON_THE_HEAD),
+        "max_restarts": 0,
+        "max_concurrency": 10_000,
+        "scheduling_strategy": "DEFAULT",
+    }

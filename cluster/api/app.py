@@ -29,9 +29,13 @@ from cluster.metrics.discovery import ScrapeTarget
 from workers.tokenizer import Tokenizer
 
 
-def make_metrics(gateway: Router, settings: ApiSettings) -> ApiMetrics:
-    """Return the metrics of an ingress, under the first name by which the model is served."""
-    return ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), ""))
+def make_metrics(gateway: Router, settings: ApiSettings, expected: str = "") -> ApiMetrics:
+    """Return the metrics of an ingress, under the first name by which the model is served.
+
+    Until a target has told its name they are under ``expected``: under another name an ingress that still waits for its
+    first target would look like a model that nobody serves.
+    """
+    return ApiMetrics(gateway, lambda: next(iter(served_names(settings, gateway)), expected))
 
 
 def build_app(

@@ -1,11 +1,11 @@
 """Each process by itself: drafters one by one, what targets do, what each process takes."""
 
 from helm.dashboards.layout import Board, Panel, Query, Row
-from helm.dashboards.promql import WINDOW, gauge, quantile, rate, ratio
+from helm.dashboards.promql import OF_RELEASE, WINDOW, gauge, quantile, rate, ratio
 from workers.metrics import catalog as c
 
-ALL = ""
-OURS = 'role=~"target|drafter|ingress"'
+ALL = OF_RELEASE
+OURS = f'role=~"target|drafter|ingress",{OF_RELEASE}'
 
 
 def _process(expr: str) -> tuple[Query, ...]:

@@ -9,6 +9,7 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.common import LegendDisplayMode, LegendPlacement, StackingMode, TooltipDisplayMode
 from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, VariableRefresh
 
+from helm.dashboards.promql import OF_RELEASE
 from workers.metrics import catalog
 
 SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
@@ -68,16 +69,9 @@ def as_json(board: Board) -> str:
         .timezone("browser")
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .with_variable(dashboard.DatasourceVariable("datasource").label("Data source").type("prometheus"))
-        .with_variable(
-            dashboard.QueryVariable("model")
-            .label("Model")
-            .datasource(SOURCE)
-            .query(f"label_values({catalog.REQUESTS_RUNNING.full_name}, model)")
-            .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
-            .include_all(True)
-            .all_value(".*")
-            .multi(True)
-        )
+        .with_variable(_choice("namespace", ""))
+        .with_variable(_choice("release", 'namespace=~"$namespace"'))
+        .with_variable(_choice("model", OF_RELEASE))
     )
     ids = count(1)
     for row in board.rows:
@@ -85,6 +79,20 @@ def as_json(board: Board) -> str:
         for panel in row.panels:
             made.with_panel(_panel(panel, FULL_WIDTH // len(row.panels)).id(next(ids)))
     return JSONEncoder(sort_keys=True, indent=1).encode(made.build()) + "\n"
+
+
+def _choice(label: str, where: str) -> dashboard.QueryVariable:
+    """Return a variable that chooses among the values of a label; all of them, and none, unless somebody does."""
+    return (
+        dashboard.QueryVariable(label)
+        .label(label.capitalize())
+        .datasource(SOURCE)
+        .query(f"label_values({catalog.REQUESTS_RUNNING.full_name}{{{where}}}, {label})")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .include_all(True)
+        .all_value(".*")
+        .multi(True)
+    )
 
 
 def _panel(panel: Panel, width: int) -> Any:

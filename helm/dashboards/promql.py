@@ -3,9 +3,11 @@
 from workers.metrics.spec import CounterSpec, GaugeSpec, HistogramSpec
 
 WINDOW = "$__rate_interval"
-OF_MODEL = 'model=~"$model"'
-"""The dashboard's choice of models, by the name under which they are served. A drafter's metrics carry its own
-model's name, which that choice knows nothing of."""
+OF_RELEASE = 'namespace=~"$namespace",release=~"$release"'
+"""The dashboard's choice of installations, by labels that the chart's monitors add; without them it is all."""
+OF_MODEL = f'model=~"$model",{OF_RELEASE}'
+"""And its choice of models, by the name under which they are served. A drafter's metrics carry its own model's name,
+which that choice knows nothing of."""
 
 
 def gauge(spec: GaugeSpec, aggregate: str = "sum", by: str = "", where: str = OF_MODEL) -> str:

@@ -56,6 +56,13 @@ def test_no_drafter_deployment_where_none_is_wanted(cluster):
     assert deployments({"drafters": {"model": "none"}}).keys() == {"Ingress", "Target"}
 
 
+def test_new_ingresses_start_first_only_where_there_is_room_for_them(cluster):
+    """Serve stops no old replica before a new one runs where a surge is asked for, and waits for ever without room."""
+    cluster(0)
+    assert deployments({})["Ingress"]._deployment_config.max_surge_percent == 100
+    assert deployments({"http": {"rollout_surge": False}})["Ingress"]._deployment_config.max_surge_percent == 0
+
+
 @pytest.mark.parametrize(
     ("values", "available", "expected"),
     [

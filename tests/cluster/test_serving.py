@@ -1,9 +1,13 @@
+import contextlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from cluster import serving
+from cluster.config_loader import parse_config
 from cluster.private_ray import environment
-from cluster.serving import _describe, asks_for_token
+from cluster.serving import _describe, asks_for_token, ray_for
 
 
 @pytest.mark.parametrize(
@@ -34,3 +38,18 @@ def test_what_is_said_of_a_role(status, message, line):
 
 def test_each_private_cluster_has_a_token_of_its_own():
     assert len({environment()["RAY_AUTH_TOKEN"] for _ in range(3)}) == 3
+
+
+def test_a_private_cluster_offers_what_each_role_asks_for(monkeypatch):
+    """A file that is meant for several machines starts on one."""
+    offered = {}
+
+    @contextlib.contextmanager
+    def private_ray(resources):
+        offered.update(resources)
+        yield Path("logs")
+
+    monkeypatch.setattr(serving, "private_ray", private_ray)
+    roles = {role: {"resources": {f"outrider_{role}": 1}} for role in ("target", "drafters", "http")}
+    with ray_for(parse_config(roles)):
+        assert offered.keys() == {"outrider_target", "outrider_drafters", "outrider_http"}

@@ -1,5 +1,7 @@
 """The example configs are ones that the tools which read them accept."""
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,6 +23,15 @@ def test_the_serve_config_is_one_that_serve_and_our_builder_know():
     assert set(application) <= ServeApplicationSchema.model_fields.keys()
     settings = parse_config(application["args"])
     assert settings.target.tp == 2 and settings.drafters.autoscaling is not None
+
+
+def test_there_is_room_for_new_ingresses_beside_the_old_ones():
+    """Else an update of a config waits for ever."""
+    args = yaml.safe_load((DEPLOY / "serve-config.example.yaml").read_text())["applications"][0]["args"]
+    http = parse_config(args).http
+    started = re.findall(r"--resources='(\{[^']+\})'", (DEPLOY / "README.md").read_text())
+    offered = sum(json.loads(resources).get("outrider_ingress", 0) for resources in started)
+    assert http.rollout_surge and offered >= 2 * http.replicas * http.resources["outrider_ingress"]
 
 
 def test_promtool_accepts_the_prometheus_config(tmp_path):

@@ -47,10 +47,12 @@ class Helm:
             raise ChartRefusedError(run.stderr + run.stdout)
         return run.stdout
 
-    def objects(self, values: Any = None, *, release: str = "out", **options: str) -> list[dict[str, Any]]:
+    def objects(
+        self, values: Any = None, *, release: str = "out", chart: Path = CHART, **options: str
+    ) -> list[dict[str, Any]]:
         """Return the objects of a release."""
         more = [f"--{key.replace('_', '-')}={value}" for key, value in options.items()]
-        rendered = self.run("template", release, str(CHART), f"--kube-version={KUBERNETES}", *more, values=values)
+        rendered = self.run("template", release, str(chart), f"--kube-version={KUBERNETES}", *more, values=values)
         return [document for document in yaml.safe_load_all(rendered) if document]
 
 

@@ -117,7 +117,7 @@ def test_one_pod_holds_one_replica_of_its_role():
     objects = any_helm().objects({"target": {"tensorParallel": 4, "replicas": 2}, "drafters": {"replicas": 5}})
     target, drafter, front = (groups(objects)[name] for name in ("target", "drafter", "front"))
     assert (target["replicas"], drafter["replicas"], front["replicas"]) == (2, 5, 2)
-    assert target["resources"] == {"outrider_target": "4"}
+    assert target["resources"] == {"outrider_target": "4", "GPU": "4"}
     assert target["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 4
     settings = settings_of(objects)
     assert settings["target"]["resources"] == {"outrider_target": 1}, "per rank"
@@ -249,8 +249,13 @@ def test_scraped_processes_get_the_role_that_alerts_ask_for(kind, endpoints):
         pod = group["template"]
         assert endpoint["port"] in {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        found.add(relabelled({"__meta_kubernetes_pod_label_app_kubernetes_io_component": component}, endpoint)["role"])
-    assert found == {str(role) for role in Role}
+        instance = pod["metadata"]["labels"]["app.kubernetes.io/instance"]
+        discovered = {f"{POD_LABEL}_component": component, f"{POD_LABEL}_instance": instance}
+        found.add(tuple(relabelled(discovered, endpoint)[label] for label in ("role", "release")))
+    assert found == {(str(role), "out") for role in Role}
+
+
+POD_LABEL = "__meta_kubernetes_pod_label_app_kubernetes_io"
 
 
 def relabelled(labels, endpoint):
@@ -280,7 +285,7 @@ def test_long_names_stay_within_what_kuberay_allows():
 
 
 def test_names_that_look_like_numbers_stay_names():
-    objects = any_helm().objects({"fullnameOverride": "123", "target": {"pod": {"sharedMemory": "1"}}}, release="42")
+    objects = any_helm().objects({"fullnameOverride": "e1", "target": {"pod": {"sharedMemory": "1"}}}, release="42")
     assert {o["metadata"]["name"]: found for o in objects if (found := faults(o))} == {}
 
 

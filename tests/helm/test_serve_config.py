@@ -101,14 +101,25 @@ PORTS = (
 )
 
 
+def listed(url: str) -> list[str]:
+    """Return the names under which a model is served; none while nobody answers."""
+    try:
+        return [model["id"] for model in json.loads(get(f"{url}/v1/models"))["data"]]
+    except OSError:
+        return []
+
+
 def get(url: str) -> str:
     with urllib.request.urlopen(url, timeout=60) as answer:
         return answer.read().decode()
 
 
 @pytest.mark.slow
-def test_the_cpu_example_starts_the_application_on_a_real_ray(tmp_path):
-    """As KubeRay does it: the chart's serveConfigV2 goes to the dashboard of a running cluster."""
+def test_the_cpu_example_starts_the_application_on_a_real_ray_and_is_changed_there(tmp_path):
+    """As KubeRay does it: the chart's serveConfigV2 goes to the dashboard of a running cluster.
+
+    Ray offers what the pods of the chart do, one place for each process, so what is changed must fit in there.
+    """
     values = yaml.safe_load(CPU.read_text())
     values["target"]["model"] = str(make_tiny(tmp_path / "tiny", scale=4.0))
     values["target"]["runner"] = {"threads": 1, "kv_cache_bytes": 32 * 2**20}
@@ -138,5 +149,10 @@ def test_the_cpu_example_starts_the_application_on_a_real_ray(tmp_path):
         assert "tiny answers" in run.stdout, "what helm test runs passes"
         roles = [group["labels"]["role"] for group in json.loads(get(f"{url}/metrics/targets"))]
         assert roles == ["drafter", "ingress", "target"]
+        config["applications"][0]["args"]["http"]["api"] = {"served_model_names": ["renamed"]}
+        (tmp_path / "serve.yaml").write_text(yaml.safe_dump(config))
+        assert ray.serve("deploy", str(tmp_path / "serve.yaml")).returncode == 0
+        eventually(lambda: listed(url) == ["renamed"], 180, 1.0)
+        eventually(lambda: "status: RUNNING" in ray.serve("status").stdout, 60, 2.0)
     finally:
         ray.stop()

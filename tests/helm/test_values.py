@@ -16,6 +16,7 @@ pytestmark = needs_helm
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 # A case takes tens of milliseconds of helm's: what fails is shown as it was found.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+VISIBLE = st.characters(min_codepoint=33, max_codepoint=126)
 SLOW = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 
 LEFT_OUT = {
@@ -24,7 +25,16 @@ LEFT_OUT = {
     *("topologySpreadConstraints", "clients", "operatorNamespace", "monitoringNamespace", "parentRefs", "issuerRef"),
     *("imagePullSecrets", "limits", "requests", "tls"),
     # Names that have rules of their own.
-    *("nameOverride", "fullnameOverride", "priorityClassName", "storageClass", "className", "model", "repository"),
+    *(
+        "nameOverride",
+        "fullnameOverride",
+        "priorityClassName",
+        "runtimeClassName",
+        "storageClass",
+        "className",
+        "model",
+        "repository",
+    ),
     *("tag", "hosts", "hostnames", "existingClaim", "existingSecret", "name", "key", "annotations", "labels"),
     *("redisAddress", "nodeSelector", "gpuResource", "httpRoute", "serviceMonitor"),
 }
@@ -46,7 +56,7 @@ def values_of(node: dict[str, Any]) -> st.SearchStrategy[Any]:
             return st.lists(values_of(node["items"]), min_size=node.get("minItems", 0), max_size=3, unique_by=str)
         case "string" if "pattern" in node:
             pattern = node["pattern"].replace("[0-9]+", "[1-9][0-9]{0,2}").removesuffix("$")
-            return st.from_regex(re.compile(pattern + r"\Z", re.ASCII), fullmatch=True)
+            return st.from_regex(re.compile(pattern + r"\Z", re.ASCII), fullmatch=True, alphabet=VISIBLE)
         case "string":
             return st.text("abcxyz", min_size=max(node.get("minLength", 0), 1), max_size=12)
         case "boolean":

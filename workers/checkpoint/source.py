@@ -16,7 +16,8 @@ from workers.settings import DEFAULT_DRAFTER, DEFAULT_MODEL
 
 SHIPPED = Path(__file__).parent.parent / "draft_model" / "shipped"
 """Draft models that come with the distribution."""
-_HUB_PATTERNS = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "*.txt"]
+_HUB_WEIGHTS = ["*.safetensors"]
+_HUB_TEXTS = ["*.json", "*.jinja", "tokenizer.model", "*.txt"]
 _HUB_IGNORE = ["*/*", "consolidated*"]
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _SAMPLE_BYTES = 1 << 20
@@ -30,11 +31,12 @@ class ModelSource:
     path: Path
 
 
-def resolve_model(model: str, progress: Progress | None = None) -> ModelSource:
+def resolve_model(model: str, progress: Progress | None = None, *, weights: bool = True) -> ModelSource:
     """Return the local folder of ``model``, fetching or converting it where that has not been done yet.
 
     ``model`` is the embedded default's name or its drafter's, a folder, a ``.gguf`` file or a hub id; something
-    that exists on disk wins over a hub id of the same spelling.
+    that exists on disk wins over a hub id of the same spelling. Without ``weights`` they are not fetched from a hub:
+    for who wants the tokenizer alone.
 
     Raises:
         ModelRefusedError: the folder or file is not a checkpoint that can be served.
@@ -56,7 +58,7 @@ def resolve_model(model: str, progress: Progress | None = None) -> ModelSource:
             f"there is no model {model!r}: give {DEFAULT_MODEL!r}, a folder with config.json and safetensors, "
             "a .gguf file, or a hub id (owner/name)"
         )
-    return _from_hub(model, progress)
+    return _from_hub(model, progress, weights)
 
 
 def check_folder(path: Path) -> None:
@@ -101,10 +103,11 @@ def _file_key(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _from_hub(model: str, progress: Progress) -> ModelSource:
+def _from_hub(model: str, progress: Progress, weights: bool) -> ModelSource:
     progress(f"fetching {model} from the hub", 0.0)
+    patterns = [*_HUB_WEIGHTS, *_HUB_TEXTS] if weights else _HUB_TEXTS
     try:
-        path = Path(snapshot_download(model, allow_patterns=_HUB_PATTERNS, ignore_patterns=_HUB_IGNORE))
+        path = Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=_HUB_IGNORE))
     except GatedRepoError as error:
         raise ConfigurationError(f"{model} is gated: accept its terms on the hub and set HF_TOKEN") from error
     except RepositoryNotFoundError as error:
@@ -115,5 +118,6 @@ def _from_hub(model: str, progress: Progress) -> ModelSource:
             f"give a local folder, or {DEFAULT_MODEL!r}, which comes from the package index"
         ) from error
     progress(f"fetching {model} from the hub", 1.0)
-    check_folder(path)
+    if weights:
+        check_folder(path)
     return ModelSource(model, path)

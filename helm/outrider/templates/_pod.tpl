@@ -1,19 +1,27 @@
-{{- /* The pod of one role. Takes a dict: root, role, pod (its values), container (name), ports and readiness (lists
-and maps to render), limits (extra resources such as GPUs), grace (seconds), tolerations, rayAccount (true: KubeRay's),
+{{- /* The pod of one role. Takes a dict: root, role, pod (its values), container (name), ports, startup and readiness
+(lists and maps to render), limits (extra resources such as GPUs), grace (seconds), tolerations, rayAccount (true: KubeRay's),
 bare (true: neither models nor certificates). */ -}}
 {{- define "outrider.pod" -}}
 {{- $root := .root -}}
 {{- $v := $root.Values -}}
+{{- $tolerations := concat .pod.tolerations (.tolerations | default list) -}}
 metadata:
   labels:
-    {{- include "outrider.labels" $root | nindent 4 }}
+    {{- /* No versions: another chart or another name of the same image would be another cluster. */}}
+    {{- include "outrider.selector" $root | nindent 4 }}
     app.kubernetes.io/component: {{ .role | quote }}
     {{- with .pod.labels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with .pod.annotations }}
+  {{- if or .pod.annotations $tolerations }}
   annotations:
+    {{- with .pod.annotations }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
+    {{- with $tolerations }}
+    {{- /* KubeRay does not look at tolerations when it asks whether a cluster has changed. */}}
+    outrider/tolerations: {{ toJson . | sha256sum | trunc 16 | quote }}
+    {{- end }}
   {{- end }}
 spec:
   {{- if not .rayAccount }}
@@ -32,13 +40,16 @@ spec:
   {{- with .pod.priorityClassName }}
   priorityClassName: {{ . | quote }}
   {{- end }}
+  {{- with .pod.runtimeClassName }}
+  runtimeClassName: {{ . | quote }}
+  {{- end }}
   securityContext:
     {{- toYaml $v.podSecurityContext | nindent 4 }}
   {{- with .pod.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- with concat .pod.tolerations (.tolerations | default list) }}
+  {{- with $tolerations }}
   tolerations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
@@ -58,11 +69,17 @@ spec:
         {{- toYaml $v.securityContext | nindent 8 }}
       env:
         {{- include "outrider.env" $root | nindent 8 }}
+        # How long Ray lets a node that is told to end finish; it is half a minute unless set.
+        - {name: RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S, value: {{ sub .grace 10 | quote }}}
         {{- with .pod.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       ports:
         {{- toYaml .ports | nindent 8 }}
+      {{- with .startup }}
+      startupProbe:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       {{- with .readiness }}
       readinessProbe:
         {{- toYaml . | nindent 8 }}

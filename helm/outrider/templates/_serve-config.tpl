@@ -13,29 +13,31 @@ applications:
       {{- include "outrider.settings" . | nindent 6 }}
 {{- end -}}
 
+{{- /* Each front pod has room for one ingress, so a new one starts where an old one has stopped (rollout_surge). */ -}}
 {{- define "outrider.settings" -}}
 {{- $v := .Values -}}
 {{- if has (int $v.metrics.port) (list 6379 8000 8080 8265) -}}
 {{- fail (printf "metrics.port: %v is taken by Ray or by HTTP; choose another" $v.metrics.port) -}}
 {{- end -}}
 {{- $device := ternary "cuda" "cpu" (gt (float64 $v.target.pod.gpusPerRank) 0.0) -}}
-{{- $target := dict
+{{- $target := mergeOverwrite (deepCopy $v.target.settings) (dict
   "model" $v.target.model
   "tp" $v.target.tensorParallel
   "num_gpus" $v.target.pod.gpusPerRank
   "resources" (dict "outrider_target" 1)
   "metrics_port" $v.metrics.port
   "drain_timeout_s" $v.target.drainTimeoutSeconds
-  "runner" (mergeOverwrite (dict "device" $device) (deepCopy $v.target.runner)) -}}
+  "runner" (mergeOverwrite (dict "device" $device) (deepCopy $v.target.runner))) -}}
 {{- $_ := mergeOverwrite $target (include "outrider.number" (dict "role" "target" "values" $v.target) | fromYaml) -}}
-{{- $front := dict
+{{- $front := mergeOverwrite (deepCopy $v.front.settings) (dict
   "host" "0.0.0.0"
   "port" 8000
   "served_by" "ingress"
   "replicas" $v.front.replicas
+  "rollout_surge" false
   "resources" (dict "outrider_ingress" 1)
   "metrics_port" $v.metrics.port
-  "api" (deepCopy $v.front.api) -}}
+  "api" (deepCopy $v.front.api)) -}}
 {{- if $v.front.apiKeys.name -}}
 {{- $_ := set $front.api "api_keys_file" "/etc/outrider/api-keys/keys" -}}
 {{- end -}}

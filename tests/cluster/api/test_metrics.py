@@ -5,7 +5,9 @@ import subprocess
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.api.app import make_metrics
 from cluster.api.settings import ApiSettings
+from cluster.links.generation.router import Router
 from cluster.metrics.discovery import ScrapeTarget, http_sd
 from tests.cluster.api.conftest import running_api
 from tests.support.prometheus import tool
@@ -36,6 +38,15 @@ async def test_requests_are_counted_by_how_they_ended_and_timed(api):
     assert seen["outrider_e2e_seconds_count",] == 3
     assert seen["outrider_itl_seconds_count",] == 2 + 2 * 4, "every token after the first step counts"
     assert 0 < seen["outrider_itl_seconds_sum",] < seen["outrider_e2e_seconds_sum",]
+
+
+def test_an_ingress_without_a_target_reports_under_the_name_that_its_model_will_have():
+    """Else it is another model to alerts, one that no target serves, while others of its kind serve well."""
+    for settings, name in ((ApiSettings(), "org/model"), (ApiSettings(served_model_names=("mine",)), "mine")):
+        text = make_metrics(Router(), settings, "org/model").exposition().decode()
+        assert {s.labels["model"] for f in text_string_to_metric_families(text) for s in f.samples if s.labels} == {
+            name
+        }
 
 
 async def test_cancelled_and_failed_requests_are_counted(api):

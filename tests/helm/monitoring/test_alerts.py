@@ -3,6 +3,7 @@
 import re
 import subprocess
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 import yaml
@@ -60,8 +61,13 @@ CASES = {
         {},
     ),
     "OutriderProcessDown": Case(
-        {'up{role="drafter",instance="a"}': always(0)},
-        {'up{role="drafter",instance="a"}': always(1), 'up{instance="b"}': always(0)},
+        {'up{role="drafter",instance="a"}': "1x30 0x90"},
+        {
+            'up{role="drafter",instance="a"}': always(1),
+            'up{instance="b"}': always(0),
+            'up{role="target",instance="c"}': always(0),  # still loads its model
+            'up{role="drafter",instance="d"}': "1x53 0x60",  # its replica is gone, its pod goes when it has been idle
+        },
         {"role": "drafter", "instance": "a"},
     ),
     "OutriderRequestsLost": Case(
@@ -155,11 +161,15 @@ def test_promtool_accepts_the_rules():
 
 
 def test_every_alert_fires_and_stays_silent_when_it_should(tmp_path):
-    tests = [test for name in ALERTS for test in both_ways(name, CASES[name])]
-    document = {"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": tests}
-    (tmp_path / "alerts.test.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    check_rules(tmp_path, RULES, [test for name in ALERTS for test in both_ways(name, CASES[name])])
+
+
+def check_rules(folder: Path, rules: Path, tests: list[dict]) -> None:
+    """Have promtool run tests of rules."""
+    document = {"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}
+    (folder / "alerts.test.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     run = subprocess.run(
-        [tool("promtool"), "test", "rules", "alerts.test.yaml"], cwd=tmp_path, capture_output=True, text=True
+        [tool("promtool"), "test", "rules", "alerts.test.yaml"], cwd=folder, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout + run.stderr
 

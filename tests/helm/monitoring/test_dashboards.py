@@ -6,7 +6,7 @@ import re
 import promql_parser
 import pytest
 
-from tests.helm.chart import CHART
+from tests.helm.chart import CHART, any_helm, needs_helm
 from workers.metrics import catalog
 
 BOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((CHART / "dashboards").glob("*.json"))}
@@ -15,12 +15,20 @@ every_panel = pytest.mark.parametrize(("board", "panel"), PANELS, ids=[f"{b}: {p
 
 
 def query(expr: str, window: str = "1m") -> str:
-    """Return a panel's query as Grafana sends it where every model is chosen."""
-    return expr.replace("$__rate_interval", window).replace("$model", ".*")
+    """Return a panel's query as Grafana sends it where everything is chosen."""
+    return re.sub(r"\$(namespace|release|model)\b", ".*", expr.replace("$__rate_interval", window))
 
 
 def test_there_are_the_four_that_the_documentation_names():
     assert BOARDS.keys() == {"overview", "speculation", "pipeline", "fleet"}
+
+
+@needs_helm
+def test_their_files_are_named_apart_from_those_of_other_charts():
+    """Sidecars put the dashboards of all charts into one folder."""
+    objects = any_helm().objects({"metrics": {"dashboards": {"enabled": True}}})
+    files = [name for o in objects if o["kind"] == "ConfigMap" for name in o["data"]]
+    assert sorted(files) == [f"outrider-{name}.json" for name in sorted(BOARDS)]
 
 
 @every_panel
@@ -41,6 +49,14 @@ def test_queries_parse_and_ask_for_metrics_that_exist(board, panel):
         promql_parser.parse(query(target["expr"]))
         for name in re.findall(r"outrider_[a-z0-9_]+", target["expr"]):
             assert name in known or re.sub(r"_(total|bucket|count|sum)$", "", name) in known, name
+
+
+@every_panel
+def test_one_release_among_several_can_be_looked_at(board, panel):
+    for target in panel["targets"]:
+        selectors = re.findall(r"\b(?:outrider|process)_\w+({[^}]*})?", target["expr"])
+        assert selectors and all('namespace=~"$namespace",release=~"$release"' in found for found in selectors)
+    assert {v["name"] for v in BOARDS[board]["templating"]["list"]} == {"datasource", "namespace", "release", "model"}
 
 
 @pytest.mark.parametrize("board", BOARDS.values(), ids=BOARDS.keys())

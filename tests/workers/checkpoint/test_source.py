@@ -91,6 +91,19 @@ def test_a_hub_id_is_fetched_without_pickles(folder, monkeypatch):
     assert not any(pattern.endswith((".bin", ".pt", "*")) for pattern in asked["allow"])
 
 
+def test_who_wants_the_tokenizer_alone_fetches_no_weights(tmp_path, monkeypatch):
+    """An ingress needs none of a target's 140 GB, and its node may have no room for them."""
+    asked = []
+
+    def snapshot_download(model, allow_patterns, ignore_patterns):
+        asked.extend(allow_patterns)
+        return str(tmp_path)  # no safetensors in it, which is no reason to refuse it
+
+    monkeypatch.setattr(source, "snapshot_download", snapshot_download)
+    assert resolve_model("owner/model", weights=False).path == tmp_path
+    assert "*.json" in asked and "*.safetensors" not in asked
+
+
 @pytest.mark.parametrize("error", [LocalEntryNotFoundError("offline"), ConnectionError("no route")])
 def test_an_unreachable_hub_is_a_clear_error(monkeypatch, error):
     def snapshot_download(*_, **__):
