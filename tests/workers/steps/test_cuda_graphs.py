@@ -128,9 +128,9 @@ def test_a_drafter_gets_the_states_of_replayed_steps_as_it_does_those_of_others(
 
 
 def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runner):
-    recorder = record(runner, BUCKETS)
+    recorder, signs = record(runner, BUCKETS), []
     store = FeatureStore(4, runner.block_size, runner.has_features)
-    runner.keep_features(store)
+    runner.keep_features(store, lambda: signs.append("alive"))
     for _ in range(2):
         store.acquire(FeatureSpec((1,), 48, 10))
         runner.execute(StepPlan((row(0, [11], 0),)))
@@ -138,6 +138,7 @@ def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runn
         store.release()
         runner.execute(StepPlan((row(0, [13], 2),)))
     assert recorder.recordings == 2 * len(BUCKETS)
+    assert len(signs) == len(BUCKETS)
     replays = recorder.replays
     runner.execute(StepPlan((row(0, [14], 3),)))
     assert recorder.replays == replays + 1
