@@ -149,15 +149,16 @@ class Engine:
         """How long the steps were and how much they held; still counting."""
         return self._planner.counters.step_sizes
 
+    def beat(self) -> None:
+        """Show that a step that takes long makes progress."""
+        self._last_beat = self._clock()
+
     def seconds_since_beat(self) -> float:
         """Return how long ago the loop last showed that it lives; infinite once it has given up."""
         return float("inf") if self._dead.is_set() else self._clock() - self._last_beat
 
     def hangs(self, deadline_s: float) -> bool:
-        """Return whether the loop has given up, or has not come round for ``deadline_s``.
-
-        A model whose steps have been seen to take longer gets longer.
-        """
+        """Return whether the loop has given up or was not heard of for ``deadline_s``, longer where steps take long."""
         return self.seconds_since_beat() > max(deadline_s, LONG_STEPS * self._lengths.longest_s)
 
     def _run(self) -> None:
@@ -212,7 +213,7 @@ class Engine:
         ended = self._step(plan)
         while not self._stopping and (following := self._planner.follow(ended.output, ended.at)) is not None:
             self._uncommitted = ended
-            self._last_beat = self._clock()
+            self.beat()
             ended = self._step(following)
         progress = self._commit(ended)
         if self._runner.overlaps:

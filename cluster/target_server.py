@@ -60,7 +60,7 @@ class TargetServer:
             compile_grammar=grammars.compile,
         )
         features = FeatureStore(settings.max_running, runner.block_size, runner.has_features)
-        runner.keep_features(features)
+        runner.keep_features(features, self.engine.beat)
         self._pool = DrafterPool(
             self.engine.identity,
             self.engine.incarnation,

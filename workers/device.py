@@ -3,7 +3,9 @@
 import importlib.util
 import os
 import shutil
+import sysconfig
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -26,7 +28,15 @@ def why_no_triton() -> str | None:
         return "the package triton is not installed (PyTorch's builds for CUDA bring it along)"
     if "CC" not in os.environ and not shutil.which("gcc") and not shutil.which("clang"):
         return "Triton needs a C compiler to launch kernels: install gcc, or name one in CC"
+    if not (_python_headers() / "Python.h").is_file():
+        return f"Triton needs Python's headers to launch kernels, and {_python_headers()} has none: install python3-dev"
     return None
+
+
+def _python_headers() -> Path:
+    """Return where Triton has the compiler look for them."""
+    scheme = sysconfig.get_default_scheme()
+    return Path(sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"])
 
 
 def kernel_errors() -> tuple[type[Exception], ...]:

@@ -162,9 +162,12 @@ class ModelRunner:
         """Compute one token that nobody asked for, on the spare block; raises where no step can be computed."""
         self.logits(self.pack(StepPlan((Row(0, (0,), 0, (self._cache.trash_block,), 1, SamplingParams()),))))
 
-    def keep_features(self, store: FeatureStore) -> None:
-        """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step."""
-        self._forward.states.store = store
+    def keep_features(self, store: FeatureStore, alive: Callable[[], None] | None = None) -> None:
+        """Put hidden states into ``store`` whenever it wants some; call on rank 0, before the first step.
+
+        ``alive`` is called after each shape while recorded steps are recorded anew for it, which takes seconds.
+        """
+        self._forward.states.store, self._forward.alive = store, alive
 
     def has_features(self, spec: FeatureSpec) -> bool:
         """Return whether this model has the hidden states that a drafter asks for."""

@@ -208,5 +208,10 @@ def test_a_step_hangs_by_its_deadline_or_by_what_steps_have_taken():
     assert not engine.hangs(5)
     now[0] = 6.0
     assert engine.hangs(5)
+    engine.beat()
+    now[0] = 10.0
+    assert not engine.hangs(5)
+    now[0] = 12.0
+    assert engine.hangs(5)
     engine._lengths.note(1, 3.0, 6.0)
     assert not engine.hangs(5)

@@ -12,6 +12,7 @@ from tests.workers.feeding import Feeder, all_logits
 from workers.checkpoint.embedded import embedded_model
 from workers.contract.draft import OpenDraft
 from workers.contract.errors import OutriderError
+from workers.contract.features import FeatureSpec
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan, verify
 from workers.drafting.drafter import DraftPeer, DraftState
@@ -19,6 +20,8 @@ from workers.drafting.features.drafter import FeatureDrafter
 from workers.drafting.features.runner import FeatureRunner
 from workers.model_runner import ModelRunner
 from workers.settings import DEFAULT_MODEL, RunnerSettings
+from workers.states.feature_store import FeatureStore
+from workers.steps.cuda_graphs import WARM_UPS, _Recorder
 
 pytestmark = [
     pytest.mark.gpu,
@@ -128,6 +131,60 @@ def test_replayed_steps_agree_with_steps_that_are_run(tmp_path):
         replayed = all_logits(runner, step).clone()
         runner._forward.steps.graphs = None
         torch.testing.assert_close(replayed, all_logits(runner, step), atol=0.05, rtol=0.05)
+
+
+def row(i, tokens, start):
+    params = SamplingParams(temperature=0.0)
+    return Row(i, tokens, start, range(10 * i, 10 * i + 10), len(tokens), params)
+
+
+def test_steps_are_recorded_anew_for_one_drafter_and_for_another(tmp_path):
+    """Without states, with those of one layer, with those of the other: tokens and states are those of run steps."""
+    make_tiny(tmp_path, **LAYERS)
+    said, told = [], []
+    for cuda_graphs in (False, True):
+        runner = make_runner(tmp_path, cuda_graphs=cuda_graphs)
+        store = FeatureStore(4, runner.block_size, runner.has_features)
+        runner.keep_features(store)
+        rows = [row(i, PROMPT, 0) for i in range(3)]
+        said.append([runner.execute(StepPlan(tuple(rows))).sampled])
+        told.append([])
+        for number, layer in enumerate((None, 1, 2), 1):
+            if layer is not None:
+                store.acquire(FeatureSpec((layer,), LAYERS["hidden_size"], 100))
+            start = 30 * number  # the step that states are first wanted in has none
+            for at, lengths in ((start, (8, 8, 8)), (start + 8, (1, 5, 1)), (start + 16, (1,)), (start + 17, (7, 1))):
+                step = StepPlan(tuple(row(i, PROMPT[:n], at) for i, n in enumerate(lengths)))
+                said[-1].append(runner.execute(step).sampled)
+            if layer is not None:
+                told[-1].append(store.of_tokens(0, 0, start + 25))
+                store.release()
+        assert (runner._forward.steps.graphs is not None) == cuda_graphs
+    assert said[0] == said[1]
+    for run, replayed in zip(*told, strict=True):
+        assert len(run) == len(replayed) == 8 * 2 * LAYERS["hidden_size"]  # of what was computed without a gap
+        run, replayed = (torch.frombuffer(bytearray(part), dtype=torch.bfloat16).float() for part in (run, replayed))
+        torch.testing.assert_close(run, replayed, atol=0.02, rtol=0.02)
+
+
+def test_memory_is_given_back_after_a_recording_that_failed():
+    """Of a model, say, that asks the device for something in the middle of a step."""
+    record, numbers, runs = _Recorder(), torch.ones(3, device="cuda"), []
+
+    def asking():
+        runs.append(1)
+        if len(runs) > WARM_UPS:
+            torch.ones(1 << 20, device="cuda").sum().item()
+        return numbers * 2
+
+    with pytest.raises(RuntimeError):
+        record(asking)
+    del record
+    torch.cuda.empty_cache()  # which ends in an assertion of the allocator's where it waits for the end of a recording
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    replay = _Recorder()(lambda: numbers * 2)
+    numbers += 1
+    assert replay().tolist() == [4.0] * 3
 
 
 @pytest.mark.parametrize("params", [SamplingParams(temperature=0.0), SamplingParams(temperature=0.8, seed=5)], ids=str)

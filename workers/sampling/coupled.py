@@ -29,7 +29,10 @@ from workers.sampling.support import Support, at_least, in_groups
 __all__ = ["SamplingBatch", "choose_local", "choose_tokens", "in_order", "rank_tokens", "ranked_ids"]
 
 _LOGITS_AT_ONCE = 2**20
-"""Rows are processed so many logits at a time: few enough that temporaries stay in a CPU's cache."""
+"""Rows are processed so many logits at a time on a CPU: few enough that temporaries stay in its cache."""
+_LOGITS_AT_ONCE_ON_GPU = 2**23
+"""A GPU is asked some ten questions each time, however many rows there are. Temporaries take some 100 MB, and some 500
+where nearly the whole vocabulary survives the cuts."""
 _SLACK = 1e-9
 """Room for the rounding of scores in float64, relative where they are above 1."""
 _LOWEST = -1e300
@@ -148,10 +151,15 @@ def _check(logits: Tensor, batch: SamplingBatch) -> None:
 def _portions(logits: Tensor, mask: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the indices and the logits of the masked rows, some at a time, each with a finite maximum."""
     rows = mask.nonzero().flatten()
-    count = max(1, _LOGITS_AT_ONCE // max(GROUP, logits.shape[-1]))
+    count = _rows_at_once(logits.shape[-1], logits.device)
     for start in range(0, len(rows), count):
         some = rows[start : start + count]
         yield some, _finite(logits[start : start + count] if len(rows) == len(logits) else logits[some])
+
+
+def _rows_at_once(vocab: int, device: torch.device) -> int:
+    logits = _LOGITS_AT_ONCE if device.type == "cpu" else _LOGITS_AT_ONCE_ON_GPU
+    return max(1, logits // max(GROUP, vocab))
 
 
 def _finite(logits: Tensor) -> Tensor:

@@ -44,9 +44,19 @@ class StateKeeper:
             return
         if self._tap is not None:
             states = self._tap.states() if replayed is None else replayed
-            self.store.put(self._tap.spec, rows, states.cpu().view(torch.uint16).numpy())
+            self.store.put(self._tap.spec, rows, _on_host(states).view(torch.uint16).numpy())
         wanted = self.store.wanted
         if wanted is not self.heard:
             if self._tap is not None:
                 self._tap.remove()
             self._tap = StateTap(self._model, wanted) if wanted is not None else None
+
+
+def _on_host(states: Tensor) -> Tensor:
+    """Return states in the host's memory: in pages that a GPU writes to by itself, else some megabytes take as many ms.
+
+    The store copies them, so that the next step's may stand there.
+    """
+    if not states.is_cuda:
+        return states
+    return torch.empty(states.shape, dtype=states.dtype, pin_memory=True).copy_(states)

@@ -5,8 +5,9 @@ there (workers/steps/filled_step.py). Steps that fit none are run as they are.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as Seq
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ class CudaGraphs:
         self._replay: dict[Bucket, Run] = {}
         self._shapes: dict[tuple[int, int, int], int] = {}
         self._spec: FeatureSpec | None = None
-        self._kept: Tensor | None = None
+        self._kept: list[Tensor | None] = []
         self._logits: Tensor | None = None
 
     def record(self, spec: FeatureSpec | None = None, progress: Callable[[], None] | None = None) -> None:
@@ -87,16 +88,17 @@ class CudaGraphs:
             progress: called after each shape.
         """
         self._replay.clear()
+        self._kept.clear()
         record = self._recorder or _Recorder()
         for bucket in self.buckets:
             self._filled[bucket].clear()
             self._send(bucket)
             self._replay[bucket] = record(self._step(bucket))
+            # What was recorded writes to it, whatever the attention uses later, for the next shape even.
+            self._kept.append(self._attention.workspace)
             if progress is not None:
                 progress()
         self._spec = spec
-        # What was recorded writes to it, whatever the attention uses later.
-        self._kept = self._attention.workspace
 
     def drop(self) -> None:
         """Forget all recordings. Libraries that took part in them, NCCL above all, wait for that before they end."""
@@ -238,7 +240,10 @@ class _Recorder:
             for _ in range(WARM_UPS):
                 run()
             # Other threads of this process use CUDA as well: their calls are none of the recording's.
-            with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
+            with (
+                _forgotten_where_it_fails(self._pool),
+                torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"),
+            ):
                 out = run()
         torch.cuda.current_stream().wait_stream(stream)
 
@@ -247,3 +252,20 @@ class _Recorder:
             return out
 
         return replay
+
+
+@contextmanager
+def _forgotten_where_it_fails(pool: tuple[int, int]) -> Iterator[None]:
+    """Have the allocator forget a recording that failed.
+
+    Where the device refuses to end one (a model has asked it something meanwhile), torch leaves the allocator waiting
+    for the end: it then frees nothing any more, neither for a step that is short of memory nor before the next
+    recording.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(RuntimeError):  # there was an end, or a version of torch that tells the allocator
+            torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
+            torch._C._cuda_releasePool(torch.cuda.current_device(), pool)
+        raise

@@ -47,6 +47,8 @@ class Forward:
         self._group = group
         self._trial = trial_step(cache, loaded.max_model_len, loaded.vocab_size)
         self._replayed: Tensor | None = None
+        self.alive: Callable[[], None] | None = None
+        """Called after each shape that is recorded anew."""
         self.steps = DeviceSteps(self._compute, attention, cache)
         """Its steps of decoding and verification, as recordings see them."""
         self.states = StateKeeper(loaded.model, loaded.config.hidden_size)
@@ -104,7 +106,7 @@ class Forward:
         """Record all steps anew, at the same time on all ranks; only rank 0 has listeners for states."""
         assert self.steps.graphs is not None
         try:
-            self.steps.graphs.record(self.states.heard)
+            self.steps.graphs.record(self.states.heard, self.alive)
         except kernel_errors() as error:  # out of memory, most likely
             if self._group is not None:
                 raise

@@ -21,12 +21,14 @@ from rich.table import Table
 
 from cluster.bench.gpu.machine import describe_gpu
 from cluster.bench.gpu.roofline import Device, floor_of, measure_device
-from cluster.bench.gpu.shapes import DRAFTER_CASES, SHAPES, TARGET_CASES, Case, Shape
+from cluster.bench.gpu.shapes import DRAFTER_CASES, SHAPES, TARGET_CASES, Case, Shape, that_fit
 from cluster.bench.gpu.steps import VARIANTS, Timing, predict, time_steps
 from cluster.bench.report import save_report
 from workers.checkpoint.load import resolve_device
 
 DRAFTERS = ("1b",)
+USABLE = 0.92
+"""Of a GPU's memory, for weights, keys and values."""
 TINY_CASES = (Case(1, 1, 64), Case(3, 5, 64), Case(2, 1, 64, guesses=3))
 
 
@@ -42,11 +44,14 @@ def read_arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def cases_of(model: str) -> tuple[Case, ...]:
-    """Return the steps that are timed of a model."""
+def cases_of(model: str, device: torch.device) -> tuple[Case, ...]:
+    """Return the steps that are timed of a model: those that a GPU has room for."""
     if model == "tiny":
         return TINY_CASES
-    return DRAFTER_CASES if model in DRAFTERS else TARGET_CASES
+    cases = DRAFTER_CASES if model in DRAFTERS else TARGET_CASES
+    if device.type != "cuda":
+        return cases
+    return that_fit(SHAPES[model], cases, int(USABLE * torch.cuda.get_device_properties(device).total_memory))
 
 
 def print_predictions(console: Console, shape: Shape, cases: Sequence[Case], roofs: Device) -> None:
@@ -85,13 +90,15 @@ def main(words: Sequence[str] | None = None) -> None:
     console.print(
         f"{roofs.copy_bytes_per_s / 1e9:.0f} GB/s copied, {roofs.matmul_flops / 1e12:.1f} TFLOP/s multiplied (bfloat16)"
     )
-    for model in arguments.models:
-        print_predictions(console, SHAPES[model], cases_of(model), roofs)
+    cases = {model: found for model in arguments.models if (found := cases_of(model, device))}
+    for model, found in cases.items():
+        print_predictions(console, SHAPES[model], found, roofs)
     timings: list[Timing] = []
-    failed = False
-    for model, variant in product(arguments.models, VARIANTS):
+    if failed := len(cases) < len(arguments.models):
+        console.print(f"no room on this GPU: {', '.join(model for model in arguments.models if model not in cases)}")
+    for model, variant in product(cases, VARIANTS):
         try:
-            for timing in time_steps(SHAPES[model], cases_of(model), device, roofs, variant):
+            for timing in time_steps(SHAPES[model], cases[model], device, roofs, variant):
                 timings.append(timing)
                 console.print(f"{model} {timing.case.name} {timing.variant}: {timing.measured_s * 1e6:.0f} us")
         except Exception:  # time on a GPU is dear: what else can be timed is
@@ -110,7 +117,7 @@ def main(words: Sequence[str] | None = None) -> None:
         timings=[timing.to_json() for timing in timings],
     )
     if failed:
-        sys.exit("some variants could not be timed: see above")
+        sys.exit("some models or variants could not be timed: see above")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """The shapes that are timed: configurations of real models, without their weights, and the steps they run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 MAX_MODEL_LEN = 8192
+NUMBER_BYTES = 2
+"""Of bfloat16."""
+SPARE_TOKENS = 128
+"""For which each row has room in the cache, beside its context."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,11 @@ class Shape:
         return self.hidden * self.vocab
 
     @property
+    def weights(self) -> int:
+        """Parameters of all matrices, the embedding included."""
+        return self.layer_weights + self.head_weights * (1 if self.tied else 2)
+
+    @property
     def kv_elements(self) -> int:
         """Numbers that one token has in the KV cache, all layers together."""
         return 2 * self.layers * self.kv_heads * self.head_dim
@@ -85,3 +95,14 @@ class Case:
 
 TARGET_CASES = (Case(1, 1, bar=1.25), Case(1, 5, bar=1.3), Case(16, 1), Case(64, 5), Case(256, 1))
 DRAFTER_CASES = (Case(1, 1), Case(1, 1, bar=1.6, guesses=4), Case(16, 1), Case(16, 1, guesses=4), Case(64, 1))
+
+
+def cache_bytes(shape: Shape, cases: Sequence[Case]) -> int:
+    """Return what keys and values take while the cases are timed, one after the other."""
+    tokens = max(case.rows * (case.context + SPARE_TOKENS) for case in cases)
+    return tokens * shape.kv_elements * NUMBER_BYTES
+
+
+def that_fit(shape: Shape, cases: Sequence[Case], room: int) -> tuple[Case, ...]:
+    """Return the cases whose contexts fit ``room`` bytes beside the weights."""
+    return tuple(case for case in cases if shape.weights * NUMBER_BYTES + cache_bytes(shape, (case,)) <= room)

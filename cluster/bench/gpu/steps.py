@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cluster.bench.gpu.roofline import Device, Floor, floor_of, time_call, time_queued
-from cluster.bench.gpu.shapes import MAX_MODEL_LEN, Case, Shape
+from cluster.bench.gpu.shapes import Case, Shape, cache_bytes
 from workers.checkpoint.random_weights import random_causal_lm
 from workers.contract.sampling_params import SamplingParams
 from workers.contract.step import Row, StepPlan
@@ -104,7 +104,7 @@ def time_steps(
     dtype = torch.bfloat16
     with TemporaryDirectory() as folder:
         loaded = random_causal_lm(Path(folder), "llama", shape.config(), dtype, device)
-        settings = RunnerSettings(model=folder, kv_cache_bytes=_cache_bytes(shape, cases), **variant.settings)
+        settings = RunnerSettings(model=folder, kv_cache_bytes=cache_bytes(shape, cases), **variant.settings)
         runner = ModelRunner(loaded, settings)
         fill_contexts(runner, max(case.rows for case in cases), cases[0].context)
         for case in cases:
@@ -136,8 +136,3 @@ def fill_contexts(runner: ModelRunner, rows: int, context: int) -> None:
             for i in range(first, min(rows, first + ROWS_AT_ONCE))
         )
         runner.execute(StepPlan(tuple(feeds)))
-
-
-def _cache_bytes(shape: Shape, cases: Sequence[Case]) -> int:
-    tokens = max(case.rows * (case.context + MAX_MODEL_LEN // 64) for case in cases)
-    return tokens * shape.kv_elements * 2

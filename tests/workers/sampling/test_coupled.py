@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tests.workers.sampling import reference
 from workers.contract.sampling_params import MAX_SEED, SamplingParams
+from workers.sampling import coupled
 from workers.sampling.coupled import SamplingBatch, choose_local, choose_tokens, rank_tokens
 
 MIXES = [
@@ -48,6 +49,20 @@ def test_the_choice_is_that_of_the_definition(data):
     position = data.draw(st.integers(0, 10**6))
     chosen = choose_tokens(torch.tensor([logits]), SamplingBatch.from_params([(params, position)]))
     assert chosen.tolist() == [reference.choose(logits, params, position)]
+
+
+def test_the_choice_is_the_same_however_many_rows_are_processed_at_once(monkeypatch):
+    logits, batch = rows(40), SamplingBatch.from_params(batch_of(40))
+    chosen = []
+    for at_once in (1, 7, 40):
+        monkeypatch.setattr(coupled, "_rows_at_once", lambda vocab, device, count=at_once: count)
+        chosen.append(choose_tokens(logits, batch).tolist())
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
+def test_a_gpu_is_not_asked_anew_for_every_few_rows():
+    assert coupled._rows_at_once(128256, torch.device("cpu")) == 8
+    assert coupled._rows_at_once(128256, torch.device("cuda")) >= 64
 
 
 @pytest.mark.parametrize("mix", [mix for mix in MIXES if mix["temperature"] != 0.0001], ids=str)

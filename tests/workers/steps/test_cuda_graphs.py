@@ -1,5 +1,7 @@
 """What surrounds recording and replaying, with functions that compute anew in place of graphs."""
 
+import weakref
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from workers.input_batch import Computed
 from workers.model_runner import ModelRunner
 from workers.settings import RunnerSettings
 from workers.states.feature_store import FeatureStore
+from workers.steps.cuda_graphs import WARM_UPS, _Recorder
 from workers.steps.device_steps import are_recorded
 from workers.steps.graph_buckets import Bucket
 
@@ -35,8 +38,10 @@ def runner(request, tmp_path, monkeypatch):
     monkeypatch.setattr(model_runner, "pack_linears", lambda _: 0)
     monkeypatch.setattr(ModelRunner, "_check_numerics", lambda _: False)
     make_tiny(tmp_path, scale=2.0, num_hidden_layers=1)
-    settings = RunnerSettings(model=str(tmp_path), max_model_len=60, block_size=4, kv_cache_bytes=1 << 17)
-    return ModelRunner.from_settings(settings.model_copy(update={"fused_layers": False, "attention": request.param}))
+    settings = {"fused_layers": False, "attention": request.param, "cuda_graphs": False}  # on a GPU neither
+    return ModelRunner.from_settings(
+        RunnerSettings(model=str(tmp_path), max_model_len=60, block_size=4, kv_cache_bytes=1 << 17, **settings)
+    )
 
 
 def row(i, tokens, start):
@@ -123,9 +128,9 @@ def test_a_drafter_gets_the_states_of_replayed_steps_as_it_does_those_of_others(
 
 
 def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runner):
-    recorder = record(runner, BUCKETS)
+    recorder, signs = record(runner, BUCKETS), []
     store = FeatureStore(4, runner.block_size, runner.has_features)
-    runner.keep_features(store)
+    runner.keep_features(store, lambda: signs.append("alive"))
     for _ in range(2):
         store.acquire(FeatureSpec((1,), 48, 10))
         runner.execute(StepPlan((row(0, [11], 0),)))
@@ -133,6 +138,7 @@ def test_recordings_serve_on_when_a_drafter_has_left_and_when_it_comes_back(runn
         store.release()
         runner.execute(StepPlan((row(0, [13], 2),)))
     assert recorder.recordings == 2 * len(BUCKETS)
+    assert len(signs) == len(BUCKETS)
     replays = recorder.replays
     runner.execute(StepPlan((row(0, [14], 3),)))
     assert recorder.replays == replays + 1
@@ -176,6 +182,21 @@ def test_logits_of_all_shapes_stand_in_one_place(runner):
     assert len(places) == 1
 
 
+def test_what_each_shape_writes_to_is_kept(runner, monkeypatch):
+    """A smaller one may need more: where layers differ, partial results of some are only kept for few tokens."""
+    plan, written = runner._attention.plan_tensors, []
+
+    def planned(*arguments):
+        runner._attention.workspace = torch.zeros(1)
+        written.append(weakref.ref(runner._attention.workspace))
+        plan(*arguments)
+
+    monkeypatch.setattr(runner._attention, "plan_tensors", planned)
+    record(runner, BUCKETS)
+    assert len(written) > len(BUCKETS)  # one is a trial
+    assert all(workspace() is not None for workspace in written[: len(BUCKETS)])
+
+
 def test_dropped_steps_are_run(runner):
     recorder = record(runner, BUCKETS)
     step = StepPlan((row(0, [11], 0),))
@@ -207,6 +228,48 @@ def test_where_nothing_can_be_recorded_at_start_steps_are_run(runner, caplog):
     assert "run as they are: out of memory" in caplog.text
     assert runner.execute(StepPlan((row(0, [11, 12], 0),))).sampled
     assert runner._forward.steps.graphs is None
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_the_allocator_forgets_a_recording_that_failed(told, monkeypatch):
+    """As torch does itself in some versions."""
+    forgotten, runs = [], []
+
+    class Recording:
+        def __init__(self, graph, pool, stream, capture_error_mode): ...
+
+        def __enter__(self): ...
+
+        def __exit__(self, kind, *_):
+            if kind is not None:
+                raise RuntimeError("operation failed due to a previous error during capture")
+
+    def end(device, pool):
+        if told:
+            raise RuntimeError("not currently recording to mempool_id")
+        forgotten.append(("end", device, pool))
+
+    def run():
+        runs.append(1)
+        if len(runs) > WARM_UPS:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    for name, value in {
+        "graph_pool_handle": lambda: (0, 7),
+        "Stream": lambda: stream,
+        "current_stream": lambda: stream,
+        "current_device": lambda: 3,
+        "stream": nullcontext,
+        "CUDAGraph": lambda: None,
+        "graph": Recording,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", end)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *where: forgotten.append(("release", *where)))
+    with pytest.raises(RuntimeError, match="previous error"):
+        _Recorder()(run)
+    assert forgotten == ([] if told else [("end", 3, (0, 7)), ("release", 3, (0, 7))])
 
 
 def test_without_kernels_nothing_is_recorded_and_one_is_told(tmp_path, caplog):
