@@ -1,4 +1,4 @@
-"""A deployment with a drafter against one without: paired ratios, the verdict, and what of it is the machine's doing."""
+"""A deployment with a drafter against one without: paired ratios, and a verdict where the machine allows one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
