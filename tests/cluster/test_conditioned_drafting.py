@@ -10,7 +10,7 @@ from cluster.distill.order import Order
 from cluster.distill.run import distill
 from cluster.links.drafting.states import StatesSent
 from cluster.local import LocalCluster
-from cluster.scheduler.settings import Policy, SchedulerSettings
+from cluster.scheduler.settings import Policy, SchedulerSettings, Way
 from tests.cluster.distill.test_run import Watcher
 from tests.support.tiny_models import make_tiny
 from workers.contract.draft import CloseDraft
@@ -22,6 +22,7 @@ from workers.settings import DrafterSettings, RunnerSettings
 
 PLAIN = SchedulerSettings(draft_length=0, lookup=False)
 DRAFTED = SchedulerSettings(policy=Policy.FIXED, draft_length=3, draft_wait_ms=5000, lookup=False)
+AHEAD = DRAFTED.model_copy(update={"policy": Policy.ADAPTIVE, "way": Way.RUN_AHEAD})
 HOT = SamplingParams(temperature=0.9, seed=5)
 GREEDY = SamplingParams(temperature=0.0)
 
@@ -75,7 +76,7 @@ async def serve(runner, settings, drafters, *before):
     return [[token for step in steps for token in step.tokens] for steps in progress], load
 
 
-@pytest.mark.parametrize("scheduler", [DRAFTED, DRAFTED.model_copy(update={"policy": Policy.ADAPTIVE})])
+@pytest.mark.parametrize("scheduler", [DRAFTED, AHEAD])
 def test_a_drafter_is_told_the_states_of_the_whole_text(runner_settings, drafter, scheduler, monkeypatch):
     """Sequences are opened before their prompts are computed: the prompts' states must follow."""
     rows, texts, messages = Counter(), {}, StatesSent.messages
