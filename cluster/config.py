@@ -156,6 +156,9 @@ class HttpConfig(Placement):
     rollout_surge: bool = True
     """Whether new ingresses are started before old ones are told to stop when settings change, so that somebody always
     answers. That takes room for as many more; where there is none, the rollout waits for it. False: one by one."""
+    leave_notice_s: float = Field(default=0.0, ge=0, le=300)
+    """For how long an ingress that is told to stop goes on as before while /health and /ready say 503: as long as a
+    load balancer in front needs to see that and to choose others. Only where the ingress listens itself."""
     resume_wait_s: float = Field(default=120.0, ge=0)
     """How long a request that has lost its target waits for another one, or for the same to be back: longer than it
     takes to load the model."""

@@ -63,7 +63,7 @@ def build_application(config: ClusterConfig) -> Application:
         num_replicas=config.http.replicas,
         ray_actor_options=actor_options(config.http, config.http.num_gpus or 0.0),
         max_surge_percent=100 if config.http.rollout_surge else 0,
-        **_common(drain_s + STOP_MARGIN_S),
+        **_common(config.http.leave_notice_s + drain_s + STOP_MARGIN_S),
     )
     return ingress.bind(config.target.model, config.http, drain_s, config.tls, *members)
 

@@ -36,7 +36,7 @@ class Ingress:
 
         source = await asyncio.to_thread(resolve_model, model, weights=False)
         tokenizer = await asyncio.to_thread(Tokenizer.from_folder, source.path)
-        self._drain_timeout_s = drain_timeout_s
+        self._drain_timeout_s, self._leave_notice_s = drain_timeout_s, http.leave_notice_s
         credentials = channel_credentials(tls, PeerRole.INGRESS)
         self._router = Router(tokenizer.fingerprint, http.resume_wait_s, credentials)
         await self._router.start()
@@ -62,9 +62,9 @@ class Ingress:
             raise RuntimeError("the HTTP server has ended")
 
     async def __del__(self) -> None:
-        """Take no more connections and let answers under way finish."""
+        """Say that we leave, then take no more connections and let answers under way finish."""
         if self._listener is not None:
-            await self._listener.stop(self._drain_timeout_s)
+            await self._listener.stop(self._drain_timeout_s, self._leave_notice_s)
         await self._membership.stop()
         self._metrics.close()
         await self._router.stop()

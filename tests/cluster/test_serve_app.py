@@ -60,6 +60,9 @@ def test_new_ingresses_start_first_only_where_there_is_room_for_them(cluster):
     """Serve stops no old replica before a new one runs where a surge is asked for, and waits for ever without room."""
     cluster(0)
     assert deployments({})["Ingress"]._deployment_config.max_surge_percent == 100
+    patient = deployments({"http": {"leave_notice_s": 10}})["Ingress"]._deployment_config
+    usual = deployments({})["Ingress"]._deployment_config
+    assert patient.graceful_shutdown_timeout_s == usual.graceful_shutdown_timeout_s + 10
     assert deployments({"http": {"rollout_surge": False}})["Ingress"]._deployment_config.max_surge_percent == 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import uvicorn
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.api.door.address import bind_http
@@ -14,6 +15,8 @@ BACKLOG = 2048
 LINGER_S = 1.0
 """How long a listener that stops waits for the next request of a client whose answer has just ended: one that is sent
 on a connection which is being closed is lost, and its client cannot know whether it was served."""
+PROBES = frozenset({"/health", "/ready"})
+"""What load balancers ask to know whom to choose: 503 once a listener leaves."""
 LEAST_GRACE_S = 0.2
 """What it takes to close idle connections in an orderly way."""
 
@@ -56,14 +59,16 @@ class HttpListener:
         while not self._server.started and not self._task.done():
             await asyncio.sleep(0.01)
 
-    async def stop(self, grace_s: float = 0.0) -> None:
+    async def stop(self, grace_s: float = 0.0, notice_s: float = 0.0) -> None:
         """Accept no more connections, and give answers under way ``grace_s`` seconds to finish.
 
-        Requests that still come on open connections are answered, and their clients told to go.
+        Connections are accepted for ``notice_s`` seconds more, in which only the probes tell of it. Requests that still
+        come on open connections are answered, and their clients told to go.
         """
         if self._task is None:
             return
         self._leaving = True
+        await asyncio.sleep(notice_s)
         for server in self._server.servers:
             server.close()
         begun = time.monotonic()
@@ -83,6 +88,10 @@ class HttpListener:
                 quiet_since = now
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._leaving and scope["type"] == "http" and scope["path"] in PROBES:
+            await JSONResponse({"status": "leaving"}, 503, {"connection": "close"})(scope, receive, send)
+            return
+
         async def send_on(message: Message) -> None:
             if self._leaving and message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]

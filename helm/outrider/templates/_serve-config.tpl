@@ -13,7 +13,8 @@ applications:
       {{- include "outrider.settings" . | nindent 6 }}
 {{- end -}}
 
-{{- /* Each front pod has room for one ingress, so a new one starts where an old one has stopped (rollout_surge). */ -}}
+{{- /* Each front pod has room for one ingress, so a new one starts where an old one has stopped (rollout_surge).
+Before that the Service has time to leave the old one out (leave_notice_s; the front's readiness probe). */ -}}
 {{- define "outrider.settings" -}}
 {{- $v := .Values -}}
 {{- if has (int $v.metrics.port) (list 6379 8000 8080 8265) -}}
@@ -29,7 +30,7 @@ applications:
   "drain_timeout_s" $v.target.drainTimeoutSeconds
   "runner" (mergeOverwrite (dict "device" $device) (deepCopy $v.target.runner))) -}}
 {{- $_ := mergeOverwrite $target (include "outrider.number" (dict "role" "target" "values" $v.target) | fromYaml) -}}
-{{- $front := mergeOverwrite (deepCopy $v.front.settings) (dict
+{{- $front := mergeOverwrite (dict "leave_notice_s" 10) (deepCopy $v.front.settings) (dict
   "host" "0.0.0.0"
   "port" 8000
   "served_by" "ingress"

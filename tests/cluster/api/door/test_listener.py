@@ -49,6 +49,24 @@ async def test_it_answers_until_it_is_stopped():
             await client.get(listener.url)
 
 
+async def test_a_listener_that_leaves_says_so_first_and_goes_on_meanwhile():
+    app = App()
+    listener = await start(app)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert (await client.get(f"{listener.url}/health")).status_code == 404  # the application's own answer
+        stopping = asyncio.create_task(listener.stop(5.0, notice_s=1.0))
+        await asyncio.sleep(0.2)
+        for path in ("/health", "/ready"):
+            assert (await client.get(listener.url + path)).status_code == 503
+        async with httpx.AsyncClient(trust_env=False) as late:
+            answer = await late.get(listener.url)
+            assert (answer.text, answer.headers["connection"]) == ("hello", "close")
+        assert not stopping.done()
+        await stopping
+        with pytest.raises(httpx.ConnectError):
+            await client.get(listener.url)
+
+
 async def test_an_answer_under_way_is_finished_and_no_new_one_begun():
     app = App()
     listener = await start(app)
