@@ -54,7 +54,7 @@ async def test_a_listener_that_leaves_says_so_first_and_goes_on_meanwhile():
     listener = await start(app)
     async with httpx.AsyncClient(trust_env=False) as client:
         assert (await client.get(f"{listener.url}/health")).status_code == 404  # the application's own answer
-        stopping = asyncio.create_task(listener.stop(5.0, notice_s=1.0))
+        stopping = asyncio.create_task(listener.stop(5.0, notice_s=3.0))
         await asyncio.sleep(0.2)
         for path in ("/health", "/ready"):
             assert (await client.get(listener.url + path)).status_code == 503
