@@ -12,6 +12,11 @@ TAIL = 20
 """One in so many resampled medians lies beyond a bound."""
 
 
+def median_ratio(measured: Sequence[float], reference: Sequence[float]) -> float:
+    """Return the median over the rounds: two figures of one round have seen the machine in the same mood."""
+    return median(a / b for a, b in zip(measured, reference, strict=True))
+
+
 def bootstrap_bounds(ratios: Sequence[float], resamples: int = RESAMPLES) -> tuple[float, float]:
     """Return the 5th and 95th percentile of the medians of resampled ratios; the same for the same ratios."""
     rng = random.Random(0)

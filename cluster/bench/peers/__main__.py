@@ -14,22 +14,20 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cluster.bench.interleaved import CATCH_UP_S, make_workload, rate_of
 from cluster.bench.machine import describe_machine
 from cluster.bench.peers.servers import Peer, llama_cpp, vllm
 from cluster.bench.peers.table import lines, table
-from cluster.bench.prompts import PROMPTS, conversation
 from cluster.bench.report import save_report
 from cluster.bench.served import ServedCandidate
 from cluster.bench.server_process import ChildServer, ServerProcess
 from cluster.bench.statistics import rotated
-from cluster.bench.workload import GREEDY, Workload
+from cluster.bench.workload import GREEDY
 from workers.checkpoint.source import resolve_model
 from workers.settings import DEFAULT_MODEL
 from workers.tokenizer import Tokenizer
 
 PLAIN, SPECULATIVE = "ours, plain", "ours"
-CATCH_UP_S = 0.5
-"""What a server's processes get to catch up with their timers after they were stopped."""
 TABLE_WIDTH = 140
 
 Served = tuple[ServedCandidate, ChildServer]
@@ -69,19 +67,16 @@ def measure(
         console.print("warm-up" if number == 0 else f"round {number} of {rounds}")
         for load in loads:
             for candidate, server in rotated(served, number):
-                nonce = f"{number}.{load}.{candidate.name}"  # no prompt comes twice: no prefix cache helps
-                messages = (conversation(prompt, f"{nonce} {i}") for i, prompt in enumerate(PROMPTS[:load]))
-                prompts = [tokenizer.apply_chat_template(message) for message in messages]
+                nonce = f"{number}.{load}.{candidate.name}"
+                workload = make_workload(tokenizer, load, GREEDY, nonce, new_tokens)
                 with contextlib.ExitStack() as others:
                     for other in servers:
                         if other is not server:
                             others.enter_context(other.frozen())
                     time.sleep(CATCH_UP_S)
-                    measured = candidate.run(Workload(prompts, GREEDY, new_tokens))
-                if measured.num_tokens != load * new_tokens:
-                    raise RuntimeError(f"{candidate.name}: {measured.num_tokens} tokens, not {load * new_tokens}")
+                    rate = rate_of(candidate, workload)
                 if number:
-                    rates.setdefault((candidate.name, load), []).append(measured.tokens_per_second)
+                    rates.setdefault((candidate.name, load), []).append(rate)
     return rates
 
 

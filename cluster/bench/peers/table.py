@@ -7,14 +7,10 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from cluster.bench.statistics import median_ratio
+
 Rates = Mapping[tuple[str, int], Sequence[float]]
 """Tokens per second by candidate and requests at once, one figure per round."""
-
-
-def ratio(rates: Rates, ours: str, other: str, concurrency: int) -> float:
-    """Return the median over the rounds of our rate over another's: both have seen the machine in the same mood."""
-    pairs = zip(rates[ours, concurrency], rates[other, concurrency], strict=True)
-    return median(own / theirs for own, theirs in pairs)
 
 
 def lines(rates: Rates, ours: Sequence[str]) -> list[dict[str, Any]]:
@@ -24,7 +20,9 @@ def lines(rates: Rates, ours: Sequence[str]) -> list[dict[str, Any]]:
             "candidate": name,
             "concurrency": concurrency,
             "tokens_per_second": [round(rate, 2) for rate in figures],
-            "ours_over_it": {own: round(ratio(rates, own, name, concurrency), 3) for own in ours if own != name},
+            "ours_over_it": {
+                own: round(median_ratio(rates[own, concurrency], figures), 3) for own in ours if own != name
+            },
         }
         for (name, concurrency), figures in rates.items()
     ]

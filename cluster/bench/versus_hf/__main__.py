@@ -20,8 +20,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from cluster.bench.interleaved import CATCH_UP_S, make_workload, rate_of
 from cluster.bench.machine import describe_machine
-from cluster.bench.prompts import PROMPTS, conversation
 from cluster.bench.report import save_report
 from cluster.bench.served import ServedCandidate, plain_config
 from cluster.bench.server_process import ServerProcess
@@ -37,8 +37,6 @@ from workers.tokenizer import Tokenizer
 CONCURRENCIES = (1, 8, 32)
 KV_CACHE_BYTES = 512 * 2**20
 """Room for 32 sequences of 600 tokens of the default model."""
-CATCH_UP_S = 0.5
-"""What the server's processes get to catch up with their timers after they were stopped."""
 TABLE_WIDTH = 140
 
 Job = tuple[Candidate, int, Sampling]
@@ -84,12 +82,6 @@ def jobs(yardstick: Candidate, engine: Candidate, served: Candidate, server: Ser
     return [(Undisturbed(yardstick, server), 1, GREEDY), *every, (beside, 1, GREEDY)]
 
 
-def make_workload(tokenizer: Tokenizer, count: int, sampling: Sampling, nonce: str) -> Workload:
-    """Return the first ``count`` prompts, each made new to every prefix cache by the nonce."""
-    messages = (conversation(prompt, f"{nonce} {i}") for i, prompt in enumerate(PROMPTS[:count]))
-    return Workload([tokenizer.apply_chat_template(m) for m in messages], sampling)
-
-
 def hugging_face(runner: RunnerSettings, threads: int) -> WorkerProcess:
     """Start the yardstick."""
     module, arguments = "cluster.bench.versus_hf.hugging_face", ("--model", runner.model, "--threads", str(threads))
@@ -128,12 +120,10 @@ def measure(plan: list[Job], rounds: int, source: ModelSource, console: Console)
         console.print("warm-up" if number == 0 else f"round {number} of {rounds}")
         for index, (candidate, concurrency, sampling) in enumerate(plan):
             workload = make_workload(tokenizer, concurrency, sampling, nonce=f"{number}.{index}")
-            measured = candidate.run(workload)
-            if measured.num_tokens != workload.num_tokens:
-                raise RuntimeError(f"{candidate.name}: {measured.num_tokens} tokens, not {workload.num_tokens}")
+            rate = rate_of(candidate, workload)
             if number > 0:
                 cell = Cell(candidate.name, concurrency, sampling.name)
-                rates.setdefault(cell, []).append(measured.tokens_per_second)
+                rates.setdefault(cell, []).append(rate)
     return rates
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from cluster.bench.statistics import median_ratio
+
 HUGGING_FACE = "Hugging Face generate"
 HUGGING_FACE_DISTURBED = "Hugging Face, beside our idle server"
 
@@ -69,17 +71,12 @@ class Line:
         }
 
 
-def _median_ratio(measured: list[float], reference: list[float]) -> float:
-    """Return the median over the rounds: two figures of one round have seen the machine in the same mood."""
-    return median(a / b for a, b in zip(measured, reference, strict=True))
-
-
 def lines(rates: dict[Cell, list[float]]) -> Iterator[Line]:
     """Yield one line per measured cell; a cell whose reference was not measured has no ratio."""
     for cell, measured in rates.items():
         bar = bar_of(cell)
         reference = rates.get(bar.reference) if bar else None
-        yield Line(cell, measured, _median_ratio(measured, reference) if reference else None, bar)
+        yield Line(cell, measured, median_ratio(measured, reference) if reference else None, bar)
 
 
 def table(rates: dict[Cell, list[float]]) -> Table:
